@@ -1,0 +1,47 @@
+"""Every error that parastream raises on purpose.
+
+ParastreamError
+├── ModelError                 something is wrong with a model
+│   ├── ModelConfigError       config.yaml, tokens.json or am.mvn cannot be used
+│   ├── CheckpointError        the weights are damaged, incomplete or of other shapes
+│   └── HubError               a model name is unknown or its files cannot be fetched
+├── AudioError                 audio bytes or samples that cannot be used
+├── CapacityError              the engine cannot serve another session in real time
+└── EngineError                the engine has stopped or failed
+
+Each message says what was wrong and what is allowed.
+"""
+
+from __future__ import annotations
+
+
+class ParastreamError(Exception):
+    """Base of all errors that parastream raises on purpose."""
+
+
+class ModelError(ParastreamError):
+    """Something is wrong with a model."""
+
+
+class ModelConfigError(ModelError):
+    """A model directory's configuration, token list or CMVN file cannot be used."""
+
+
+class CheckpointError(ModelError):
+    """Weights are damaged, incomplete or of other shapes than the configuration says."""
+
+
+class HubError(ModelError):
+    """A model name is unknown or its files cannot be fetched."""
+
+
+class AudioError(ParastreamError):
+    """Audio bytes or samples that cannot be used."""
+
+
+class CapacityError(ParastreamError):
+    """The engine cannot serve another session in real time."""
+
+
+class EngineError(ParastreamError):
+    """The engine has stopped or failed."""

@@ -1,0 +1,89 @@
+"""What a session tells its client: frozen values, times in seconds of the session's audio clock.
+
+The clock starts with the first sample that the session accepted; it never follows the wall clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word with its place on the session clock."""
+
+    text: str
+    start: float
+    """Seconds since the session's first sample."""
+    end: float
+    """Seconds since the session's first sample."""
+    confidence: float
+    """Between 0 and 1: the smallest probability among the word's tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """A new utterance begins."""
+
+    utterance: int
+    """Counts up from 0 in each session."""
+    time: float
+    """Where its audio begins, pre-roll included, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What the streaming pass hears so far; replaces the utterance's previous partial."""
+
+    utterance: int
+    start: float
+    end: float
+    """How far the recogniser has heard, in seconds."""
+    stable: str
+    """Only ever grows while the utterance lasts."""
+    draft: str
+    """May still change; belongs right after `stable` (spacing included)."""
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The text of a finished utterance; exactly one for each `SpeechStarted`."""
+
+    utterance: int
+    start: float
+    end: float
+    text: str
+    """Punctuated when the session asked for it; may be empty when nothing was said."""
+    words: tuple[Word, ...]
+    confidence: float
+    """Mean of the words' confidences; 0 without words."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """The utterance's audio has ended (sent right before its `Final`)."""
+
+    utterance: int
+    time: float
+    """Where its audio ends, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRejected:
+    """Audio that could not be used; what was accepted before it is still recognised."""
+
+    code: str
+    """`invalid_audio` or `incomplete_sample`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """Nothing follows: every accepted sample has been recognised."""
+
+    time: float
+    """Length of the session's audio in seconds."""
+
+
+Event = SpeechStarted | Partial | Final | SpeechEnded | InputRejected | SessionEnded
