@@ -1,0 +1,154 @@
+"""Recordings as audio sources: whole, or block by block at the pace of a microphone.
+
+libsndfile reads wav, flac, mp3, ogg and others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+MODEL_RATE = 16_000
+LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
+"""Sampling rates in Hz that a server takes; a recording of another rate is resampled here."""
+
+_SMALL_SAMPLES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
+"""Kinds of stored samples that signed 16-bit samples hold without loss."""
+
+
+class SourceError(Exception):
+    """A recording that cannot be read as audio."""
+
+
+class FileSource:
+    """A recording as mono blocks, for a server.
+
+    `async for block in source` gives arrays of int16 or float32 samples (`format` says which) at `rate` Hz.
+    The end of block k arrives when a microphone would have delivered it: each block waits for its own time
+    since the first, so that late blocks never add up to a drift.
+
+    Raises `SourceError` at once when the file cannot be opened, and while iterating when it is damaged.
+    """
+
+    def __init__(
+        self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: int | None = None
+    ) -> None:
+        """
+        Args:
+            block: length of a block in seconds.
+            pace: 1 is real time, 2 twice as fast; 0 as fast as the blocks are taken.
+            channel: counted from 0; None mixes all channels.
+        """
+        if block <= 0:
+            raise ValueError(f"block must be more than 0 seconds, got {block}")
+        if pace < 0:
+            raise ValueError(f"pace must be 0 (as fast as accepted) or more, got {pace}")
+        self.path = Path(path)
+        self.pace = pace
+        self._channel = channel
+        with _open(self.path) as file:
+            _check_channel(self.path, file.channels, channel)
+            self.duration: float = file.frames / file.samplerate
+            """Seconds, as the file's header has it."""
+            self._source_rate: int = file.samplerate
+            mixed = file.channels > 1 and channel is None
+            resampled = not LOWEST_RATE <= self._source_rate <= HIGHEST_RATE
+            exact = file.subtype in _SMALL_SAMPLES and not mixed and not resampled
+        self.format = "s16le" if exact else "f32le"
+        """Name of the sample format as the native protocol has it."""
+        self.rate = MODEL_RATE if resampled else self._source_rate
+        """Hz."""
+        self._block = max(1, round(block * self._source_rate))
+
+    async def __aiter__(self) -> AsyncIterator[NDArray[Any]]:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        read = 0
+        for block in self._blocks():
+            read += self._block
+            # Sleeping for 0 still lets the others run.
+            due = started + read / self._source_rate / self.pace if self.pace else 0.0
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            if len(block):
+                yield block
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        dtype = "int16" if self.format == "s16le" else "float32"
+        resampler = None
+        if self.rate != self._source_rate:
+            resampler = soxr.ResampleStream(self._source_rate, self.rate, 1, dtype="float32", quality="HQ")
+        for mono in _read_blocks(self.path, self._block, dtype, self._channel):
+            last = len(mono) < self._block
+            yield mono if resampler is None else resampler.resample_chunk(mono, last=last)
+
+
+def read(path: str | Path, channel: int | None = None) -> tuple[NDArray[np.float32], int]:
+    """A whole recording: samples (n,) float32 and their rate in Hz.
+
+    `channel` is counted from 0; None mixes all channels. Raises `SourceError`.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        rate: int = file.samplerate
+    return np.concatenate(list(_read_blocks(path, 10 * rate, "float32", channel))), rate
+
+
+class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    """soundfile seeks to where it already is after each read of a seekable file; libmpg123 then loses what a
+    frame borrows from the frames before it and complains on stderr."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _read_blocks(path: Path, frames: int, dtype: str, channel: int | None) -> Iterator[NDArray[Any]]:
+    """Mono blocks of `frames` samples; exactly the last one is shorter (it may be empty)."""
+    with _open(path) as file:
+        _check_channel(path, file.channels, channel)
+        while True:
+            try:
+                block = file.read(frames, dtype=dtype, always_2d=True)
+            except soundfile.SoundFileError as error:
+                raise SourceError(f"{path}: damaged audio: {_reason(error)}") from error
+            yield _to_mono(block, channel)
+            if len(block) < frames:
+                return
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    try:
+        return _SequentialFile(path)
+    except (soundfile.SoundFileError, TypeError) as error:
+        # TypeError: soundfile tells a file without a header (.raw) by its name and asks for its rate.
+        raise SourceError(
+            f"{path}: not a recording that can be read ({_reason(error)}); wav, flac, mp3 and ogg can"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def _check_channel(path: Path, channels: int, channel: int | None) -> None:
+    if channel is not None and not 0 <= channel < channels:
+        raise SourceError(f"{path}: there is no channel {channel}, only 0 to {channels - 1}")
+
+
+def _to_mono(frames: NDArray[Any], channel: int | None) -> NDArray[Any]:
+    """(n, channels) → (n,)"""
+    if channel is not None or frames.shape[1] == 1:
+        return np.ascontiguousarray(frames[:, channel or 0])
+    mixed: NDArray[Any] = frames.mean(axis=1, dtype=np.float32)
+    return mixed

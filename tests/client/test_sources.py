@@ -1,0 +1,171 @@
+"""Recordings as sources: what comes out is what the file holds, at the right pace, with clear errors."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from parastream.client.sources import FileSource, SourceError, read
+
+SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
+
+
+def blocks(source: FileSource) -> list[NDArray[Any]]:
+    async def collect() -> list[NDArray[Any]]:
+        return [block async for block in source]
+
+    return asyncio.run(collect())
+
+
+def write(path: Path, samples: NDArray[Any], rate: int = 16_000, subtype: str | None = None) -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+@pytest.fixture(scope="module")
+def speech() -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = soundfile.read(SAMPLE, dtype="float32")[0]
+    return samples
+
+
+def test_sample_is_small_and_has_its_licence_beside_it() -> None:
+    assert SAMPLE.stat().st_size < 300_000
+    assert "Carnegie Mellon" in (SAMPLE.parent / "LICENSE-AN4").read_text()
+
+
+def test_blocks_are_the_recording(speech: NDArray[np.float32]) -> None:
+    source = FileSource(SAMPLE, block=0.1, pace=0)
+    assert (source.format, source.rate, source.duration) == ("s16le", 16_000, 12.0)
+    found = blocks(source)
+    assert {len(block) for block in found} == {1600}
+    np.testing.assert_array_equal(np.concatenate(found), (speech * 32768).astype(np.int16))
+
+
+@pytest.mark.parametrize("length", [0, 1, 1599, 1600, 1601])
+def test_any_length(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path / "short.wav", np.arange(length, dtype=np.int16))
+    np.testing.assert_array_equal(
+        np.concatenate([np.zeros(0, np.int16), *blocks(FileSource(path, pace=0))]), np.arange(length)
+    )
+
+
+@pytest.mark.parametrize("name", ["speech.wav", "speech.flac", "speech.mp3", "speech.ogg"])
+def test_kinds_of_files(
+    tmp_path: Path, speech: NDArray[np.float32], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / name, speech)
+    samples, rate = read(path)
+    assert rate == 16_000
+    assert len(samples) == len(speech)
+    streamed = np.concatenate(blocks(FileSource(path, pace=0)))
+    as_float = streamed / 32768 if streamed.dtype == np.int16 else streamed
+    np.testing.assert_allclose(as_float, samples, atol=1e-6)
+    # Lossy kinds keep speech recognisable, which a correlation shows without a model.
+    assert np.corrcoef(samples, speech)[0, 1] > 0.95
+    assert capfd.readouterr().err == ""
+
+
+def test_float_samples_stay_float(tmp_path: Path, speech: NDArray[np.float32]) -> None:
+    path = write(tmp_path / "float.wav", speech * 3, subtype="FLOAT")
+    source = FileSource(path, pace=0)
+    assert source.format == "f32le"
+    np.testing.assert_array_equal(np.concatenate(blocks(source)), speech * 3)
+
+
+def test_channels(tmp_path: Path) -> None:
+    left, right = np.full(2000, 1000, np.int16), np.full(2000, -3000, np.int16)
+    path = write(tmp_path / "stereo.wav", np.stack([left, right], axis=1))
+    picked = FileSource(path, pace=0, channel=1)
+    assert picked.format == "s16le"
+    np.testing.assert_array_equal(np.concatenate(blocks(picked)), right)
+    np.testing.assert_allclose(np.concatenate(blocks(FileSource(path, pace=0))), -1000 / 32768)
+    np.testing.assert_allclose(read(path)[0], -1000 / 32768)
+    np.testing.assert_allclose(read(path, channel=0)[0], 1000 / 32768)
+    with pytest.raises(SourceError, match=r"stereo\.wav: there is no channel 2, only 0 to 1"):
+        FileSource(path, channel=2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "sent"), [(8_000, 8_000), (44_100, 44_100), (6_000, 16_000), (96_000, 16_000)]
+)
+def test_rates_that_no_server_takes_are_resampled(tmp_path: Path, rate: int, sent: int) -> None:
+    seconds = np.arange(rate) / rate
+    path = write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), rate)
+    source = FileSource(path, pace=0)
+    assert source.rate == sent
+    heard = np.concatenate(blocks(source)).astype(np.float64)
+    assert len(heard) == sent
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
+    assert spectrum.argmax() == 440
+
+
+def test_pace_never_drifts(tmp_path: Path) -> None:
+    path = write(tmp_path / "second.wav", np.zeros(16_000, np.int16))
+
+    async def run() -> list[float]:
+        loop = asyncio.get_running_loop()
+        times = [loop.time()]
+        async for _ in FileSource(path, block=0.1, pace=4.0):
+            times.append(loop.time())
+            await asyncio.sleep(0.01)  # a reader that takes its time
+        return [time - times[0] for time in times[1:]]
+
+    times = asyncio.run(run())
+    # Never before its time; and the waits did not add the reader's own 10 × 10 ms.
+    assert all(time >= 0.025 * (index + 1) - 0.005 for index, time in enumerate(times))
+    assert min(time - 0.025 * (index + 1) for index, time in enumerate(times[5:], 5)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.wav", None, "No such file"),
+        ("empty.wav", b"", "not a recording that can be read"),
+        ("text.wav", b"hello", "wav, flac, mp3 and ogg can"),
+        ("bare.raw", b"\0" * 100, "samplerate must be specified"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    for attempt in (FileSource, read):
+        with pytest.raises(SourceError, match=message) as raised:
+            attempt(path)
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_directory_is_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="Is a directory"):
+        read(tmp_path)
+
+
+def test_damaged_recording_gives_what_precedes_the_damage_then_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "cut.flac"
+    path.write_bytes(SAMPLE.read_bytes()[:80_000])
+
+    heard: list[int] = []
+
+    async def run() -> None:
+        async for block in FileSource(path, pace=0):
+            heard.append(len(block))
+
+    with pytest.raises(SourceError, match="damaged audio"):
+        asyncio.run(run())
+    assert sum(heard) > 48_000
+    with pytest.raises(SourceError, match="damaged audio"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"block": 0}, "block must be"), ({"pace": -1}, "pace must be")]
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FileSource(SAMPLE, **options)
