@@ -1,0 +1,247 @@
+"""Weights of a model directory: FunASR's `model.pt` or our `model.safetensors`, read strictly into a network.
+
+FunASR's names and layouts end at `sanitize`; everything behind it sees the names of our own network.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+from numpy.typing import NDArray
+from parastream.model import torch_zip
+from parastream.model.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+SAFETENSORS = "model.safetensors"
+_WEIGHTS_FILES = (SAFETENSORS, "model.pt")
+_FORMAT = {"format": "parastream"}
+"""Metadata that marks a safetensors file whose names and layouts are ours already."""
+
+_RENAMED = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"encoder\.encoders0\.0\.", lambda match: "encoder.layers.0."),
+        (r"encoder\.encoders\.(\d+)\.", lambda match: f"encoder.layers.{int(match[1]) + 1}."),
+        (r"decoder\.decoders\.(\d+)\.", lambda match: f"decoder.layers.{match[1]}."),
+        (r"decoder\.decoders2\.(\d+)\.", lambda match: f"decoder.fsmn_layers.{match[1]}."),
+        (r"decoder\.decoders3\.0\.", lambda match: "decoder.last."),
+    )
+)
+_CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
+_TRAINING_ONLY = re.compile(r"decoder\.embed\.|ctc\.|criterion|.*\.num_batches_tracked$")
+_EXTRAS = {
+    "hotword biasing (SeACo)": re.compile(
+        r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."
+    ),
+    "timestamp head (BiCif)": re.compile(r"predictor\.(upsample_cnn|blstm|cif_output2)\."),
+}
+"""Modules beside a plain Paraformer that we do not have; its own weights work without them."""
+
+_MOST_NAMED = 10
+"""Names that an error lists of each kind."""
+
+
+def read_weights(directory: Path) -> dict[str, NDArray[Any]]:
+    """Reads a model directory's weights under the names and in the layouts of our network.
+
+    The file is the one that `configuration.json` names (`file_path_metas`, `init_param`), else
+    `model.safetensors` or `model.pt`. Arrays keep the file's precision, except that bfloat16 becomes float32;
+    they may be read-only views of the file.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or refused (see `torch_zip.read`).
+    """
+    path = _weights_file(directory)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return sanitize(torch_zip.read(path))
+
+
+def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Brings FunASR's names and layouts into ours.
+
+    Convolution weights go from (out, in, kernel) to (out, kernel, in). What inference does not need is
+    dropped, as are hotword and timestamp modules, with a note in the log. Unknown names stay, for the strict
+    load to report.
+
+    Raises:
+        CheckpointError: two names become the same.
+    """
+    result: dict[str, NDArray[Any]] = {}
+    for name, array in weights.items():
+        if _TRAINING_ONLY.match(name) or any(pattern.match(name) for pattern in _EXTRAS.values()):
+            continue
+        new_name = name
+        for pattern, rename in _RENAMED:
+            new_name = pattern.sub(rename, new_name, count=1) if pattern.match(name) else new_name
+        if new_name in result:
+            raise CheckpointError(f"{name} is there twice: another weight has its place as {new_name}")
+        if _CONVOLUTIONS.fullmatch(new_name) and array.ndim == 3:
+            array = array.swapaxes(1, 2)
+        result[new_name] = array
+    for what, pattern in _EXTRAS.items():
+        count = sum(1 for name in weights if pattern.match(name))
+        if count:
+            logger.warning("%s is not supported: %d of its weights are ignored", what, count)
+    return result
+
+
+def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float32) -> None:
+    """Loads a model directory's weights into a network, all of them and no others.
+
+    They are evaluated one by one, on the calling thread.
+
+    Raises:
+        CheckpointError: as `read_weights`; or names or shapes differ from the network's, or values are not
+            finite.
+    """
+    weights = read_weights(directory)
+    expected = {name: value.shape for name, value in _parameters(network).items()}
+    problems = _differences(expected, {name: array.shape for name, array in weights.items()})
+    problems += _listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
+    if problems:
+        raise CheckpointError(
+            f"{_weights_file(directory)} does not fit the network of its config.yaml: {'; '.join(problems)}"
+        )
+    loaded = [(name, _to_mlx(weights.pop(name), dtype)) for name in expected]
+    network.load_weights(loaded)
+
+
+def save(weights: Mapping[str, mx.array], directory: Path) -> None:
+    """Writes `model.safetensors` in our own form: names and layouts of our network."""
+    mx.save_safetensors(str(directory / SAFETENSORS), dict(weights), _FORMAT)
+
+
+def convert(
+    source: Path, destination: Path, dtype: Literal["float16", "float32", "bfloat16"] = "float16"
+) -> None:
+    """Makes a model directory with `model.safetensors` that loads like `source`.
+
+    Args:
+        source: a model directory, with weights of either form.
+        destination: a directory to make; it may exist if it is empty. It appears only when complete.
+        dtype: precision of the weights in the new file.
+
+    Raises:
+        CheckpointError: the source cannot be read or lacks a file, weights do not fit in `dtype`, or the
+            destination is not empty or cannot be written.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise CheckpointError(f"{destination} exists already: name a new or an empty directory")
+    weights = read_weights(source)
+    converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
+    too_large = _listed(
+        (name for name, value in converted.items() if not mx.isfinite(value).all().item()),
+        "has values out of range",
+    )
+    if too_large:
+        raise CheckpointError(f"{source} cannot be converted to {dtype}: {too_large[0]}")
+    configuration = _configuration(source)
+    configuration.setdefault("file_path_metas", {})["init_param"] = SAFETENSORS
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
+            made = Path(scratch) / destination.name
+            made.mkdir()
+            save(converted, made)
+            for name in ("config.yaml", "am.mvn", "tokens.json"):
+                shutil.copyfile(source / name, made / name)
+            if (source / "seg_dict").exists():
+                shutil.copyfile(source / "seg_dict", made / "seg_dict")
+            text = json.dumps(configuration, ensure_ascii=False, indent=1)
+            (made / "configuration.json").write_text(text + "\n", encoding="utf-8")
+            made.replace(destination)
+    except OSError as error:
+        raise CheckpointError(f"cannot convert {source} to {destination}: {error}") from None
+
+
+def _configuration(directory: Path) -> dict[str, Any]:
+    """The parsed `configuration.json`, which a model directory may do without."""
+    path = directory / "configuration.json"
+    try:
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(configuration, dict) or not isinstance(configuration.get("file_path_metas", {}), dict):
+        raise CheckpointError(f"{path} must hold an object, and in it the object file_path_metas")
+    return configuration
+
+
+def _weights_file(directory: Path) -> Path:
+    named = _configuration(directory).get("file_path_metas", {}).get("init_param")
+    if named is not None and (not isinstance(named, str) or Path(named).name != named):
+        raise CheckpointError(
+            f"{directory / 'configuration.json'}: init_param is {named!r}, not the name of a file beside it"
+        )
+    candidates = [named, *_WEIGHTS_FILES] if named else _WEIGHTS_FILES
+    for name in candidates:
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"{directory} has no weights: looked for {', '.join(dict.fromkeys(candidates))}")
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # The arrays are read lazily, so damage may show at any of them.
+        loaded, metadata = cast(
+            tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True)
+        )
+        arrays = {name: _to_numpy(array) for name, array in loaded.items()}
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    return arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays)
+
+
+def _to_numpy(array: mx.array) -> NDArray[Any]:
+    return np.asarray(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
+
+
+def _to_mlx(array: NDArray[Any], dtype: mx.Dtype) -> mx.array:
+    value = mx.array(array).astype(dtype)
+    mx.eval(value)
+    return value
+
+
+def _parameters(network: nn.Module) -> dict[str, mx.array]:
+    return dict(cast(list[tuple[str, mx.array]], tree_flatten(network.parameters())))
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What distinguishes two sets of names and shapes, in words."""
+    reshaped = (
+        f"{name} {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    )
+    return [
+        *_listed((name for name in expected if name not in found), "missing"),
+        *_listed((name for name in found if name not in expected), "unexpected"),
+        *_listed(reshaped, "of another shape"),
+    ]
+
+
+def _listed(names: Iterable[str], what: str) -> list[str]:
+    """`["3 missing: a, b, c"]`, or nothing where there are no names."""
+    all_names = list(names)
+    if not all_names:
+        return []
+    more = f" and {len(all_names) - _MOST_NAMED} more" if len(all_names) > _MOST_NAMED else ""
+    return [f"{len(all_names)} {what}: {', '.join(all_names[:_MOST_NAMED])}{more}"]
