@@ -200,7 +200,7 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
         loaded, metadata = cast(
             tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True)
         )
-        arrays = {name: _to_numpy(array) for name, array in loaded.items()}
+        arrays = {name: _to_numpy(array) for name, array in sorted(loaded.items())}
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     return arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays)
