@@ -74,7 +74,7 @@ class InputRejected:
     """Audio that could not be used; what was accepted before it is still recognised."""
 
     code: str
-    """`invalid_audio` or `incomplete_sample`."""
+    """`invalid_audio`, `incomplete_sample` or `internal_error`."""
     message: str
 
 

@@ -1,0 +1,298 @@
+"""What a FunASR model directory says about its model: sizes, not weights. Nothing is hard-coded elsewhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from .errors import ModelConfigError
+
+logger = logging.getLogger(__name__)
+
+ROW_SECONDS = 0.06
+"""Seconds that one LFR row of features covers: 6 frames of 10 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """Shape of a streaming window in LFR rows of 60 ms (FunASR's `chunk_size`).
+
+    `[0, 10, 5]` (600 ms hop, 300 ms look-ahead) and `[0, 8, 4]` are the shapes Paraformer was trained with.
+    A look-ahead of zero makes FunASR's window grow without end, so it is refused.
+    """
+
+    left: int = 0
+    hop: int = 10
+    look_ahead: int = 5
+
+    def __post_init__(self) -> None:
+        if self.left < 0 or self.hop < 1 or self.look_ahead < 1:
+            raise ModelConfigError(
+                f"chunk size [{self.left}, {self.hop}, {self.look_ahead}] cannot be used: left must be 0 or more,"
+                " hop and look-ahead at least 1 (trained shapes are [0, 10, 5] and [0, 8, 4])"
+            )
+
+    @property
+    def overlap(self) -> int:
+        """Rows that a window shares with the one before it."""
+        return self.left + self.look_ahead
+
+    @property
+    def window(self) -> int:
+        """Rows of a full window."""
+        return self.left + self.hop + self.look_ahead
+
+
+class _FromConfig:
+    """Builds a dataclass from a section of config.yaml, whose keys may be spelled FunASR's way."""
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any], **given: Any) -> Self:
+        """Reads the fields that this class has; warns about keys that nobody knows.
+
+        Raises:
+            ModelConfigError: a value has the wrong type or is out of range.
+        """
+        allowed = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        values: dict[str, Any] = dict(given)
+        for key, value in section.items():
+            name = _ALIASES.get(key, key)
+            if name in allowed:
+                wanted = type(allowed[name].default)
+                if wanted is float and isinstance(value, int):
+                    value = float(value)
+                if type(value) is not wanted and name not in given:
+                    raise ModelConfigError(f"{key} must be {wanted.__name__}, got {value!r}")
+                values.setdefault(name, value)
+            elif key not in _TRAINING_ONLY:
+                logger.warning("config: %s = %r is not known to %s and is ignored", key, value, cls.__name__)
+        return cls(**values)
+
+
+_ALIASES = {"sanm_shfit": "shift", "output_size": "size", "idim": "size"}
+_TRAINING_ONLY = frozenset(
+    {
+        "dropout_rate",
+        "positional_dropout_rate",
+        "attention_dropout_rate",
+        "self_attention_dropout_rate",
+        "src_attention_dropout_rate",
+        "pos_enc_class",
+        "normalize_before",
+        "selfattention_layer_type",
+        "input_layer",
+        "chunk_size",
+        "stride",
+        "pad_left",
+        "encoder_att_look_back_factor",
+        "decoder_att_look_back_factor",
+        "padding_idx",
+        "l_order",
+        "r_order",
+        "dither",
+        "upsample_times",
+        "use_cif1_cnn",
+        "upsample_type",
+        "tf2torch_tensor_name_prefix_torch",
+        "tf2torch_tensor_name_prefix_tf",
+        "lora_list",
+        "lora_rank",
+        "lora_alpha",
+        "lora_dropout",
+        "concat_embeds",
+        "wo_input_layer",
+        "embed_tensor_name_prefix_tf",
+        "dropout",
+    }
+)
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ModelConfigError(f"{type(config).__name__}.{name} must be positive, got {getattr(config, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendConfig(_FromConfig):
+    """Kaldi fbank and low-frame-rate stacking (FunASR `WavFrontend`)."""
+
+    fs: int = 16000
+    window: str = "hamming"
+    n_mels: int = 80
+    frame_length: int = 25
+    """Milliseconds."""
+    frame_shift: int = 10
+    """Milliseconds."""
+    lfr_m: int = 7
+    """Frames stacked in a row."""
+    lfr_n: int = 6
+    """Frames between two rows."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "fs", "n_mels", "frame_length", "frame_shift", "lfr_m", "lfr_n")
+        if self.window != "hamming" or self.fs != 16000:
+            raise ModelConfigError(
+                f"frontend with window {self.window!r} at {self.fs} Hz: only 'hamming' at 16000 Hz is supported"
+            )
+
+    @property
+    def row_size(self) -> int:
+        """Values in a row of features."""
+        return self.n_mels * self.lfr_m
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig(_FromConfig):
+    """SAN-M encoder (FunASR `SANMEncoder`, `SANMEncoderChunkOpt`)."""
+
+    input_size: int = 560
+    size: int = 256
+    attention_heads: int = 4
+    linear_units: int = 2048
+    num_blocks: int = 6
+    kernel_size: int = 11
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self, "input_size", "size", "attention_heads", "linear_units", "num_blocks", "kernel_size")
+        if self.size % self.attention_heads:
+            raise ModelConfigError(f"encoder size {self.size} is not a multiple of its {self.attention_heads} heads")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig(_FromConfig):
+    """Paraformer SAN-M decoder (FunASR `ParaformerSANMDecoder`)."""
+
+    vocab_size: int = 8404
+    size: int = 256
+    attention_heads: int = 4
+    linear_units: int = 2048
+    num_blocks: int = 6
+    att_layer_num: int = 6
+    kernel_size: int = 21
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self, "vocab_size", "attention_heads", "linear_units", "num_blocks", "att_layer_num")
+        if self.att_layer_num > self.num_blocks:
+            raise ModelConfigError(
+                f"decoder has {self.att_layer_num} attention layers but only {self.num_blocks} blocks"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorConfig(_FromConfig):
+    """Continuous integrate-and-fire (FunASR `CifPredictorV2`; Dong & Xu, 2020)."""
+
+    size: int = 256
+    threshold: float = 1.0
+    tail_threshold: float = 0.45
+    smooth_factor: float = 1.0
+    noise_threshold: float = 0.0
+    smooth_factor2: float = 1.0
+    noise_threshold2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.threshold != 1.0:
+            raise ModelConfigError(f"predictor threshold must be 1.0 as in FunASR, got {self.threshold}")
+
+
+_STREAMING_MODELS = ("ParaformerStreaming",)
+_FULL_CONTEXT_MODELS = ("Paraformer", "SeacoParaformer", "BiCifParaformer")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A whole speech model."""
+
+    model: str
+    """FunASR's class name, such as `ParaformerStreaming`."""
+    frontend: FrontendConfig
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    predictor: PredictorConfig
+    chunk: ChunkSize = field(default_factory=ChunkSize)
+    encoder_look_back: int = 4
+    """Hops of keys and values that the encoder remembers; -1 keeps all, 0 none."""
+    decoder_look_back: int = 1
+    """Hops of cross-attention keys that the decoder remembers; 0 or less keeps none."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model was trained for streaming windows."""
+        return self.model in _STREAMING_MODELS
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], *, vocab_size: int) -> ModelConfig:
+        """Reads FunASR's config.yaml, already parsed.
+
+        Raises:
+            ModelConfigError: the model is of another kind, or a value cannot be used.
+        """
+        name = config.get("model")
+        if name not in _STREAMING_MODELS + _FULL_CONTEXT_MODELS:
+            allowed = ", ".join(_STREAMING_MODELS + _FULL_CONTEXT_MODELS)
+            raise ModelConfigError(f"model is {name!r}; supported are {allowed}")
+        frontend = FrontendConfig.from_dict(_section(config, "frontend_conf"))
+        encoder = EncoderConfig.from_dict(_section(config, "encoder_conf"), input_size=frontend.row_size)
+        decoder = DecoderConfig.from_dict(_section(config, "decoder_conf"), vocab_size=vocab_size, size=encoder.size)
+        predictor = PredictorConfig.from_dict(_section(config, "predictor_conf"))
+        if predictor.size != encoder.size:
+            raise ModelConfigError(f"predictor size {predictor.size} differs from encoder size {encoder.size}")
+        if config.get("input_size", frontend.row_size) != frontend.row_size:
+            raise ModelConfigError(
+                f"input_size {config['input_size']} differs from n_mels x lfr_m = {frontend.row_size}"
+            )
+        return cls(str(name), frontend, encoder, decoder, predictor)
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> ModelConfig:
+        """Reads `config.yaml` and the size of the token list.
+
+        Raises:
+            ModelConfigError: a file is missing or cannot be used; the message names it.
+        """
+        path = directory / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ModelConfigError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(config, dict):
+            raise ModelConfigError(f"{path} must hold a mapping, not {type(config).__name__}")
+        try:
+            return cls.from_dict(config, vocab_size=len(read_tokens(directory / "tokens.json")))
+        except ModelConfigError as error:
+            raise ModelConfigError(f"{path}: {error}") from None
+
+
+def read_tokens(path: Path) -> list[str]:
+    """Reads a token list: a JSON array of strings.
+
+    Raises:
+        ModelConfigError: the file is missing or holds something else.
+    """
+    try:
+        tokens = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
+    except ValueError as error:
+        raise ModelConfigError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
+        raise ModelConfigError(f"{path} must hold a non-empty JSON array of strings")
+    return tokens
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ModelConfigError(f"{name} must be a mapping, not {type(section).__name__}")
+    return section

@@ -1,0 +1,226 @@
+"""Paraformer's decoder: all tokens of an utterance (or of a window) at once.
+
+Source: Gao et al. 2022 (Paraformer); FunASR `ParaformerSANMDecoder`. In each layer the feed-forward part comes
+first and the residual skips it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ChunkSize, DecoderConfig
+from .layers import FSMN, attend, layer_norm, length_mask, pad_time
+
+
+@dataclass(slots=True)
+class DecoderState:
+    """What one utterance's decoder carries; it does not move in windows without a token."""
+
+    history: mx.array
+    """Last inputs of each layer's FSMN: (blocks, kernel - 1, size)."""
+    memory: mx.array
+    """Cross-attention keys and values of the last rows: (attention layers, look-back rows, 2 size)."""
+    filled: int = 0
+    """Rows of `memory` in use."""
+    begun: bool = False
+    """Whether a token has been decoded."""
+
+
+class DecoderFeedForward(nn.Module):
+    """Two linear layers with a LayerNorm between them; the second has no bias."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(size, hidden)
+        self.w_2 = nn.Linear(hidden, size, bias=False)
+        self.norm = layer_norm(hidden)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.w_2(self.norm(nn.relu(self.w_1(x))))
+
+
+class FsmnSelfAttention(nn.Module):
+    """The decoder's only view of neighbouring tokens (FunASR `MultiHeadedAttentionSANMDecoder`)."""
+
+    def __init__(self, size: int, kernel_size: int) -> None:
+        super().__init__()
+        self.fsmn_block = FSMN(size, kernel_size)
+
+    def __call__(self, padded: mx.array, x: mx.array) -> mx.array:
+        """`padded` is x (B, U, size) with the rows that the filter sees around it."""
+        return self.fsmn_block(padded) + x
+
+
+class CrossAttention(nn.Module):
+    """Attention from tokens to encoded rows."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.linear_q = nn.Linear(size, size)
+        self.linear_k_v = nn.Linear(size, 2 * size)
+        self.linear_out = nn.Linear(size, size)
+
+    def __call__(self, x: mx.array, keys_values: mx.array, keys: mx.array | None) -> mx.array:
+        """x (B, U, size), keys_values (B, S, 2 size), keys (B, 1, 1, S) True where one takes part."""
+        attended: mx.array = self.linear_out(attend(self.linear_q(x), keys_values, self.heads, keys))
+        return attended
+
+
+class FeedForwardLayer(nn.Module):
+    """FunASR's `decoders3`: feed-forward only, without a residual."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.feed_forward = DecoderFeedForward(config.size, config.linear_units)
+        self.norm1 = layer_norm(config.size)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.feed_forward(self.norm1(x))
+
+
+class FsmnLayer(FeedForwardLayer):
+    """FunASR's `decoders2`: feed-forward, then FSMN; no cross-attention."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config)
+        self.self_attn = FsmnSelfAttention(config.size, config.kernel_size)
+        self.norm2 = layer_norm(config.size)
+
+    def inner(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        """What the FSMN filters: (B, U, size), zero where `mask` (B, U, 1) is."""
+        t: mx.array = self.norm2(self.feed_forward(self.norm1(x)))
+        return t if mask is None else t * mask
+
+
+class DecoderLayer(FsmnLayer):
+    """Feed-forward, FSMN, cross-attention."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config)
+        self.src_attn = CrossAttention(config.size, config.attention_heads)
+        self.norm3 = layer_norm(config.size)
+
+
+class Decoder(nn.Module):
+    """Stack of decoder layers and the output projection."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.layers = [DecoderLayer(config) for _ in range(config.att_layer_num)]
+        self.fsmn_layers = [FsmnLayer(config) for _ in range(config.num_blocks - config.att_layer_num)]
+        self.last = FeedForwardLayer(config)
+        self.after_norm = layer_norm(config.size)
+        self.output_layer = nn.Linear(config.size, config.vocab_size)
+        self._config = config
+
+    @property
+    def _reach(self) -> int:
+        return self._config.kernel_size - 1
+
+    def new_state(self, chunk: ChunkSize, look_back: int) -> DecoderState:
+        """State before the first token. `look_back` counts hops; 0 or less remembers nothing."""
+        size, rows = self._config.size, max(0, look_back) * chunk.hop
+        return DecoderState(
+            history=mx.zeros((self._config.num_blocks, self._reach, size)),
+            memory=mx.zeros((len(self.layers), rows, 2 * size)),
+        )
+
+    def __call__(
+        self,
+        embeddings: mx.array,
+        counts: NDArray[np.int64],
+        encoded: mx.array,
+        lengths: NDArray[np.int64],
+    ) -> mx.array:
+        """Whole utterances.
+
+        Args:
+            embeddings: tokens from CIF (B, U, size), of which `counts` (B,) are real.
+            encoded: rows (B, T, size), of which `lengths` (B,) are real.
+
+        Returns:
+            Logits (B, U, vocabulary).
+        """
+        real_tokens = length_mask(counts, embeddings.shape[1])
+        real_rows = length_mask(lengths, encoded.shape[1])
+        mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
+        keys = None if real_rows.all() else mx.array(real_rows)[:, None, None, :]
+        x = embeddings
+        for layer in self.layers:
+            t = layer.inner(x, mask)
+            x = x + self._filter(layer, t, self._config.shift)
+            x = x + layer.src_attn(layer.norm3(x), layer.src_attn.linear_k_v(encoded), keys)
+        for tail in self.fsmn_layers:
+            t = tail.inner(x, mask)
+            x = x + self._filter(tail, t, 0)
+        return self._project(x)
+
+    def step(
+        self,
+        embeddings: mx.array,
+        counts: NDArray[np.int64],
+        encoded: mx.array,
+        lengths: NDArray[np.int64],
+        states: Sequence[DecoderState],
+    ) -> mx.array:
+        """One window for each of B utterances, all of which have at least one token.
+
+        Arguments and result as in `__call__`, with windows in place of utterances; states advance in place.
+        All rows of a window take part, its look-ahead included, and the window's last rows are remembered,
+        so the next window meets its first rows twice: FunASR does the same.
+        """
+        tokens = embeddings.shape[1]
+        real_tokens = length_mask(counts, tokens)
+        mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
+        history = mx.stack([state.history for state in states], axis=1)
+        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[1])
+        memory = mx.stack([state.memory for state in states], axis=1)
+        takes_part = np.concatenate([remembered, length_mask(lengths, encoded.shape[1])], axis=1)
+        keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
+
+        # Where each utterance's last `reach` filter inputs will stand: (B, reach, 1).
+        recent = mx.array(counts[:, None] + np.arange(self._reach))[:, :, None]
+        histories, memories = [], []
+        x = embeddings
+        for i, layer in enumerate(self.layers):
+            t = layer.inner(x, mask)
+            padded = mx.concatenate([history[i], t], axis=1)
+            histories.append(mx.take_along_axis(padded, recent, axis=1))
+            x = x + layer.self_attn(padded, t)
+            seen = mx.concatenate([memory[i], layer.src_attn.linear_k_v(encoded)], axis=1)
+            memories.append(seen[:, seen.shape[1] - remembered.shape[1] :])
+            x = x + layer.src_attn(layer.norm3(x), seen, keys)
+        if len(self.fsmn_layers) != 1:  # FunASR leaves a single such layer out when streaming.
+            # These layers look ahead, but only within their first window.
+            ahead = self._reach // 2
+            start = np.array([0 if state.begun else ahead for state in states])[:, None]
+            place = mx.array(start + np.arange(self._reach + tokens))[:, :, None]
+            for i, tail in enumerate(self.fsmn_layers, len(self.layers)):
+                t = tail.inner(x, mask)
+                padded = pad_time(mx.concatenate([history[i], t], axis=1), 0, ahead)
+                padded = mx.take_along_axis(padded, place, axis=1)
+                histories.append(mx.take_along_axis(padded, recent, axis=1))
+                x = x + tail.self_attn(padded, t)
+        else:
+            histories.append(history[-1])
+        for i, state in enumerate(states):
+            state.history = mx.stack([rows[i] for rows in histories])
+            state.memory = mx.stack([rows[i] for rows in memories])
+            state.filled = min(state.memory.shape[1], state.filled + int(lengths[i]))
+            state.begun = True
+        return self._project(x)
+
+    def _filter(self, layer: FsmnLayer, t: mx.array, shift: int) -> mx.array:
+        before = self._reach // 2 + shift
+        return layer.self_attn(pad_time(t, before, self._reach - before), t)
+
+    def _project(self, x: mx.array) -> mx.array:
+        logits: mx.array = self.output_layer(self.after_norm(self.last(x)))
+        return logits

@@ -1,0 +1,180 @@
+"""Audio to features: Kaldi fbank, low-frame-rate stacking (LFR) and CMVN, whole or incremental.
+
+Source: FunASR `WavFrontend` and `WavFrontendOnline` with dither 0. All arithmetic before the logarithm is in
+float64, so the features do not depend on how the audio was cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import FrontendConfig
+from .errors import ModelConfigError
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_PRE_EMPHASIS = 0.97
+_LOW_HZ = 20.0
+_ENERGY_FLOOR = float(np.finfo(np.float32).eps)
+_FULL_SCALE = 32768.0
+_BLOCK = 64
+"""Frames in one matrix product. A fixed shape gives a frame the same bits whatever frames surround it."""
+
+
+@dataclass(slots=True)
+class FrontendState:
+    """What one utterance carries from one `Frontend.step` to the next."""
+
+    samples: Float32
+    """Tail of the waveform that does not fill a frame yet."""
+    frames: Float32 | None = None
+    """Fbank frames (n, n_mels) that the next row still needs; None before the first frame."""
+
+
+class Frontend:
+    """Turns 16 kHz audio into rows of features; immutable, shared by all utterances.
+
+    Feeding any pieces to `step` and then `final=True` gives, bit for bit, the rows of one `__call__`.
+    """
+
+    def __init__(self, config: FrontendConfig, shift: Float32, scale: Float32) -> None:
+        """`shift` and `scale`, each (row_size,), normalise a row: (row + shift) * scale."""
+        for name, values in (("shift", shift), ("scale", scale)):
+            if values.shape != (config.row_size,):
+                raise ModelConfigError(f"CMVN {name} has {values.size} values, features have {config.row_size}")
+        self.config = config
+        self._shift = shift
+        self._scale = scale
+        self._frame = config.fs * config.frame_length // 1000
+        self._hop = config.fs * config.frame_shift // 1000
+        self._fft = 1 << (self._frame - 1).bit_length()
+        self._window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(self._frame) / (self._frame - 1))
+        self._mel = _mel_bank(config.n_mels, self._fft, config.fs)
+
+    @classmethod
+    def from_directory(cls, config: FrontendConfig, directory: Path) -> Frontend:
+        """Reads the CMVN statistics of a model directory (`am.mvn`).
+
+        Raises:
+            ModelConfigError: the file is missing or cannot be used.
+        """
+        return cls(config, *read_cmvn(directory / "am.mvn"))
+
+    @property
+    def row_samples(self) -> int:
+        """Samples between two rows."""
+        return self._hop * self.config.lfr_n
+
+    def __call__(self, samples: Float32) -> Float32:
+        """Features of a whole utterance: samples (N,) in [-1, 1] -> rows (T, row_size)."""
+        return self.step(samples, self.new_state(), final=True)
+
+    def new_state(self) -> FrontendState:
+        """State of an utterance that has not begun."""
+        return FrontendState(np.zeros(0, np.float32))
+
+    def step(self, samples: Float32, state: FrontendState, *, final: bool = False) -> Float32:
+        """Rows (n, row_size) that these further samples complete; `final` completes the last ones too.
+
+        Fewer samples than one frame still make a row when the utterance ends with them.
+        """
+        state.samples = np.concatenate([state.samples, samples])
+        frames = self._take_frames(state, shorten=final and state.frames is None)
+        if len(frames):
+            # FunASR repeats the first frame to centre the first row.
+            head = frames[:1].repeat((self.config.lfr_m - 1) // 2, 0) if state.frames is None else state.frames
+            frames = np.concatenate([head, frames])
+        elif final and state.frames is not None:
+            frames = state.frames
+        else:
+            return np.zeros((0, self.config.row_size), np.float32)
+        rows = self._count_rows(len(frames), final)
+        start = np.arange(rows)[:, None] * self.config.lfr_n
+        index = np.minimum(start + np.arange(self.config.lfr_m), len(frames) - 1)
+        state.frames = frames[min(len(frames) - 1, self.config.lfr_n * rows) :]
+        stacked = frames[index].reshape(rows, self.config.row_size)
+        normalised: Float32 = (stacked + self._shift) * self._scale
+        return normalised
+
+    def _count_rows(self, frames: int, final: bool) -> int:
+        if final:
+            return -(-(frames - (self.config.lfr_m - 1) // 2) // self.config.lfr_n)
+        return max(0, (frames - self.config.lfr_m) // self.config.lfr_n + 1)
+
+    def _take_frames(self, state: FrontendState, *, shorten: bool) -> Float32:
+        """Fbank frames of the waveform so far; leaves in the state what the next frame needs."""
+        samples = state.samples
+        if shorten and 0 < len(samples) < self._frame:
+            # Kaldi's whole-utterance form shortens the frame; its window is then that length too.
+            length = len(samples)
+            state.samples = samples[length:]
+            window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / max(1, length - 1))
+            mel = _mel_bank(self.config.n_mels, max(2, 1 << (length - 1).bit_length()), self.config.fs)
+            return _fbank(samples[None], window, mel)
+        count = max(0, 1 + (len(samples) - self._frame) // self._hop)
+        state.samples = samples[count * self._hop :]
+        if not count:
+            return np.zeros((0, self.config.n_mels), np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(samples, self._frame)[:: self._hop][:count]
+        return _fbank(frames, self._window, self._mel)
+
+
+def _fbank(frames: Float32, window: Float64, mel: Float64) -> Float32:
+    """Log mel energies of frames (n, length) -> (n, n_mels). mel: (fft / 2 + 1, n_mels)."""
+    wave = frames.astype(np.float64) * _FULL_SCALE
+    wave -= wave.mean(axis=1, keepdims=True)
+    emphasised = wave - _PRE_EMPHASIS * np.concatenate([wave[:, :1], wave[:, :-1]], axis=1)
+    spectrum = np.fft.rfft(emphasised * window, 2 * (len(mel) - 1))
+    power = spectrum.real**2 + spectrum.imag**2
+    blocks = -(-len(power) // _BLOCK)
+    padded = np.zeros((blocks * _BLOCK, power.shape[1]))
+    padded[: len(power)] = power
+    energy = np.concatenate([padded[i : i + _BLOCK] @ mel for i in range(0, len(padded), _BLOCK)])
+    logarithms: Float32 = np.log(np.maximum(energy[: len(power)], _ENERGY_FLOOR)).astype(np.float32)
+    return logarithms
+
+
+def _mel_bank(n_mels: int, fft: int, rate: int) -> Float64:
+    """Kaldi's triangular filters, linear in mel, without area normalisation: (fft / 2 + 1, n_mels)."""
+    low, high = _to_mel(_LOW_HZ), _to_mel(rate / 2)
+    edges = low + (high - low) / (n_mels + 1) * np.arange(n_mels + 2)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    mel = _to_mel(np.arange(fft // 2 + 1) * rate / fft)[:, None]
+    bank = np.maximum(0.0, np.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)))
+    bank[-1] = 0.0  # Kaldi leaves the Nyquist bin out.
+    return np.asarray(bank)
+
+
+def _to_mel(hertz: float | Float64) -> Float64:
+    return np.asarray(1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0))
+
+
+def read_cmvn(path: Path) -> tuple[Float32, Float32]:
+    """Reads shift and scale from Kaldi nnet1 text (`am.mvn`).
+
+    Raises:
+        ModelConfigError: the file is missing, damaged, or holds values that are not finite.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
+    except UnicodeDecodeError as error:
+        raise ModelConfigError(f"{path} is not text: {error}") from None
+    found = []
+    for tag in ("<AddShift>", "<Rescale>"):
+        after = next((i + 1 for i, line in enumerate(lines) if line.startswith(tag)), len(lines))
+        try:
+            # "<LearnRateCoef> 0 [ v v … ]"
+            values = np.array(lines[after].split()[3:-1], dtype=np.float32)
+        except (IndexError, ValueError) as error:
+            raise ModelConfigError(f"{path}: no line of numbers after {tag}: {error}") from None
+        if not values.size or not np.isfinite(values).all():
+            raise ModelConfigError(f"{path}: the values after {tag} must be finite numbers")
+        found.append(values)
+    return found[0], found[1]

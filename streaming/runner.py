@@ -1,0 +1,86 @@
+"""Computes the work of sessions, in batches. Knows no threads and no scheduling; owns no session."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from parastream.model import Punctuator, SpeechModel
+
+from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from .vad import Vad
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that sessions share."""
+
+    speech: SpeechModel
+    """Hears the streaming windows."""
+    vad: Vad
+    final: SpeechModel | None = None
+    """Hears whole utterances; None where `speech` does that too."""
+    punctuation: Punctuator | None = None
+    """Sets marks in final text; None for bare words."""
+
+
+class Runner:
+    """Runs batches of work of one kind and gives each session its result."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self._final = models.final or models.speech
+
+    def warm_up(self) -> None:
+        """Runs every model once."""
+        self.models.speech.warm_up()
+        if self.models.final is not None:
+            self.models.final.warm_up()
+        vad = self.models.vad
+        vad(np.zeros((1, 512), np.float32), [vad.new_state()])
+        if self.models.punctuation is not None:
+            self.models.punctuation.punctuate("warm up")
+
+    def new_session(self, config: SessionConfig) -> Session:
+        """A session on these models."""
+        return Session(
+            config,
+            self.models.speech,
+            self.models.vad.new_state(),
+            punctuated=self.models.punctuation is not None,
+        )
+
+    def run_vad(self, batch: Sequence[VadWork]) -> None:
+        """One frame for each of several sessions."""
+        probabilities = self.models.vad(np.stack([w.frame for w in batch]), [w.state for w in batch])
+        for work, probability in zip(batch, probabilities, strict=True):
+            work.session.apply(work, float(probability))
+
+    def run_windows(self, batch: Sequence[WindowWork]) -> None:
+        """One window for each of several utterances."""
+        network = self.models.speech.network
+        states = []
+        for work in batch:
+            if work.utterance.stream is None:
+                work.utterance.stream = network.new_state()
+            states.append(work.utterance.stream)
+        heard = network.step([w.features for w in batch], states, [w.last for w in batch])
+        for work, tokens in zip(batch, heard, strict=True):
+            if work.last:
+                work.utterance.stream = None
+            work.session.apply(work, tokens)
+
+    def run_finals(self, batch: Sequence[FinalWork], *, layers: int) -> Generator[None]:
+        """Full-context passes over several utterances; yields after every few encoder layers."""
+        network = self._final.network
+        heard = yield from network.transcribe_in_slices([w.features for w in batch], layers=layers)
+        for work, tokens in zip(batch, heard, strict=True):
+            work.session.apply(work, tokens)
+
+    def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
+        """Marks for several utterances."""
+        punctuation = self.models.punctuation
+        for work in batch:
+            assert punctuation is not None, "a session without a punctuation model asked for marks"
+            work.session.apply(work, punctuation.mark_words(work.words, work.context, end=work.end))

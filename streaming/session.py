@@ -1,0 +1,472 @@
+"""One speaker's session as a state machine: audio in, events out, and in between the work it needs done.
+
+    receive_audio ─▶ samples ─▶ VAD frames ─▶ endpoints ─▶ utterances ─▶ windows, final pass, marks ─▶ events
+
+A session does no I/O and no inference. `work()` says what to compute next, `apply()` takes each result, and
+`events()` drains what to tell the client. Whoever drives it (an `Engine` for many sessions, a `Transcriber` for
+a file) may batch the work of many sessions in any order; a session's own work is handed out so that its
+results do not depend on how the audio was cut into messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model import SpeechModel
+from parastream.model.errors import ModelConfigError
+from parastream.model.frontend import FrontendState
+from parastream.model.paraformer import StreamState, Tokens
+from parastream.model.punctuation import Context
+
+from .audio import SAMPLE_RATE, AudioFormat, AudioInput
+from .endpoint import End, EndpointConfig, Endpointer, EndpointEvent, Pause, Resume, Start
+from .events import Event, Final, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
+from .transcript import Rendering, render, with_marks
+from .vad import FRAME, VadState
+
+Float32 = NDArray[np.float32]
+
+_NO_SAMPLES = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """What a client asked for."""
+
+    format: AudioFormat = AudioFormat()
+    partials: bool = True
+    """Whether text is shown while an utterance lasts."""
+    punctuate: bool = True
+    """Whether final text gets marks and capitals."""
+    final_pass: bool = True
+    """Whether final text comes from a full-context pass; otherwise it is what the streaming pass heard."""
+    endpoint: EndpointConfig = EndpointConfig()
+
+
+@dataclass(eq=False, slots=True)
+class VadWork:
+    """Speech probability of one frame; the result is a float."""
+
+    session: Session
+    frame: Float32
+    """(512,) samples."""
+    state: VadState
+
+
+@dataclass(eq=False, slots=True)
+class WindowWork:
+    """The next streaming window of an utterance; the result is the `Tokens` it adds."""
+
+    session: Session
+    utterance: Utterance
+    features: Float32
+    """New rows (n, row_size)."""
+    last: bool
+
+
+@dataclass(eq=False, slots=True)
+class FinalWork:
+    """The full-context pass over an utterance; the result is its `Tokens`."""
+
+    session: Session
+    utterance: Utterance
+    features: Float32
+    """All rows (T, row_size)."""
+    end: int
+    """Session sample at which the utterance is taken to end."""
+
+
+@dataclass(eq=False, slots=True)
+class PunctuationWork:
+    """Marks for a finished utterance; the result is the marked words and the next context."""
+
+    session: Session
+    utterance: Utterance
+    words: Sequence[str]
+    context: Context
+    end: bool
+    """Whether the utterance ends a sentence (it was not cut off)."""
+
+
+Work = VadWork | WindowWork | FinalWork | PunctuationWork
+
+
+class _Phase(Enum):
+    RECEIVING = auto()
+    """Audio may still come."""
+    FLUSHING = auto()
+    """The input has ended; utterances are being finished."""
+    ENDED = auto()
+    """`SessionEnded` has been told."""
+
+
+@dataclass(eq=False)
+class Utterance:
+    """One stretch of speech from its start to its final text."""
+
+    index: int
+    start: int
+    """Session sample at which its audio begins."""
+    frontend: FrontendState
+    stream: StreamState | None = None
+    """Made by whoever runs the first window: it holds MLX arrays."""
+    fed: int = 0
+    """Session sample up to which windows have been handed out."""
+    due: int = 0
+    """Session sample up to which windows should be handed out."""
+    heard: Tokens = field(default_factory=Tokens.none)
+    """What the streaming pass has heard."""
+    end: int | None = None
+    """Session sample at which its audio ends, once that is known."""
+    cut: bool = False
+    """Whether it ended only because it was too long."""
+    flushed: bool = False
+    """Whether the streaming pass has seen its end."""
+    pass_end: int | None = None
+    """Where its audio ends for the full-context pass: a pause that may not last, or its end."""
+    asked_end: int | None = None
+    """Where it ended in the pass that was handed out last."""
+    pass_tokens: Tokens | None = None
+    """What it said: the result of that pass, or of the streaming pass where there is no other."""
+    marking: bool = False
+    """Whether its punctuation has been handed out."""
+
+
+class Session:
+    """One speaker's session; not thread-safe, belongs to whoever drives it."""
+
+    def __init__(self, config: SessionConfig, speech: SpeechModel, vad: VadState, *, punctuated: bool) -> None:
+        """`vad` is a fresh state; `punctuated` says whether a punctuation model is there.
+
+        Raises:
+            ModelConfigError: only the streaming pass was asked for, and the model has none.
+        """
+        if not config.final_pass and not speech.config.streams:
+            raise ModelConfigError(
+                f"{speech.name} is a {speech.config.model}, which has no streaming form; ask for the final pass too"
+            )
+        self.config = config
+        self._speech = speech
+        self._input = AudioInput(config.format)
+        self._phase = _Phase.RECEIVING
+        self._samples = _SampleBuffer()
+        self._vad_state = vad
+        self._vad_position = 0
+        self._vad_busy = False
+        self._endpointer = Endpointer(config.endpoint)
+        self._utterances: deque[Utterance] = deque()
+        self._utterance_count = 0
+        self._window_busy = False
+        self._punctuate = config.punctuate and punctuated
+        self._context = Context()
+        self._rejected: InputRejected | None = None
+        self._events: list[Event] = []
+        self._streaming = (config.partials or not config.final_pass) and speech.config.streams
+        self._keep = SAMPLE_RATE * _kept_seconds(config.endpoint)
+
+    # ------------------------------------------------------------------ input
+
+    def receive_audio(self, data: bytes) -> None:
+        """Takes audio bytes of any length. Unusable audio ends the input; what came before it is recognised."""
+        if self._phase is not _Phase.RECEIVING:
+            return
+        self._samples.append(self._input.push(data))
+        if self._input.error is not None:
+            self.reject("invalid_audio", str(self._input.error))
+
+    def receive_end(self) -> None:
+        """The input has ended: what is left is recognised, then `SessionEnded` is told."""
+        if self._phase is not _Phase.RECEIVING:
+            return
+        self._samples.append(self._input.finish())
+        self._phase = _Phase.FLUSHING
+        if self._input.leftover and self._rejected is None:
+            size = self.config.format.frame_bytes
+            self._rejected = InputRejected(
+                "incomplete_sample",
+                f"the audio ends with {self._input.leftover} of the {size} bytes of a sample frame"
+                f" ({self.config.format.encoding.value}, {self.config.format.channels} channel(s));"
+                " those bytes were dropped",
+            )
+        self._finish_input()
+
+    def reject(self, code: str, message: str) -> None:
+        """Ends the input because of what was wrong with it."""
+        if self._phase is _Phase.RECEIVING:
+            self._rejected = InputRejected(code, message)
+            self.receive_end()
+
+    def fail(self, message: str) -> None:
+        """Ends the session at once because its work could not be done."""
+        if self._phase is not _Phase.ENDED:
+            self._phase = _Phase.ENDED
+            self._events.append(InputRejected("internal_error", message))
+            self._events.append(SessionEnded(self._samples.end / SAMPLE_RATE))
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been told."""
+        return self._phase is _Phase.ENDED
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that have come in but not been looked at."""
+        waiting = self._samples.end - self._vad_position
+        if self._utterances and self._streaming:
+            last = self._utterances[-1]
+            waiting += max(0, last.due - last.fed)
+        return waiting / SAMPLE_RATE
+
+    # ------------------------------------------------------------------- work
+
+    def work(self) -> list[Work]:
+        """What can be computed now; each piece is handed out once and must come back through `apply`."""
+        work: list[Work] = []
+        if self.ended:
+            return work
+        if not self._vad_busy and self._vad_position + FRAME <= self._samples.end:
+            self._vad_busy = True
+            frame = self._samples[self._vad_position : self._vad_position + FRAME]
+            work.append(VadWork(self, frame, self._vad_state))
+        for utterance in self._utterances:
+            window = self._next_window(utterance)
+            if window is not None:
+                work.append(window)
+            final = self._next_final(utterance)
+            if final is not None:
+                work.append(final)
+        marks = self._next_punctuation()
+        if marks is not None:
+            work.append(marks)
+        return work
+
+    def apply(self, work: Work, result: object) -> None:
+        """Takes the result of a piece of work that this session handed out."""
+        match work, result:
+            case VadWork(), float():
+                self._vad_busy = False
+                self._vad_position += FRAME
+                level = float(np.sqrt(np.mean(np.square(work.frame))))
+                self._follow(self._endpointer.push(result, level))
+                self._finish_input()
+            case WindowWork(), Tokens():
+                self._window_busy = False
+                self._hear(work, result)
+            case FinalWork(), Tokens():
+                if work.end == work.utterance.pass_end:
+                    work.utterance.pass_tokens = result
+            case PunctuationWork(), (list() as marked, Context() as context):
+                self._context = context
+                self._close(work.utterance, marked)
+            case _:
+                raise TypeError(f"{type(work).__name__} cannot take a {type(result).__name__}")
+        self._close_unmarked()
+        self._finish_session()
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # -------------------------------------------------------------- endpoints
+
+    def _follow(self, endpoints: Sequence[EndpointEvent]) -> None:
+        for event in endpoints:
+            match event:
+                case Start(sample):
+                    self._begin(sample)
+                case Pause(sample):
+                    self._utterances[-1].pass_end = sample
+                    self._utterances[-1].pass_tokens = None
+                case Resume():
+                    self._utterances[-1].pass_end = None
+                    self._utterances[-1].asked_end = None
+                    self._utterances[-1].pass_tokens = None
+                case End(sample, reason):
+                    self._end(self._utterances[-1], sample, cut=reason == "cut")
+        utterance = self._utterances[-1] if self._utterances else None
+        if utterance is not None and utterance.end is None:
+            # Fixed here, at the frame that completes a window, so that timing cannot change what is heard.
+            hop = self._speech.window_samples
+            utterance.due = utterance.start + (self._vad_position - utterance.start) // hop * hop
+        self._drop_audio()
+
+    def _begin(self, sample: int) -> None:
+        frontend = self._speech.frontend.new_state()
+        utterance = Utterance(self._utterance_count, sample, frontend, fed=sample, due=sample)
+        self._utterance_count += 1
+        self._utterances.append(utterance)
+        self._events.append(SpeechStarted(utterance.index, sample / SAMPLE_RATE))
+
+    def _end(self, utterance: Utterance, sample: int, *, cut: bool) -> None:
+        utterance.end, utterance.cut = sample, cut
+        if utterance.pass_end != sample:
+            utterance.pass_end, utterance.pass_tokens = sample, None
+
+    def _finish_input(self) -> None:
+        """Ends the open utterance once the last whole frame has been judged."""
+        if self._phase is _Phase.FLUSHING and self._samples.end - self._vad_position < FRAME:
+            if self._vad_busy:
+                return
+            if self._utterances and self._utterances[-1].end is None:
+                self._follow(self._endpointer.finish(self._samples.end))
+            self._close_unmarked()
+            self._finish_session()
+
+    def _drop_audio(self) -> None:
+        oldest = min([self._vad_position - self._keep, *(u.start for u in self._utterances)])
+        self._samples.drop_before(oldest)
+
+    # ---------------------------------------------------------------- passes
+
+    def _next_window(self, utterance: Utterance) -> WindowWork | None:
+        if not self._streaming or self._window_busy or utterance.flushed:
+            return None
+        hop = self._speech.window_samples
+        final_here = utterance.end is not None and self.config.final_pass
+        if utterance.fed + hop <= utterance.due and not final_here:
+            stop, last = utterance.fed + hop, False
+        elif utterance.end is not None and not self.config.final_pass:
+            stop, last = max(utterance.end, utterance.fed), True
+            utterance.flushed = True
+        else:
+            return None
+        samples = self._samples[utterance.fed : stop]
+        features = self._speech.frontend.step(samples, utterance.frontend, final=last)
+        utterance.fed = stop
+        self._window_busy = True
+        return WindowWork(self, utterance, features, last)
+
+    def _hear(self, work: WindowWork, tokens: Tokens) -> None:
+        utterance = work.utterance
+        utterance.heard += tokens
+        if work.last:
+            if utterance.cut:
+                # Windows had gone on past the cut: the next utterance hears those words again.
+                utterance.heard = _before(utterance.heard, self._rows(utterance))
+            utterance.pass_tokens = utterance.heard
+        elif len(tokens) and self.config.partials and utterance.end is None:
+            heard = render(self._speech.tokenizer, utterance.heard, utterance.start, utterance.fed)
+            self._events.append(
+                Partial(
+                    utterance.index,
+                    utterance.start / SAMPLE_RATE,
+                    utterance.fed / SAMPLE_RATE,
+                    heard.stable,
+                    heard.draft,
+                    heard.words,
+                )
+            )
+
+    def _next_final(self, utterance: Utterance) -> FinalWork | None:
+        end = utterance.pass_end
+        if end is None or end == utterance.asked_end or not self.config.final_pass:
+            return None
+        utterance.asked_end = end
+        features = self._speech.frontend(self._samples[utterance.start : end])
+        return FinalWork(self, utterance, features, end)
+
+    def _rows(self, utterance: Utterance) -> int:
+        assert utterance.end is not None
+        return (utterance.end - utterance.start) // self._speech.frontend.row_samples
+
+    # ---------------------------------------------------------------- finals
+
+    def _settled(self) -> Utterance | None:
+        """The oldest utterance, if all that it still needs is marks."""
+        utterance = self._utterances[0] if self._utterances else None
+        if utterance is None or utterance.end is None or utterance.pass_tokens is None or utterance.marking:
+            return None
+        return utterance
+
+    def _next_punctuation(self) -> PunctuationWork | None:
+        utterance = self._settled()
+        if utterance is None:
+            return None
+        utterance.marking = True
+        words = [word.text for word in self._render(utterance).words]
+        return PunctuationWork(self, utterance, words, self._context, not utterance.cut)
+
+    def _close_unmarked(self) -> None:
+        """Finishes utterances that need no marks, oldest first."""
+        while (utterance := self._settled()) is not None:
+            if self._punctuate and self._render(utterance).words:
+                return
+            self._close(utterance, None)
+
+    def _close(self, utterance: Utterance, marked: Sequence[str] | None) -> None:
+        rendering = self._render(utterance)
+        text, words = rendering.text, rendering.words
+        if marked is not None:
+            text, words = with_marks(words, marked)
+        assert utterance.end is not None
+        end = utterance.end / SAMPLE_RATE
+        self._utterances.popleft()
+        self._events.append(SpeechEnded(utterance.index, end))
+        self._events.append(
+            Final(
+                utterance.index,
+                utterance.start / SAMPLE_RATE,
+                end,
+                text,
+                words,
+                round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0,
+            )
+        )
+
+    def _render(self, utterance: Utterance) -> Rendering:
+        assert utterance.pass_tokens is not None
+        assert utterance.end is not None
+        return render(self._speech.tokenizer, utterance.pass_tokens, utterance.start, utterance.end)
+
+    def _finish_session(self) -> None:
+        judged = not self._vad_busy and self._samples.end - self._vad_position < FRAME
+        if self._phase is _Phase.FLUSHING and judged and not self._utterances:
+            self._phase = _Phase.ENDED
+            if self._rejected is not None:
+                self._events.append(self._rejected)
+            self._events.append(SessionEnded(self._samples.end / SAMPLE_RATE))
+
+
+class _SampleBuffer:
+    """The newest samples of a session, addressed by their place since it began."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._held = _NO_SAMPLES
+        self._fresh: list[Float32] = []
+        self.end = 0
+
+    def append(self, samples: Float32) -> None:
+        if len(samples):
+            self._fresh.append(samples)
+            self.end += len(samples)
+
+    def __getitem__(self, place: slice) -> Float32:
+        if self._fresh:
+            self._held = np.concatenate([self._held, *self._fresh])
+            self._fresh.clear()
+        assert place.start >= self._first, f"samples before {self._first} are gone, {place.start} was asked for"
+        return self._held[place.start - self._first : place.stop - self._first]
+
+    def drop_before(self, sample: int) -> None:
+        # Copying costs time, so audio goes in big pieces.
+        if sample - self._first > max(SAMPLE_RATE, len(self._held) // 2):
+            held = self[sample : self.end]
+            self._held = held.copy()
+            self._first = sample
+
+
+def _before(tokens: Tokens, row: int) -> Tokens:
+    kept = tokens.rows < row
+    return Tokens(tokens.ids[kept], tokens.confidences[kept], tokens.rows[kept])
+
+
+def _kept_seconds(config: EndpointConfig) -> int:
+    """Whole seconds of audio that a later event may refer back to."""
+    return int(config.pre_roll + config.min_speech + config.cut_search) + 2

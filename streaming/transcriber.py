@@ -1,0 +1,116 @@
+"""A session driven without threads or sockets: for recordings and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model import Punctuator, SpeechModel, load_punctuation
+from parastream.model.errors import AudioError
+
+from .audio import SAMPLE_RATE, AudioFormat, Encoding, resample
+from .events import Event, Final, InputRejected
+from .runner import Models, Runner
+from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from .vad import Vad
+
+_PIECE = SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in a recording."""
+
+    text: str
+    """All utterances, in order."""
+    utterances: tuple[Final, ...]
+    duration: float
+    """Seconds of audio."""
+
+
+class Transcriber:
+    """Recognises recordings, one at a time, exactly as the server does.
+
+    Example:
+        >>> import numpy as np, parastream.model, parastream.streaming
+        >>> model = parastream.model.load()
+        >>> transcriber = parastream.streaming.Transcriber(model)
+        >>> transcriber.transcribe(np.zeros(16000, np.float32), 16000).text
+        ''
+    """
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        *,
+        punctuation: Punctuator | str | None = "",
+        final_model: SpeechModel | None = None,
+        vad: Vad | None = None,
+        config: SessionConfig = SessionConfig(partials=False),
+    ) -> None:
+        """`punctuation`: a loaded model, a name or directory ("" is the embedded one), or None for bare words."""
+        if isinstance(punctuation, str):
+            punctuation = load_punctuation(punctuation) if punctuation else load_punctuation()
+        self._runner = Runner(Models(model, vad or Vad(), final_model, punctuation))
+        self._config = config
+
+    def transcribe(
+        self,
+        samples: NDArray[np.float32],
+        sample_rate: int,
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> Transcript:
+        """Recognises a recording.
+
+        Args:
+            samples: (N,) float in [-1, 1], one channel.
+            sample_rate: any positive rate; audio is resampled to 16 kHz.
+            progress: called with the seconds of audio that have been dealt with.
+
+        Raises:
+            AudioError: the samples cannot be used.
+        """
+        audio = resample(samples, sample_rate)
+        finals = []
+        for event in self.events(audio, progress=progress):
+            if isinstance(event, InputRejected):
+                raise AudioError(event.message)
+            if isinstance(event, Final):
+                finals.append(event)
+        text = " ".join(final.text for final in finals if final.text)
+        return Transcript(text, tuple(finals), len(audio) / SAMPLE_RATE)
+
+    def events(
+        self, samples: NDArray[np.float32], *, progress: Callable[[float], None] | None = None
+    ) -> Iterator[Event]:
+        """All events of a recording (N,) at 16 kHz, as a client of the server would get them."""
+        config = replace(self._config, format=AudioFormat(Encoding.F32LE, SAMPLE_RATE))
+        session = self._runner.new_session(config)
+        for start in range(0, len(samples), _PIECE):
+            piece = samples[start : start + _PIECE]
+            session.receive_audio(piece.astype("<f4").tobytes())
+            self._drive(session)
+            if progress is not None:
+                progress((start + len(piece)) / SAMPLE_RATE)
+            yield from session.events()
+        session.receive_end()
+        self._drive(session)
+        yield from session.events()
+
+    def _drive(self, session: Session) -> None:
+        """Does all the work that the session has."""
+        while work := session.work():
+            for item in work:
+                match item:
+                    case VadWork():
+                        self._runner.run_vad([item])
+                    case WindowWork():
+                        self._runner.run_windows([item])
+                    case FinalWork():
+                        for _ in self._runner.run_finals([item], layers=1 << 30):
+                            pass
+                    case PunctuationWork():
+                        self._runner.run_punctuation([item])
