@@ -99,9 +99,7 @@ class AudioFormat:
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise AudioError(
-                    f"audio {name} {value!r} is not supported; allowed: whole numbers {low} to {high}"
-                )
+                raise AudioError(f"audio {name} {value!r} is not supported; allowed: whole numbers {low} to {high}")
 
     @property
     def frame_bytes(self) -> int:
@@ -200,15 +198,11 @@ def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     Raises `AudioError` for samples or rates that cannot be used.
     """
     if samples.ndim != 1:
-        raise AudioError(
-            f"audio of shape {samples.shape} is not supported; allowed: one channel, shape (samples,)"
-        )
+        raise AudioError(f"audio of shape {samples.shape} is not supported; allowed: one channel, shape (samples,)")
     if rate <= 0:
         raise AudioError(f"audio rate {rate} is not supported; allowed: positive rates")
     if not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(
-            f"audio of type {samples.dtype} is not supported; allowed: float samples, full scale 1"
-        )
+        raise AudioError(f"audio of type {samples.dtype} is not supported; allowed: float samples, full scale 1")
     samples = np.ascontiguousarray(samples, np.float32)
     first = _first_unusable(samples)
     if first is not None:

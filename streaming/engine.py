@@ -31,6 +31,9 @@ class EngineConfig:
 
     max_sessions: int = 64
     """Sessions at a time; more are refused."""
+    max_vad_frames: int = 20
+    """VAD frames (of 32 ms) of each session in a row, so that a client that sends a whole file at once holds up
+    nobody's windows."""
     max_windows: int = 32
     """Streaming windows in one batch."""
     max_final_rows: int = 1000
@@ -308,7 +311,9 @@ class Engine:
             stream.collect()
         self._gather(streams)
         pending = self._pending
-        while pending.vad:
+        for _ in range(self.config.max_vad_frames):
+            if not pending.vad:
+                break
             frames, pending.vad = pending.vad, []
             with self._guarded(frames):
                 runner.run_vad(frames)

@@ -297,13 +297,19 @@ class Session:
         self._drop_audio()
 
     def _begin(self, sample: int) -> None:
-        frontend = self._speech.frontend.new_state()
-        utterance = Utterance(self._utterance_count, sample, frontend, fed=sample, due=sample)
+        self._utterances.append(self._new_utterance(self._utterance_count, sample))
+        self._events.append(SpeechStarted(self._utterance_count, sample / SAMPLE_RATE))
         self._utterance_count += 1
-        self._utterances.append(utterance)
-        self._events.append(SpeechStarted(utterance.index, sample / SAMPLE_RATE))
+
+    def _new_utterance(self, index: int, start: int) -> Utterance:
+        return Utterance(index, start, self._speech.frontend.new_state(), fed=start, due=start)
 
     def _end(self, utterance: Utterance, sample: int, *, cut: bool) -> None:
+        if cut and not self.config.final_pass:
+            # Windows have gone on past the cut: what they heard there belongs to the next utterance.
+            hop = self._speech.window_samples
+            utterance = self._utterances[-1] = self._new_utterance(utterance.index, utterance.start)
+            utterance.due = utterance.start + (sample - utterance.start) // hop * hop
         utterance.end, utterance.cut = sample, cut
         if utterance.pass_end != sample:
             utterance.pass_end, utterance.pass_tokens = sample, None
@@ -346,9 +352,6 @@ class Session:
         utterance = work.utterance
         utterance.heard += tokens
         if work.last:
-            if utterance.cut:
-                # Windows had gone on past the cut: the next utterance hears those words again.
-                utterance.heard = _before(utterance.heard, self._rows(utterance))
             utterance.pass_tokens = utterance.heard
         elif len(tokens) and self.config.partials and utterance.end is None:
             heard = render(self._speech.tokenizer, utterance.heard, utterance.start, utterance.fed)
@@ -370,10 +373,6 @@ class Session:
         utterance.asked_end = end
         features = self._speech.frontend(self._samples[utterance.start : end])
         return FinalWork(self, utterance, features, end)
-
-    def _rows(self, utterance: Utterance) -> int:
-        assert utterance.end is not None
-        return (utterance.end - utterance.start) // self._speech.frontend.row_samples
 
     # ---------------------------------------------------------------- finals
 
@@ -460,11 +459,6 @@ class _SampleBuffer:
             held = self[sample : self.end]
             self._held = held.copy()
             self._first = sample
-
-
-def _before(tokens: Tokens, row: int) -> Tokens:
-    kept = tokens.rows < row
-    return Tokens(tokens.ids[kept], tokens.confidences[kept], tokens.rows[kept])
 
 
 def _kept_seconds(config: EndpointConfig) -> int:

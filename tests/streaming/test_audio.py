@@ -63,9 +63,7 @@ def framings(draw: st.DrawFn) -> tuple[AudioFormat, bytes, list[int]]:
         channels,
         draw(st.integers(0, channels - 1)),
     )
-    samples = speechlike(draw(st.integers(0, 4000)) * channels, draw(st.integers(0, 99))).reshape(
-        -1, channels
-    )
+    samples = speechlike(draw(st.integers(0, 4000)) * channels, draw(st.integers(0, 99))).reshape(-1, channels)
     data = encoded(samples, format.encoding) + bytes(draw(st.integers(0, format.frame_bytes - 1)))
     sizes = draw(st.lists(st.one_of(st.integers(0, 9), st.integers(0, 5000), st.just(200_000)), max_size=60))
     return format, data, sizes

@@ -224,9 +224,7 @@ def test_values_that_limit_each_other() -> None:
 # ----------------------------------------------------------------- invariants
 
 PROBABILITIES = st.sampled_from([0.0, 0.02, 0.3, 0.34, 0.35, 0.4, 0.49, 0.5, 0.7, 0.99, 1.0])
-STRETCHES = st.lists(
-    st.tuples(st.integers(1, 4) | st.integers(1, 120), PROBABILITIES, st.floats(0, 1)), max_size=40
-)
+STRETCHES = st.lists(st.tuples(st.integers(1, 4) | st.integers(1, 120), PROBABILITIES, st.floats(0, 1)), max_size=40)
 """(frames, probability, level)"""
 
 

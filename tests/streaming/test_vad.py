@@ -19,9 +19,7 @@ from parastream.streaming.vad import FRAME, Vad, find_weights
 
 RECORDING = Path(__file__).parents[1] / "data" / "an4" / "cen8-fvap-b.flac"
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("silero_vad") is None, reason="needs silero-vad's files"
-)
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs silero-vad's files")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,41 @@
+"""The embedded models and a recording of real speech, loaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import parastream.model
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from parastream.model import SpeechModel
+from parastream.streaming import Models, Vad
+
+SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
+SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twenty seven sixty two."]
+
+
+def load_models() -> Models:
+    """What the server loads by default; call it on the thread that will use them."""
+    return Models(parastream.model.load(), Vad(), None, parastream.model.load_punctuation())
+
+
+@pytest.fixture(scope="session")
+def models() -> Models:
+    """The default models, for the thread that runs the tests."""
+    return load_models()
+
+
+@pytest.fixture(scope="session")
+def speech(models: Models) -> SpeechModel:
+    """The embedded speech model."""
+    return models.speech
+
+
+@pytest.fixture(scope="session")
+def sample() -> NDArray[np.int16]:
+    """Three sentences by three speakers: 12 seconds, 16 kHz."""
+    samples, rate = soundfile.read(SAMPLE, dtype="int16")
+    assert rate == 16000
+    return np.asarray(samples, np.int16)

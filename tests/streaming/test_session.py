@@ -1,0 +1,194 @@
+"""Sessions on real speech with the real models: framing, endpoints, bad input, bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from parastream.model import SpeechModel
+from parastream.model.errors import ModelConfigError
+from parastream.streaming import AudioFormat, Encoding, EndpointConfig, Models, SessionConfig
+from parastream.streaming.events import Event, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
+from parastream.streaming.runner import Runner
+
+from ..conftest import SAMPLE_TEXTS
+from .driver import converse, drive, finals
+
+Audio = NDArray[np.int16]
+FLOATS = SessionConfig(format=AudioFormat(Encoding.F32LE))
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def outline(events: list[Event]) -> list[tuple[str, float, float, tuple[object, ...]]]:
+    return [(f.text, f.start, f.end, f.words) for f in finals(events)]
+
+
+def test_three_sentences_become_three_punctuated_finals(models: Models, sample: Audio) -> None:
+    events = converse(models, cut(sample.tobytes(), 3200), SessionConfig())
+    assert [final.text for final in finals(events)] == SAMPLE_TEXTS
+    assert events[-1] == SessionEnded(len(sample) / 16000)
+
+
+def test_each_utterance_is_told_in_order_and_once(models: Models, sample: Audio) -> None:
+    events = converse(models, cut(sample.tobytes(), 3200), SessionConfig())
+    started = [e for e in events if isinstance(e, SpeechStarted)]
+    ended = [e for e in events if isinstance(e, SpeechEnded)]
+    assert [e.utterance for e in started] == [e.utterance for e in ended] == [0, 1, 2]
+    assert [f.utterance for f in finals(events)] == [0, 1, 2]
+    last_end = 0.0
+    for start, final, end in zip(started, finals(events), ended, strict=True):
+        assert last_end <= start.time == final.start < final.end == end.time
+        last_end = final.end
+        times = [t for word in final.words for t in (word.start, word.end)]
+        assert times == sorted(times)
+        assert final.start <= times[0]
+        assert times[-1] <= final.end
+        assert all(0 < word.confidence <= 1 for word in final.words)
+
+
+def test_stable_text_only_grows(models: Models, sample: Audio) -> None:
+    events = converse(models, cut(sample.tobytes(), 3200), SessionConfig())
+    partials = [e for e in events if isinstance(e, Partial)]
+    assert {p.utterance for p in partials} == {0, 1, 2}
+    for before, after in zip(partials, partials[1:], strict=False):
+        if before.utterance == after.utterance:
+            assert after.stable.startswith(before.stable)
+    assert all(p.draft for p in partials)
+
+
+@pytest.fixture(scope="module")
+def expected(models: Models, sample: Audio) -> dict[bool, list[tuple[str, float, float, tuple[object, ...]]]]:
+    return {
+        final_pass: outline(converse(models, [sample.tobytes()], SessionConfig(final_pass=final_pass)))
+        for final_pass in (True, False)
+    }
+
+
+FRAMINGS = st.one_of(
+    st.lists(st.integers(1, 8001), min_size=1, max_size=12),
+    st.sampled_from([[1], [3], [1, 200_000], [960], [1919, 1921], [200_000]]),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=FRAMINGS, final_pass=st.booleans())
+def test_any_framing_gives_the_same_text_and_times(
+    models: Models,
+    sample: Audio,
+    expected: dict[bool, list[tuple[str, float, float, tuple[object, ...]]]],
+    sizes: list[int],
+    final_pass: bool,
+) -> None:
+    data, pieces, i = sample.tobytes(), [], 0
+    while data:
+        pieces.append(data[: sizes[i % len(sizes)]])
+        data = data[len(pieces[-1]) :]
+        i += 1
+    events = converse(models, pieces, SessionConfig(final_pass=final_pass))
+    assert outline(events) == expected[final_pass]
+
+
+def test_a_session_without_audio_only_ends(models: Models) -> None:
+    assert converse(models, [], SessionConfig()) == [SessionEnded(0.0)]
+
+
+def test_less_than_a_vad_frame_of_audio(models: Models, sample: Audio) -> None:
+    assert converse(models, [sample[:100].tobytes()], SessionConfig()) == [SessionEnded(100 / 16000)]
+
+
+def test_speech_up_to_the_very_last_sample_is_kept(models: Models, sample: Audio) -> None:
+    # The third speaker's last word ends about a second before the recording does.
+    events = converse(models, [sample[: len(sample) - 18000].tobytes()], SessionConfig())
+    assert finals(events)[-1].text == SAMPLE_TEXTS[-1]
+
+
+def test_speech_from_the_first_sample_is_kept(models: Models, sample: Audio) -> None:
+    (utterance,) = [f for f in finals(converse(models, [sample.tobytes()], SessionConfig())) if f.utterance == 1]
+    speech = sample[int(16000 * utterance.start) : int(16000 * utterance.end)]
+    (final,) = finals(converse(models, [speech.tobytes()], SessionConfig()))
+    assert final.text == SAMPLE_TEXTS[1]
+
+
+def test_five_minutes_of_silence_say_nothing_and_hold_no_memory(models: Models) -> None:
+    runner = Runner(models)
+    session = runner.new_session(SessionConfig())
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        session.receive_audio(rng.integers(-3, 4, 16000).astype("<i2").tobytes())
+        drive(runner, session)
+    assert len(session._samples._held) < 20 * 16000
+    session.receive_end()
+    drive(runner, session)
+    assert session.events() == [SessionEnded(300.0)]
+
+
+def test_an_endless_utterance_is_cut_and_keeps_its_words(models: Models, sample: Audio) -> None:
+    endpoint = EndpointConfig(max_utterance=4, cut_search=2, min_silence=2)
+    for final_pass in (True, False):
+        config = SessionConfig(punctuate=False, final_pass=final_pass, endpoint=endpoint)
+        events = converse(models, cut(sample.tobytes(), 3200), config)
+        assert len(finals(events)) > 3
+        assert all(f.end - f.start <= 4.0 for f in finals(events))
+        assert " ".join(f.text for f in finals(events)) == (
+            "enter one seventy six rubout GMEF three nine ten twenty seven sixty two"
+        )
+
+
+def test_partials_can_be_left_out(models: Models, sample: Audio) -> None:
+    events = converse(models, [sample.tobytes()], SessionConfig(partials=False))
+    assert not [e for e in events if isinstance(e, Partial)]
+    assert [f.text for f in finals(events)] == SAMPLE_TEXTS
+
+
+def test_bare_words_without_punctuation(models: Models, sample: Audio) -> None:
+    events = converse(models, [sample.tobytes()], SessionConfig(punctuate=False))
+    assert [f.text for f in finals(events)] == [
+        "enter one seventy six",
+        "rubout GMEF three nine",
+        "ten twenty seven sixty two",
+    ]
+
+
+def test_half_a_sample_at_the_end_is_told_after_the_finals(models: Models, sample: Audio) -> None:
+    events = converse(models, [sample.tobytes() + b"x"], SessionConfig())
+    assert [f.text for f in finals(events)] == SAMPLE_TEXTS
+    rejected, ended = events[-2:]
+    assert isinstance(rejected, InputRejected)
+    assert rejected.code == "incomplete_sample"
+    assert "1 of the 2 bytes" in rejected.message
+    assert isinstance(ended, SessionEnded)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_no_number_ends_the_input_but_loses_nothing(
+    models: Models, sample: Audio, value: float
+) -> None:
+    samples = np.append(sample.astype("<f4") / 32768, np.float32(value))
+    events = converse(models, [samples.tobytes(), samples.tobytes()], FLOATS)
+    assert [f.text for f in finals(events)] == SAMPLE_TEXTS
+    rejected, ended = events[-2:]
+    assert isinstance(rejected, InputRejected)
+    assert rejected.code == "invalid_audio"
+    assert f"sample {len(sample)}" in rejected.message
+    assert ended == SessionEnded(len(sample) / 16000)
+
+
+def test_a_model_without_streaming_form_needs_the_final_pass(models: Models, speech: SpeechModel) -> None:
+    offline = replace(speech, config=replace(speech.config, model="Paraformer"))
+    runner = Runner(replace(models, speech=offline))
+    with pytest.raises(ModelConfigError, match="no streaming form"):
+        runner.new_session(SessionConfig(final_pass=False))
+
+
+def test_an_offline_model_still_gives_finals(models: Models, speech: SpeechModel, sample: Audio) -> None:
+    offline = replace(models, speech=replace(speech, config=replace(speech.config, model="Paraformer")))
+    events = converse(offline, [sample.tobytes()], SessionConfig())
+    assert not [e for e in events if isinstance(e, Partial)]
+    assert [f.text for f in finals(events)] == SAMPLE_TEXTS
