@@ -1,0 +1,315 @@
+"""Punctuation by CT-Transformer (https://arxiv.org/abs/2003.01309) through onnxruntime, and setting its marks.
+
+Two forms of the model exist, told apart by the inputs of their ONNX file. The labels are those of FunASR's
+ONNX runtime (`funasr_onnx.CT_Transformer` and `CT_Transformer_VadRealtime`) token for token. So the realtime
+form gets its VAD mask in both mask inputs: PyTorch lets all layers but the last see only the past, the
+published runtimes do not, and the marks of the two differ.
+
+What is made of the labels differs from FunASR on purpose:
+
+- words are looked up in lower case, which is how the vocabularies spell them;
+- spaces: one between words that are not Chinese, whatever their script (FunASR joins those that are not ASCII),
+  and one between Chinese and letters;
+- a mark that belongs to the last word of an earlier stretch is not set in front of the next one;
+- an utterance that a pause ended closes with 。 or ？ in the realtime form too;
+- marks are ASCII in sentences that are not mainly Chinese; there, sentences and "I" begin with a capital;
+- marks inside a word ("caf|é") are not set, nor beside a mark that the text has already;
+- 200 tokens without any mark are cut; FunASR's input then grows without end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime
+import yaml
+from numpy.typing import NDArray
+
+from .errors import CheckpointError, ModelConfigError
+from .tokenizer import read_tokens
+
+PIECE: Final = 20
+"""Tokens that are added to the network's input at a time."""
+CARRY_LIMIT: Final = 200
+"""Tokens of an unfinished sentence that are looked at again with the next piece."""
+
+_MODEL_FILES = ("model_quant.onnx", "model.onnx")  # the first is preferred: a quarter of the size, and faster
+_MARK_OF_LABEL = {"<unk>": "", "_": "", ",": "，", "，": "，", "。": "。", "?": "？", "？": "？", "、": "、"}
+_SENTENCE_ENDS = ("。", "？")
+_FIRST_END = 2  # a sentence has at least three tokens: FunASR looks for no end before that
+_OWN_ENDS = ("。", "？", "！", ".", "?", "!")
+_ASCII_MARK = str.maketrans("，。？、", ",.?,")
+_ANY_MARK = tuple("，。？、！；：…,.?!;:")
+# Scripts that are written without spaces: Chinese, kana, and the full-width signs.
+_WIDE = "\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
+_IS_WIDE = re.compile(f"[{_WIDE}]")
+_WIDE_OR_RUN = re.compile(f"[{_WIDE}]|[^\\s{_WIDE}]+")
+_TOKEN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+_FIRST_PERSON = re.compile(r"^i(?='|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What of a running transcript still matters for the next stretch of it; `Context()` at the start."""
+
+    words: tuple[str, ...] = ()
+    """Words of the unfinished sentence, without marks; at most `CARRY_LIMIT` tokens."""
+
+
+def split_words(text: str) -> list[str]:
+    """Words of `text`: each Chinese character is one, anything else goes from space to space."""
+    return [word for part in text.split() for word in _WIDE_OR_RUN.findall(part)]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Text of words that may have marks: spaces where English has them, and between Chinese and letters."""
+    text = ""
+    for word in filter(None, words):
+        if text and _spaced(text[-1], word[0]):
+            text += " "
+        text += word
+    return text
+
+
+class Punctuator:
+    """Sets punctuation marks in recognised text.
+
+    Holds no state of any transcript: `Context` values carry that. Use it on one thread at a time.
+    """
+
+    def __init__(self, network: _Network, tokens: Sequence[str], marks: Sequence[str]) -> None:
+        self._network = network
+        self._marks = tuple(marks)
+        self._ids = {token: index for index, token in enumerate(tokens)}
+        self._unknown = len(tokens) - 1
+
+    @property
+    def form(self) -> Literal["offline", "realtime"]:
+        """`offline` models see a whole text; `realtime` ones were trained to be fed as speech goes on."""
+        return self._network.form
+
+    def punctuate(self, text: str) -> str:
+        """A whole text with its marks; the last one ends a sentence. Nothing for a text without words."""
+        return self.extend(text, Context(), end=True)[0]
+
+    def extend(self, text: str, context: Context, *, end: bool) -> tuple[str, Context]:
+        """The next stretch of a running transcript with its marks, and the context for the one after it.
+
+        Args:
+            end: A pause ended the utterance: the stretch closes with a mark that ends a sentence, and the
+                context is empty again. Otherwise its last word gets no mark, and the open sentence is carried.
+        """
+        marked, context = self.mark_words(split_words(text), context, end=end)
+        return join_words(marked), context
+
+    def mark_words(self, words: Sequence[str], context: Context, *, end: bool) -> tuple[list[str], Context]:
+        """As `extend`, for words that are kept apart: as many words as given, with marks and capitals.
+
+        `join_words` makes text of them.
+        """
+        before = len(context.words)
+        every = [*context.words, *words]
+        tokens = [_tokens(word) for word in every]
+        stops = list(accumulate(map(len, tokens)))  # for each word, one past its last token
+        spoken = [index for index in range(before, len(every)) if tokens[index]]
+        if not spoken:
+            return list(words), context
+        labels = self.labels([token for word in tokens for token in word], cached=stops[before - 1] if before else 0)
+        marks = [labels[stop - 1] if word else "" for word, stop in zip(tokens, stops, strict=True)]
+        last = spoken[-1]
+        if end:
+            after = Context()
+            marks[last] = "？" if marks[last] == "？" else "。"
+        else:
+            after = Context(_unfinished(every, stops, labels))
+            marks[last] = ""
+        for index, (word, follower) in enumerate(pairwise([*every, ""])):
+            if word.endswith(_ANY_MARK) or follower.startswith(_ANY_MARK):
+                marks[index] = ""
+        return _style(every, marks)[before:], after
+
+    def labels(self, tokens: Sequence[str], *, cached: int = 0) -> list[str]:
+        """The mark after each token (full-width, "" for none) as FunASR's runtime finds it.
+
+        Args:
+            tokens: Runs of ASCII characters, and single other characters.
+            cached: How many of them belong to earlier stretches (realtime form).
+        """
+        ids = [self._ids.get(token.lower(), self._unknown) for token in tokens]
+        labels: list[str] = []
+        for stop in range(PIECE, len(ids) + PIECE, PIECE):
+            found = [self._marks[label] for label in self._network(ids[len(labels) : stop], cached)]
+            labels += found if stop >= len(ids) else _settled(found)
+        return labels
+
+
+class _Network:
+    """The ONNX network: token ids to label ids."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # a few milliseconds of work: more threads only take cores from MLX
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # inputs of ever new lengths would make it grow
+        options.log_severity_level = 4  # what goes wrong is raised
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise CheckpointError(f"{path}: not an ONNX model that onnxruntime can load ({error})") from error
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        if len(self._inputs) not in (2, 4):
+            raise CheckpointError(
+                f"{path}: has the inputs {', '.join(self._inputs)}; a CT-Transformer has inputs and"
+                " text_lengths, and in its realtime form vad_masks and sub_masks too"
+            )
+
+    @property
+    def form(self) -> Literal["offline", "realtime"]:
+        return "offline" if len(self._inputs) == 2 else "realtime"
+
+    def logits(self, ids: Sequence[int], cached: int) -> NDArray[np.float32]:
+        """Scores (tokens, labels) of `ids`, the first `cached` of which are from earlier stretches."""
+        length = len(ids)
+        values: list[NDArray[Any]] = [np.array([ids], np.int32), np.array([length], np.int32)]
+        if self.form == "realtime":
+            mask = np.ones((1, 1, length, length), np.float32)
+            if 0 < cached < length:
+                # Tokens of earlier stretches, all but the last, do not see the new ones.
+                mask[..., : cached - 1, cached:] = 0
+            values += [mask, mask]
+        (logits,) = self._session.run(None, dict(zip(self._inputs, values, strict=True)))
+        scores: NDArray[np.float32] = logits[0]
+        return scores
+
+    def __call__(self, ids: Sequence[int], cached: int) -> NDArray[np.intp]:
+        """Label of each token, (tokens,)."""
+        best: NDArray[np.intp] = self.logits(ids, cached).argmax(axis=-1)
+        return best
+
+
+def load_punctuation(directory: str | Path) -> Punctuator:
+    """Loads a FunASR punctuation model: model_quant.onnx or model.onnx, config.yaml and tokens.json.
+
+    Raises:
+        ModelConfigError: a file is missing, or config.yaml or tokens.json cannot be used.
+        CheckpointError: the ONNX file is damaged, is no CT-Transformer, or has other sizes than the lists.
+    """
+    directory = Path(directory)
+    path = next((directory / name for name in _MODEL_FILES if (directory / name).is_file()), None)
+    if path is None:
+        raise ModelConfigError(
+            f"{directory}: no {' or '.join(_MODEL_FILES)} here, which a punctuation model needs"
+            " (FunASR makes one of a model.pt: AutoModel(model=...).export(type='onnx', quantize=True))"
+        )
+    tokens = read_tokens(directory / "tokens.json")
+    marks = _read_marks(directory / "config.yaml")
+    network = _Network(path)
+    try:
+        classes = network.logits([0, len(tokens) - 1], cached=0).shape[-1]
+    except Exception as error:  # as above
+        raise CheckpointError(f"{path}: does not run with the {len(tokens)} tokens of tokens.json ({error})") from error
+    if classes != len(marks):
+        raise CheckpointError(f"{path}: gives {classes} labels, but punc_list in config.yaml has {len(marks)}")
+    return Punctuator(network, tokens, marks)
+
+
+def _read_marks(path: Path) -> list[str]:
+    """The mark of each label, from `model_conf.punc_list`."""
+    try:
+        labels = yaml.safe_load(path.read_text(encoding="utf-8"))["model_conf"]["punc_list"]
+    except OSError as error:
+        raise ModelConfigError(f"{path}: cannot read it ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelConfigError(f"{path}: not a YAML file in UTF-8 ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise ModelConfigError(f"{path}: has no model_conf.punc_list") from error
+    if not isinstance(labels, list) or "。" not in labels or not set(map(str, labels)) <= _MARK_OF_LABEL.keys():
+        raise ModelConfigError(
+            f"{path}: punc_list must hold 。 and may hold {' '.join(_MARK_OF_LABEL)}, got {labels!r}"
+        )
+    return [_MARK_OF_LABEL[label] for label in labels]
+
+
+def _spaced(left: str, right: str) -> bool:
+    """Whether a space stands between two words that end and begin with these characters."""
+    wide = [bool(_IS_WIDE.match(char)) for char in (left, right)]
+    if left in ",.?" or not any(wide):
+        return True
+    # Chinese: none beside Chinese, digits or any sign
+    return not all(wide) and left.isalpha() and right.isalpha()
+
+
+def _tokens(word: str) -> list[str]:
+    return [token for part in word.split() for token in _TOKEN.findall(part)]
+
+
+def _last(labels: Sequence[str], wanted: Sequence[str], first: int = _FIRST_END) -> int | None:
+    """Index of the last of the `wanted` marks; never that of the last token, which has no right context."""
+    return next((index for index in range(len(labels) - 2, first - 1, -1) if labels[index] in wanted), None)
+
+
+def _settled(labels: list[str]) -> list[str]:
+    """The labels that tokens still to come cannot change: those up to the last end of a sentence.
+
+    In a sentence longer than `CARRY_LIMIT` tokens the last comma becomes its end. FunASR does so too, but
+    without a comma its sentence grows on; here all but the latest piece is settled then.
+    """
+    end = _last(labels, _SENTENCE_ENDS)
+    if end is not None:
+        return labels[: end + 1]
+    if len(labels) <= CARRY_LIMIT:
+        return []
+    comma = _last(labels, ("，",), max(_FIRST_END, len(labels) - 1 - CARRY_LIMIT))
+    if comma is not None:
+        return [*labels[:comma], "。"]
+    return labels[:-PIECE]
+
+
+def _unfinished(words: Sequence[str], stops: Sequence[int], labels: Sequence[str]) -> tuple[str, ...]:
+    """The words after the last end of a sentence, at most `CARRY_LIMIT` tokens of them."""
+    end = _last(labels, _SENTENCE_ENDS)
+    first = max(0 if end is None else end + 1, len(labels) - CARRY_LIMIT)
+    starts = [0, *stops[:-1]]
+    return tuple(word for word, start, stop in zip(words, starts, stops, strict=True) if first <= start < stop)
+
+
+def _style(words: Sequence[str], marks: Sequence[str]) -> list[str]:
+    """The words with their marks attached, each sentence in the manner of its language."""
+    styled: list[str] = []
+    start = 0
+    for index, mark in enumerate(marks):
+        if mark in _SENTENCE_ENDS or words[index].endswith(_OWN_ENDS) or index == len(words) - 1:
+            styled += _style_sentence(words[start : index + 1], marks[start : index + 1])
+            start = index + 1
+    return styled
+
+
+def _style_sentence(words: Sequence[str], marks: Sequence[str]) -> list[str]:
+    """Full-width marks for a Chinese sentence, ASCII marks and "I" for any other; a capital to begin with."""
+    if not _mainly_chinese(words):
+        marks = [mark.translate(_ASCII_MARK) for mark in marks]
+        words = [_FIRST_PERSON.sub("I", word) for word in words]
+    begin = next((index for index, word in enumerate(words) if word.strip()), 0)
+    return [
+        (_capitalised(word) if index == begin else word) + mark
+        for index, (word, mark) in enumerate(zip(words, marks, strict=True))
+    ]
+
+
+def _mainly_chinese(words: Sequence[str]) -> bool:
+    """At least as many Chinese characters as other words."""
+    wide = sum(len(_IS_WIDE.findall(word)) for word in words)
+    others = sum(1 for word in words if word.strip() and not _IS_WIDE.search(word))
+    return wide > 0 and wide >= others
+
+
+def _capitalised(word: str) -> str:
+    return word[:1].upper() + word[1:] if word[:1].isascii() else word
