@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -37,9 +37,7 @@ class FileSource:
     Raises `SourceError` at once when the file cannot be opened, and while iterating when it is damaged.
     """
 
-    def __init__(
-        self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: int | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: int | None = None) -> None:
         """
         Args:
             block: length of a block in seconds.
@@ -61,7 +59,7 @@ class FileSource:
             mixed = file.channels > 1 and channel is None
             resampled = not LOWEST_RATE <= self._source_rate <= HIGHEST_RATE
             exact = file.subtype in _SMALL_SAMPLES and not mixed and not resampled
-        self.format = "s16le" if exact else "f32le"
+        self.format: Literal["s16le", "f32le"] = "s16le" if exact else "f32le"
         """Name of the sample format as the native protocol has it."""
         self.rate = MODEL_RATE if resampled else self._source_rate
         """Hz."""

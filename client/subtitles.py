@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-import pysubs2
-
 SENTENCE_MARKS = frozenset(".?!。？！…")
 PHRASE_MARKS = frozenset(",;:，、；：")
 
@@ -138,6 +136,8 @@ def render(utterances: Sequence[SpokenUtterance], form: TranscriptFormat, *, fil
         case TranscriptFormat.JSONL:
             return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
         case TranscriptFormat.SRT | TranscriptFormat.VTT:
+            import pysubs2  # only here, as the command line needs this module to show its help
+
             subtitles = pysubs2.SSAFile()
             for cue in cues(utterances):
                 event = pysubs2.SSAEvent(start=_milliseconds(cue.start), end=_milliseconds(cue.end))

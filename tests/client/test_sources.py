@@ -91,9 +91,7 @@ def test_channels(tmp_path: Path) -> None:
         FileSource(path, channel=2)
 
 
-@pytest.mark.parametrize(
-    ("rate", "sent"), [(8_000, 8_000), (44_100, 44_100), (6_000, 16_000), (96_000, 16_000)]
-)
+@pytest.mark.parametrize(("rate", "sent"), [(8_000, 8_000), (44_100, 44_100), (6_000, 16_000), (96_000, 16_000)])
 def test_rates_that_no_server_takes_are_resampled(tmp_path: Path, rate: int, sent: int) -> None:
     seconds = np.arange(rate) / rate
     path = write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), rate)
@@ -163,9 +161,7 @@ def test_damaged_recording_gives_what_precedes_the_damage_then_an_error(tmp_path
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"block": 0}, "block must be"), ({"pace": -1}, "pace must be")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"block": 0}, "block must be"), ({"pace": -1}, "pace must be")])
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FileSource(SAMPLE, **options)

@@ -36,9 +36,7 @@ class Utterance:
     words: tuple[Word, ...]
 
 
-def utterance(
-    text: str, *, start: float = 0.0, each: float = 0.3, pauses: dict[int, float] | None = None
-) -> Utterance:
+def utterance(text: str, *, start: float = 0.0, each: float = 0.3, pauses: dict[int, float] | None = None) -> Utterance:
     """Words of `each` seconds; `pauses[i]` is the silence in front of word i."""
     words = []
     clock = start
@@ -88,9 +86,7 @@ def test_lines_are_balanced_and_short_enough() -> None:
 def test_full_width_characters_take_two_columns() -> None:
     text = "重点呢想谈三个问题，首先呢就是这一轮全球金融动荡的表现。" * 3
     spoken = [character for character in text if character not in "，。"]
-    found = cues(
-        [Utterance(text, 0, 20, tuple(Word(c, i * 0.2, i * 0.2 + 0.2) for i, c in enumerate(spoken)))]
-    )
+    found = cues([Utterance(text, 0, 20, tuple(Word(c, i * 0.2, i * 0.2 + 0.2) for i, c in enumerate(spoken)))])
     assert len(found) > 1
     assert all(len(line) <= 21 for cue in found for line in cue.lines)
     assert all(line[0] not in "，。" for cue in found for line in cue.lines)
@@ -98,9 +94,7 @@ def test_full_width_characters_take_two_columns() -> None:
 
 
 def test_marks_may_be_missing_from_words() -> None:
-    spoken = Utterance(
-        "Rubout, GMEF three.", 0, 2, (Word("rubout", 0, 1), Word("GMEF", 1, 1.5), Word("three", 1.5, 2))
-    )
+    spoken = Utterance("Rubout, GMEF three.", 0, 2, (Word("rubout", 0, 1), Word("GMEF", 1, 1.5), Word("three", 1.5, 2)))
     assert cues([spoken])[0].lines == ("Rubout, GMEF three.",)
 
 

@@ -1,0 +1,147 @@
+"""The microphone: what PortAudio's thread delivers arrives in order, and what is missing is named.
+
+There is no recording hardware where tests run, so a module of sounddevice's interface plays the sample
+recording from a thread of its own, as PortAudio does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from parastream.client import microphone
+from parastream.client.microphone import MicrophoneError, MicrophoneSource, list_devices
+
+SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
+DEVICES = [
+    {"name": "Loudspeaker", "max_input_channels": 0, "default_samplerate": 44_100.0},
+    {"name": "Headset", "max_input_channels": 1, "default_samplerate": 44_100.0},
+]
+
+
+class PortAudioError(Exception):
+    pass
+
+
+class Recorder:
+    """A RawInputStream whose device plays the sample recording at 200 times real time."""
+
+    def __init__(self, *, samplerate: int, blocksize: int, callback: Any, **_: Any) -> None:
+        self.samples = soundfile.read(SAMPLE, dtype="int16")[0]
+        self.blocksize = blocksize
+        self.callback = callback
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self) -> None:
+        buffer = bytearray(2 * self.blocksize)  # reused, as PortAudio's is
+        for start in range(0, len(self.samples), self.blocksize):
+            if self.stopping.wait(0.0005):
+                return
+            buffer[:] = self.samples[start : start + self.blocksize].tobytes()
+            self.callback(memoryview(buffer), self.blocksize, None, None)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join()
+
+    def close(self) -> None:
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = ModuleType("sounddevice")
+    module.PortAudioError = PortAudioError
+    module.RawInputStream = Recorder
+    module.default = SimpleNamespace(device=(1, 0))
+    module.rates = {16_000, 44_100}
+
+    def query_devices(device: int | str | None = None, kind: str | None = None) -> Any:
+        if kind is None:
+            return DEVICES
+        if device in (None, 1, "Headset"):
+            return DEVICES[1]
+        raise ValueError(f"No input device matching {device!r}")
+
+    def check_input_settings(device: object, channels: int, dtype: str, samplerate: int) -> None:
+        if samplerate not in module.rates:
+            raise PortAudioError("Invalid sample rate")
+
+    module.query_devices = query_devices
+    module.check_input_settings = check_input_settings
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    return module
+
+
+def test_sound_arrives_whole_and_in_order(portaudio: Any) -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        async with MicrophoneSource() as source:
+            assert (source.name, source.rate, source.format) == ("Headset", 16_000, "s16le")
+            async for block in source:
+                heard.append(block)
+                if sum(map(len, heard)) == 12 * 16_000:
+                    source.stop()
+        np.testing.assert_array_equal(np.concatenate(heard), soundfile.read(SAMPLE, dtype="int16")[0])
+        assert source.dropped == 0
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_blocks_handed_over_before_the_stop_are_still_given_out(portaudio: Any) -> None:
+    async def run() -> None:
+        async with MicrophoneSource() as source:
+            source._stream.thread.join()  # the device is done before anybody has looked
+            source.stop()
+            assert [len(block) async for block in source] == [1600] * 120
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_stalled_reader_loses_the_oldest_and_knows_it(portaudio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "KEPT_SECONDS", 5.0)
+
+    async def run() -> None:
+        async with MicrophoneSource() as source:
+            source._stream.thread.join()
+            source.stop()
+            heard = np.concatenate([block async for block in source])
+        np.testing.assert_array_equal(heard, soundfile.read(SAMPLE, dtype="int16")[0][-5 * 16_000 :])
+        assert source.dropped == pytest.approx(7.0)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_device_that_cannot_16_khz_keeps_its_own_rate(portaudio: Any) -> None:
+    portaudio.rates = {44_100}
+    assert MicrophoneSource("Headset").rate == 44_100
+
+
+def test_devices(portaudio: Any) -> None:
+    assert [(device.index, device.name, device.default) for device in list_devices()] == [(1, "Headset", True)]
+
+
+def test_unknown_device(portaudio: Any) -> None:
+    with pytest.raises(MicrophoneError, match=r"'Piano'.*No input device.*--list-devices"):
+        MicrophoneSource("Piano")
+
+
+def test_missing_portaudio_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    for attempt in (MicrophoneSource, list_devices):
+        with pytest.raises(MicrophoneError, match=r"PortAudio library: .*(libportaudio2|brew)"):
+            attempt()
