@@ -63,7 +63,7 @@ class LiveTranscript:
             self._print(line)
 
     def _print(self, line: Text) -> None:
-        self._console.print(line, soft_wrap=not self._console.is_terminal)
+        self._console.print(line, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,66 @@
+"""Puts models, engine and server together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from parastream.model import load, load_punctuation
+from parastream.model.speech import DEFAULT_PUNCTUATION, DEFAULT_SPEECH_MODEL
+from parastream.server.app import Server
+from parastream.server.config import ServerConfig
+from parastream.streaming import Engine, Models
+from parastream.streaming.vad import Vad
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Models by name or directory, as the command line has them; None for the embedded ones."""
+
+    model: str | None = None
+    final_model: str | None = None
+    """None: the second pass uses the same model."""
+    punctuation: str | None = None
+    """`none` turns punctuation off."""
+    offline: bool = False
+
+    @property
+    def speech(self) -> str:
+        """Name or directory of the streaming pass's model."""
+        return self.model or DEFAULT_SPEECH_MODEL
+
+    def load(self) -> Models:
+        """Fetch what is not here yet and load everything, on the thread that will run it.
+
+        Raises `ModelError`.
+        """
+        offline = self.offline
+        return Models(
+            speech=load(self.speech, offline=offline),
+            final=load(self.final_model, offline=offline) if self.final_model else None,
+            punctuation=(
+                None
+                if self.punctuation == "none"
+                else load_punctuation(self.punctuation or DEFAULT_PUNCTUATION, offline=offline)
+            ),
+            vad=Vad(),
+        )
+
+
+@contextlib.asynccontextmanager
+async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
+    """A warm server in this process, on a free port. Raises `ParastreamError` when it cannot start."""
+    engine = Engine(choice.load)
+    server = Server(engine, ServerConfig(port=0, model=choice.speech))
+    engine.start()
+    try:
+        await asyncio.to_thread(engine.wait_ready)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.close()
+    finally:
+        await asyncio.to_thread(engine.close)

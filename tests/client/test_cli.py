@@ -1,0 +1,456 @@
+"""The command line as users and scripts call it: the embedded model on real speech, through real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pysubs2
+import pytest
+import soundfile
+import soxr
+from parastream.client.cli import main
+
+SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
+SAID = ["enter one seventy six", "rubout gmef three nine", "ten twenty seven sixty two"]
+EMBEDDED = Path(str(files("parastream.model") / "assets"))
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in list(os.environ):
+        if name.startswith("PARASTREAM_"):
+            monkeypatch.delenv(name)
+    return Run(capfd)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs a command in this process."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> Result:
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        out, err = self.capture.readouterr()
+        assert isinstance(exit.value.code, int)
+        return Result(exit.value.code, out, err)
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
+
+
+class Served:
+    """`parastream serve` in a process of its own."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "parastream.client.cli", "serve", "--port", "0", *arguments]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        )
+        self.log = ""
+        self.url = ""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log += line
+            if found := re.search(r"ws://\S+", line):
+                self.url = found[0]
+            if line.startswith("ready"):
+                break
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        _, rest = self.process.communicate(timeout=30)
+        self.log += rest or ""
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    server = Served()
+    yield server
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+# --- help, versions, wrong usage ------------------------------------------------------------------
+
+
+def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> None:
+    result = run("--help")
+    assert result.status == 0
+    assert re.findall(r"^  (\w+)  ", result.out, re.M) == [
+        "serve", "transcribe", "mic", "demo", "doctor", "version", "models",
+    ]  # fmt: skip
+    code = "import sys, parastream.client.cli; print(*sys.modules)"
+    imported = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not {"mlx", "numpy", "onnxruntime", "websockets", "rich"} & set(imported)
+
+
+@pytest.mark.parametrize("command", [("version",), ("--version",)])
+def test_version(run: Run, command: Sequence[str]) -> None:
+    result = run(*command)
+    assert result.status == 0
+    assert re.fullmatch(r"parastream \d+\.\d+\.\d+\n", result.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nonsense", "No such command"),
+        ("transcribe", "Missing argument"),
+        ("transcribe a.wav --format ass", "'ass'"),
+        ("transcribe a.wav --pace 1", "--pace: needs --server"),
+        ("transcribe a.wav --jobs 2", "--jobs: needs --server"),
+        ("transcribe a.wav --server ws://h --pace -1", "--pace"),
+        ("transcribe a.wav --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
+        ("transcribe a.wav --server ws://h --punctuation ct-punc", "--punctuation: cannot be chosen"),
+        ("transcribe a.wav --server ws://h --offline", "--offline: has no use with --server"),
+        ("transcribe a.wav --streaming --final-model x", "--final-model: has no use with --streaming"),
+        ("transcribe a.wav b.wav --format srt", "--output: is needed to write srt for several recordings"),
+        ("transcribe a.wav b/a.flac --output d", "a.wav and b/a.flac would both become a.txt"),
+        ("mic --save sound.mp3", "must end in .wav or .flac"),
+        ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
+        ("models convert a b --dtype int4", "'--dtype'"),
+        ("serve --port many", "'--port'"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: str, message: str) -> None:
+    result = run(*arguments.split())
+    assert result.status == 2
+    assert message in result.err
+    assert result.out == ""
+
+
+# --- transcribe -----------------------------------------------------------------------------------
+
+
+def test_transcribe_as_text(run: Run) -> None:
+    result = run("transcribe", SAMPLE)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.count("\n") == 1
+    assert words(result.out) == " ".join(SAID)
+    assert result.out.rstrip()[-1] in ".?"
+
+
+def test_transcribe_as_json_lines(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--format", "jsonl", "--no-punctuation")
+    assert result.status == 0
+    transcript = json.loads(result.out)
+    assert list(transcript) == ["file", "text", "utterances"]
+    assert transcript["file"] == str(SAMPLE)
+    assert [words(utterance["text"]) for utterance in transcript["utterances"]] == SAID
+    assert transcript["text"] == " ".join(utterance["text"] for utterance in transcript["utterances"])
+    end = 0.0
+    for utterance in transcript["utterances"]:
+        assert list(utterance) == ["text", "start", "end", "words"]
+        assert end <= utterance["start"] < utterance["end"] <= 12.0
+        end = utterance["end"]
+        for word in utterance["words"]:
+            assert list(word) == ["text", "start", "end", "confidence"]
+            assert utterance["start"] <= word["start"] < word["end"] <= utterance["end"]
+            assert 0 < word["confidence"] <= 1
+    # Where the speech lies in the sample, with 0.3 s before and after it.
+    places = [(utterance["start"], utterance["end"]) for utterance in transcript["utterances"]]
+    np.testing.assert_allclose(places, [(0.9, 3.3), (4.0, 8.2), (9.0, 11.2)], atol=0.1)
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_transcribe_as_subtitles(run: Run, form: str) -> None:
+    result = run("transcribe", SAMPLE, "--format", form)
+    assert result.status == 0
+    cues = pysubs2.SSAFile.from_string(result.out, form)
+    assert [words(cue.plaintext) for cue in cues] == SAID
+
+
+def test_streaming_pass_alone(run: Run) -> None:
+    heard = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
+    assert heard.status == 0
+    first = json.loads(heard.out)["utterances"][0]["words"]
+    final = json.loads(run("transcribe", SAMPLE, "--no-punctuation", "--format", "jsonl").out)
+    assert [word["text"] for word in first] == ["enter", "one", "seventy", "six"]
+    # The same words, but heard with less context: the confidences tell that it was another pass.
+    assert first != final["utterances"][0]["words"]
+
+
+def test_failed_recording_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
+    broken, absent, damaged = tmp_path / "broken.wav", tmp_path / "absent.wav", tmp_path / "damaged.flac"
+    broken.write_bytes(b"no sound")
+    damaged.write_bytes(SAMPLE.read_bytes()[:60_000])
+    result = run("transcribe", broken, SAMPLE, absent, damaged, SAMPLE)
+    assert result.status == 1
+    lines = result.out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [str(SAMPLE)] * 2
+    assert words(lines[0].removeprefix(f"{SAMPLE}: ")) == " ".join(SAID)
+    errors = result.err.splitlines()
+    assert errors[0].startswith(f"error: {broken}: not a recording")
+    assert errors[1] == f"error: {absent}: No such file or directory"
+    assert errors[2].startswith(f"error: {damaged}: damaged audio")
+    assert len(errors) == 3
+
+
+def test_not_a_number_in_a_recording_is_named(run: Run, tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="float32")[0]
+    samples[30_000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
+    result = run("transcribe", tmp_path / "nan.wav")
+    assert result.status == 1
+    assert re.match(rf"error: {tmp_path}/nan.wav: .*30000", result.err)
+
+
+def test_files_of_any_kind_into_a_directory(run: Run, tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="float32")[0]
+    silent = np.zeros_like(samples)
+    soundfile.write(tmp_path / "stereo.ogg", np.stack([silent, samples], axis=1), 16_000)
+    telephone = soxr.resample(samples, 16_000, 8_000)
+    soundfile.write(tmp_path / "telephone.wav", telephone, 8_000, subtype="ULAW")
+    soundfile.write(tmp_path / "empty.wav", samples[:0], 16_000)
+    result = run("transcribe", *sorted(tmp_path.iterdir()), "--format", "vtt", "--output", tmp_path / "out" / "vtt")
+    assert (result.status, result.out, result.err) == (0, "", "")
+    written = {path.name: path.read_text() for path in (tmp_path / "out" / "vtt").iterdir()}
+    assert set(written) == {"stereo.vtt", "telephone.vtt", "empty.vtt"}
+    assert "one seventy six" in words(written["stereo.vtt"])
+    assert "seventy six" in words(written["telephone.vtt"])
+    assert written["empty.vtt"].strip() == "WEBVTT"
+    assert run("transcribe", tmp_path / "stereo.ogg", "--channel", "0").out == "\n"
+    picked = run("transcribe", tmp_path / "stereo.ogg", "--channel", "2")
+    assert picked.status == 1
+    assert "there is no channel 2, only 0 to 1" in picked.err
+
+
+def test_unknown_model_is_one_line(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--model", "no-such-model", "--offline")
+    assert result.status == 1
+    assert re.fullmatch(r"error: .*no-such-model.*\n", result.err)
+
+
+# --- through a server -----------------------------------------------------------------------------
+
+
+def test_server_hears_what_a_local_run_hears(run: Run, served: Served, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / "copy.flac")
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    here = run("transcribe", SAMPLE, "--format", "jsonl")
+    there = run(
+        "transcribe",
+        SAMPLE,
+        tmp_path / "broken.wav",
+        tmp_path / "copy.flac",
+        "--server",
+        served.url,
+        "-f",
+        "jsonl",
+    )
+    assert there.status == 1
+    assert there.err.startswith(f"error: {tmp_path}/broken.wav: ")
+    first, second = map(json.loads, there.out.splitlines())
+    assert first == json.loads(here.out)
+    assert second == {**first, "file": str(tmp_path / "copy.flac")}
+
+
+def test_choices_reach_the_server(run: Run, served: Served) -> None:
+    options = ("--no-punctuation", "--streaming", "--format", "jsonl")
+    there = run("transcribe", SAMPLE, "--server", served.url, *options)
+    assert there.status == 0
+    assert json.loads(there.out) == json.loads(run("transcribe", SAMPLE, *options).out)
+    refused = run("transcribe", SAMPLE, "--server", served.url, "--model", "paraformer-zh-streaming")
+    assert refused.status == 1
+    assert re.fullmatch(rf"error: {SAMPLE}: .*paraformer-zh-streaming.*asr-small-en.*\n", refused.err)
+
+
+def test_no_server_there(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--server", "ws://127.0.0.1:9")
+    assert result.status == 1
+    assert result.err.startswith(f"error: {SAMPLE}: ")
+    assert result.err.count("\n") == 1
+
+
+def test_readyz_answers_once_warm(served: Served) -> None:
+    with urllib.request.urlopen(served.url.replace("ws://", "http://").replace("/v1/stream", "/readyz")) as answer:
+        assert answer.status == 200
+
+
+def test_serve_refuses_wrong_settings(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("prot = 1\n")
+    result = run("serve", "--config", tmp_path / "settings.toml")
+    assert result.status == 1
+    assert "unknown keys: prot" in result.err
+    result = run("serve", "--host", "0.0.0.0")
+    assert result.status == 1
+    assert "set a token" in result.err
+
+
+# --- demo and mic ---------------------------------------------------------------------------------
+
+
+def test_demo(run: Run) -> None:
+    result = run("demo", "--pace", "4")
+    assert (result.status, result.err) == (0, "")
+    finals = [line.partition("✓ ")[2] for line in result.out.splitlines() if "✓" in line]
+    assert [words(final) for final in finals] == SAID
+    partials = [line for line in result.out.splitlines() if re.match(r" +\d:\d\d\.\d   ", line)]
+    assert len(partials) >= 6
+    assert re.search(
+        r"3 utterances through ws://127\.0\.0\.1:\d+/v1/stream: real-time factor \d\.\d\d, "
+        r"first partial \d\.\d\d s after the start of speech, final -?\d\.\d\d s after the last word",
+        result.out,
+    )
+
+
+FAKE_PORTAUDIO = '''
+"""Plays the sample recording into whoever records, then asks for the end as Ctrl-C does."""
+import os, signal, threading, time
+import soundfile
+
+class PortAudioError(Exception): ...
+
+def query_devices(device=None, kind=None):
+    info = {"name": "Recording", "max_input_channels": 1, "default_samplerate": 16000.0}
+    return [info] if kind is None else info
+
+def check_input_settings(*_, **__): ...
+
+class default:
+    device = (0, 0)
+
+class RawInputStream:
+    def __init__(self, blocksize, callback, **_):
+        self.blocksize, self.callback = blocksize, callback
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        samples = soundfile.read(os.environ["SAMPLE"], dtype="int16")[0]
+        for start in range(0, len(samples), self.blocksize):
+            self.callback(samples[start : start + self.blocksize].tobytes(), self.blocksize, None, None)
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def start(self):
+        self.thread.start()
+
+    def stop(self):
+        self.thread.join()
+
+    def close(self): ...
+'''
+
+
+@pytest.mark.parametrize("own_server", [True, False])
+def test_mic(served: Served, tmp_path: Path, own_server: bool) -> None:
+    (tmp_path / "sounddevice.py").write_text(FAKE_PORTAUDIO)
+    saved = tmp_path / "saved.flac"
+    result = subprocess.run(
+        [sys.executable, "-m", "parastream.client.cli", "mic", "--save", str(saved)]
+        + ([] if own_server else ["--server", served.url]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "SAMPLE": str(SAMPLE)},
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
+    assert [words(final) for final in finals] == SAID
+    np.testing.assert_array_equal(soundfile.read(saved)[0], soundfile.read(SAMPLE)[0])
+
+
+def test_mic_without_portaudio(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    for options in ((), ("--list-devices",)):
+        result = run("mic", *options)
+        assert result.status == 1
+        assert re.fullmatch(r"error: the microphone needs the PortAudio library: .*\n", result.err)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_models_list(run: Run) -> None:
+    result = run("models", "list")
+    assert result.status == 0
+    for name in ("asr-small-en", "paraformer-zh-streaming", "paraformer-zh", "ct-punc"):
+        assert re.search(rf"^ *{name} ", result.out, re.M)
+
+
+def test_models_download_of_what_is_here(run: Run) -> None:
+    result = run("models", "download", "asr-small-en")
+    assert (result.status, result.out) == (0, f"{EMBEDDED / 'asr-small-en'}\n")
+
+
+def test_models_convert_and_check(run: Run, tmp_path: Path) -> None:
+    converted = tmp_path / "converted"
+    assert run("models", "convert", "asr-small-en", converted, "--dtype", "float32").status == 0
+    checked = run("models", "check", converted)
+    assert checked.status == 0
+    assert "12.21 million" in checked.out
+    again = run("models", "convert", "asr-small-en", converted)
+    assert again.status == 1
+    assert str(converted) in again.err
+
+
+def test_models_check_compares_with_known_texts(run: Run, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path)
+    golden = {"source": "AN4", "asr-small-en": {SAMPLE.name: " ".join(SAID)}}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    right = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert right.status == 0
+    assert "passed" in right.out
+    golden["asr-small-en"] = {SAMPLE.name: "something else altogether"}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    wrong = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert wrong.status == 1
+    assert "failed" in wrong.out
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"source": "x"}', "{"])
+def test_models_check_without_known_texts(run: Run, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "golden.json").write_text(content)
+    result = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert result.status == 1
+    assert f"{tmp_path}/golden.json: " in result.err
+
+
+def test_models_check_of_a_damaged_model(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED / "asr-small-en", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    result = run("models", "check", tmp_path / "model")
+    assert result.status == 1
+    assert re.fullmatch(r"error: .*model\.safetensors.*\n", result.err)
+
+
+def test_models_check_of_a_punctuation_model(run: Run) -> None:
+    result = run("models", "check", "punc-small-realtime")
+    assert result.status == 0
+    assert re.search(r"example +How are you\?", result.out)
+
+
+# --- doctor ---------------------------------------------------------------------------------------
+
+
+def test_doctor(run: Run) -> None:
+    result = run("doctor")
+    assert result.status == 0
+    assert "BLAS" in result.out
