@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
+from parastream.model.cache import cache_directory
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def _load_system() -> None:
 def _load_bundled() -> None:
     source = _bundled_library()
     version = importlib.metadata.version("scipy-openblas32")
-    cache = platformdirs.user_cache_path("parastream") / "blas"
+    cache = cache_directory() / "blas"
     # threadpoolctl knows an OpenBLAS by the beginning of its file's name.
     target = cache / f"libscipy_openblas-{version}-{platform.machine()}.so"
     if target.exists():

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
+
+import mlx.core as mx
+import mlx.nn as nn
 
 from .config import ChunkSize, DecoderConfig
 from .layers import FSMN, attend, layer_norm, length_mask, pad_time

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
+
+import mlx.core as mx
+import mlx.nn as nn
 
 from .config import ModelConfig
 from .decoder import Decoder, DecoderState

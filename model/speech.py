@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
+
+import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from . import checkpoint, hub, punctuation

@@ -1,0 +1,63 @@
+"""`parastream doctor`: what it looks at, and that broken things are told apart from missing ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from parastream.client import doctor
+from parastream.model import blas, hub
+
+
+@pytest.fixture
+def findings() -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in doctor.report()}
+
+
+def test_a_working_installation(findings: dict[str, doctor.Finding]) -> None:
+    assert [finding for finding in findings.values() if finding.state == "fail"] == []
+    assert sys.version.split()[0] in findings["python"].text
+    assert "parastream" in findings["versions"].text
+    assert "mlx" in findings["versions"].text
+    assert str(blas.info()) in findings["BLAS"].text
+    assert "GFLOP/s" in findings["BLAS"].text
+    assert findings["speech model"].text.startswith("asr-small-en")
+    assert findings["voice activity"].text.endswith(".onnx")
+
+
+def test_a_damaged_model_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hub, "_ASSETS", tmp_path)
+    (tmp_path / "asr-small-en").mkdir()
+    assert doctor.run() == 1
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("speech model"))
+    assert "fail" in line
+    assert any(line.startswith("cache") for line in lines), "the rest is still looked at"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PortAudio comes with sounddevice")
+def test_without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import sounddevice` raises OSError where the library is not found."""
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    finding = next(finding for finding in doctor.report() if finding.name == "microphones")
+    assert finding.state == "warn"
+    assert "parastream mic" in finding.text
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "file" / "cache"))
+    finding = next(finding for finding in doctor.report() if finding.name == "cache")
+    assert finding.state == "warn"
+    assert str(tmp_path / "file") in finding.text
+
+
+def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PACKAGES", ("mlx", "no-such-package"))
+    finding = next(finding for finding in doctor.report() if finding.name == "versions")
+    assert finding.state == "fail"
+    assert "no-such-package" in finding.text

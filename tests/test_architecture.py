@@ -1,0 +1,98 @@
+"""Rules of the code base that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("server", "streaming", "model", "client")
+MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LONGEST = 600
+
+ALLOWED = {
+    "model": ["model"],
+    "streaming": ["streaming", "model"],
+    "server": ["server", "streaming", "model"],
+    "client": ["client", "server.messages"],
+}
+"""What each package may import of parastream: imports point one way."""
+
+COMPOSITION = {
+    Path("client/cli.py"),
+    Path("client/doctor.py"),
+    *(m for m in MODULES if m.parts[:2] == ("client", "commands")),
+}
+"""The command line, which puts the packages together."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, with what is taken from them: `parastream.model.blas`."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                parents = ("parastream", *path.parts[: len(path.parts) - node.level])
+                module = ".".join((*parents, module)).rstrip(".")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, module: str) -> bool:
+    return f"{name}.".startswith(f"{module}.")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_point_one_way(path: Path) -> None:
+    if path in COMPOSITION:
+        return
+    allowed = [f"parastream.{name}" for name in ALLOWED[path.parts[0]]]
+    ours = [name for name in imports(path) if within(name, "parastream")]
+    assert [name for name in ours if not any(within(name, module) for module in allowed)] == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *(p.relative_to(ROOT) for p in (ROOT / "tests").rglob("*.py"))], ids=str)
+def test_no_second_copy_of_a_module(path: Path) -> None:
+    """`import server` finds the same files from the root, and makes other module objects of them."""
+    assert [name for name in imports(path) if name.split(".")[0] in PACKAGES] == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "streaming"], ids=str)
+def test_streaming_does_no_io(path: Path) -> None:
+    banned = ["asyncio", "socket", "selectors", "websockets"]
+    if path.name != "engine.py":
+        banned += ["threading", "concurrent", "queue"]
+    assert [name for name in imports(path) if any(within(name, module) for module in banned)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
+    text = (ROOT / path).read_text()
+    assert len(text.splitlines()) <= LONGEST
+    if text:
+        assert ast.get_docstring(ast.parse(text))
+
+
+def test_every_package_is_installed() -> None:
+    """The list in pyproject.toml, which the wheel is made from, against the directories."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    directories = {f"parastream.{'.'.join(path.parent.parts)}" for path in MODULES}
+    assert sorted(setuptools["packages"]) == sorted(directories)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="MLX brings a fast BLAS on macOS")
+@pytest.mark.parametrize("module", ["streaming", "streaming.engine", "server.app", "client.doctor", "client.cli"])
+def test_the_fast_blas_comes_before_mlx(module: str) -> None:
+    program = (
+        f"import sys, parastream.{module}; from parastream.model import blas; why = blas.info().why; "
+        "sys.exit(why if 'was imported before' in why else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
