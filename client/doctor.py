@@ -18,7 +18,7 @@ from parastream.model.cache import cache_directory
 from parastream.model.errors import ParastreamError
 from parastream.streaming.vad import find_weights
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 import mlx.core as mx
@@ -53,7 +53,7 @@ def report() -> Iterator[Finding]:
 
 def run() -> int:
     """Prints the report and returns the exit status: 1 if something fails."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("name", "state", Column(overflow="fold"), padding=(0, 2))
     states = []
     for finding in report():
         states.append(finding.state)
