@@ -15,7 +15,7 @@ from typing import Literal
 from parastream.client.microphone import MicrophoneError, list_devices
 from parastream.model import blas, load, load_punctuation
 from parastream.model.cache import cache_directory
-from parastream.model.errors import ParastreamError
+from parastream.model.errors import HubError, ParastreamError
 from parastream.streaming.vad import find_weights
 from rich.console import Console
 from rich.table import Column, Table
@@ -126,7 +126,10 @@ def _punctuation() -> tuple[State, str]:
 
 
 def _vad() -> tuple[State, str]:
-    return "ok", str(find_weights(offline=True))
+    try:
+        return "ok", str(find_weights(offline=True))
+    except HubError:
+        return "warn", "no weights of silero-vad yet: pip fetches them at the first use, which needs the network"
 
 
 def _microphones() -> tuple[State, str]:

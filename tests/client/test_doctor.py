@@ -56,6 +56,16 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert str(tmp_path / "file") in finding.text
 
 
+def test_weights_that_are_fetched_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain installation has no silero-vad."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    finding = next(finding for finding in doctor.report() if finding.name == "voice activity")
+    assert finding.state == "warn"
+    assert "at the first use" in finding.text
+
+
 def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PACKAGES", ("mlx", "no-such-package"))
     finding = next(finding for finding in doctor.report() if finding.name == "versions")
