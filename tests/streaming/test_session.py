@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_stable_text_only_grows(models: Models, sample: Audio) -> None:
     events = converse(models, cut(sample.tobytes(), 3200), SessionConfig())
     partials = [e for e in events if isinstance(e, Partial)]
     assert {p.utterance for p in partials} == {0, 1, 2}
-    for before, after in zip(partials, partials[1:], strict=False):
+    for before, after in pairwise(partials):
         if before.utterance == after.utterance:
             assert after.stable.startswith(before.stable)
     assert all(p.draft for p in partials)
