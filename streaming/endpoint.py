@@ -148,7 +148,10 @@ class Endpointer:
         """Ends the input after `samples` in all: those pushed and less than a frame more."""
         if not self._position <= samples < self._position + FRAME:
             raise ValueError(f"finish at {samples}, but the frames pushed end at {self._position}")
-        return [] if self._start is None else [self._end(samples, "finish")]
+        if self._start is None:
+            return []
+        # In a pause the utterance ends where it would have ended anyway; its final pass has begun already.
+        return [self._end(samples if self._pause is None or self._run else self._pause, "finish")]
 
     def _begin(self) -> list[EndpointEvent]:
         self._start = max(self._last_end, self._position - self._run * FRAME - self._pre_roll)
