@@ -1,0 +1,83 @@
+"""Loading a speech model as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import parastream.model
+import pytest
+from parastream.model import SpeechModel, hub
+from parastream.model.config import ChunkSize
+from parastream.model.errors import CheckpointError, HubError, ModelConfigError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A copy of the embedded model to spoil."""
+    return Path(shutil.copytree(hub.resolve("asr-small-en"), tmp_path / "model"))
+
+
+def test_the_embedded_model(speech: SpeechModel) -> None:
+    assert speech.name == "asr-small-en"
+    assert speech.config.streams
+    assert speech.window_samples == 9600
+    assert len(speech.tokenizer) == speech.config.decoder.vocab_size == 558
+    assert speech.parameters == 12_208_783
+
+
+def test_a_directory_loads_like_the_name_and_the_other_trained_window_works(directory: Path) -> None:
+    model = parastream.model.load(directory, chunk=ChunkSize(0, 8, 4))
+    model.warm_up()
+    assert model.window_samples == 7680
+
+
+@pytest.mark.parametrize("chunk", [ChunkSize(0, 10, 4), ChunkSize(5, 10, 5)])
+def test_windows_that_the_model_was_not_trained_for_are_refused(chunk: ChunkSize) -> None:
+    with pytest.raises(ModelConfigError, match=r"trained for \[0, 10, 5\] or \[0, 8, 4\]"):
+        parastream.model.load(chunk=chunk)
+
+
+def test_no_look_ahead_is_refused() -> None:
+    with pytest.raises(ModelConfigError, match="look-ahead at least 1"):
+        ChunkSize(0, 10, 0)
+
+
+def test_an_unknown_name_says_what_there_is() -> None:
+    with pytest.raises(HubError, match="paraformer-zh-streaming"):
+        parastream.model.load("no-such-model", offline=True)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "am.mvn", "tokens.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "garbage", "truncated"])
+def test_a_damaged_directory_is_named(directory: Path, name: str, damage: str) -> None:
+    path = directory / name
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "garbage": b"\x80\x03[" * 50, "truncated": data[: len(data) // 2]}[damage])
+    with pytest.raises((ModelConfigError, CheckpointError), match=name.split(".")[0]):
+        parastream.model.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("model: ParaformerStreaming", "model: Whisper", "Paraformer"),
+        ("output_size: 256", "output_size: 250", "heads|shape"),
+        ("output_size: 256", "output_size: wide", "output_size must be int"),
+        ("num_blocks: 10", "num_blocks: 11", "missing"),
+        ("num_blocks: 10", "num_blocks: 9", "unexpected"),
+        ("threshold: 1.0", "threshold: 0.9", "threshold must be 1.0"),
+        ("window: hamming", "window: povey", "hamming"),
+        ("lfr_m: 7", "lfr_m: 5", "560|400"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(directory: Path, old: str, new: str, message: str) -> None:
+    path = directory / "config.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises((ModelConfigError, CheckpointError), match=message):
+        parastream.model.load(directory)
