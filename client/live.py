@@ -21,6 +21,7 @@ class LiveTranscript:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, refresh_per_second=15, transient=True) if console.is_terminal else None
+        self._utterance = -1  # the newest
         self._shown = ""
 
     def __enter__(self) -> Self:
@@ -38,7 +39,9 @@ class LiveTranscript:
         """Draw what the message changes; messages that are not about the transcript change nothing."""
         match message:
             case SpeechStarted():
-                self._draw(_line(message.time, Text("…", style="dim")))
+                self._utterance = message.utterance
+                if self._live:
+                    self._draw(_line(message.time, Text("…", style="dim")))
             case Partial():
                 text = Text(message.stable, style="bold")
                 text.append(message.draft, style="not bold dim")
@@ -47,8 +50,9 @@ class LiveTranscript:
                     self._draw(_line(message.start, text))
             case Final():
                 self._shown = ""
-                if self._live:
-                    self._live.update(Text(""))
+                # The next utterance may have begun: then the bottom line is its own.
+                if self._live and message.utterance == self._utterance:
+                    self._live.update(Text(""), refresh=True)
                 if message.text:
                     self._print(_line(message.start, Text(message.text, style="green"), mark="✓"))
 
@@ -59,7 +63,7 @@ class LiveTranscript:
     def _draw(self, line: Text) -> None:
         if self._live:
             self._live.update(line)
-        elif self._shown:
+        else:
             self._print(line)
 
     def _print(self, line: Text) -> None:

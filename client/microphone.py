@@ -153,6 +153,8 @@ def _load() -> ModuleType:
             "or `pacman -S portaudio` (Arch)"
         )
         raise MicrophoneError(f"the microphone needs the PortAudio library: {install}") from error
+    except Exception as error:  # PortAudioError cannot be imported from a module whose import failed
+        raise MicrophoneError(f"PortAudio does not start: {error}") from error
     module: ModuleType = sounddevice
     return module
 

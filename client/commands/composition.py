@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from parastream.model import load, load_punctuation
 from parastream.model.speech import DEFAULT_PUNCTUATION, DEFAULT_SPEECH_MODEL
@@ -47,6 +50,40 @@ class ModelChoice:
             ),
             vad=Vad(),
         )
+
+
+def on_interrupt(action: Callable[[], object]) -> None:
+    """Let the first SIGINT or SIGTERM call `action` and the second end the process at once.
+
+    Without this a second one would end Python while the inference thread runs, which aborts the process.
+    """
+    loop = asyncio.get_running_loop()
+    interrupted = False
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal interrupted
+        if interrupted:
+            os._exit(128 + number)
+        interrupted = True
+        action()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def run_interruptible(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` in an event loop; 130 when a signal cancelled it, else what it returns."""
+
+    async def cancellable() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        on_interrupt(task.cancel)
+        return await main
+
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError:
+        return 130
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from importlib.metadata import version
 from importlib.resources import as_file, files
@@ -10,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from parastream.client.client import connect
-from parastream.client.commands.composition import ModelChoice, local_server
+from parastream.client.commands.composition import ModelChoice, local_server, run_interruptible
 from parastream.client.commands.conversation import converse
 from parastream.client.live import LiveTranscript
 from parastream.client.sources import FileSource
@@ -51,7 +50,7 @@ def run(pace: float) -> int:
     Raises `ParastreamError` or `ClientError`.
     """
     with as_file(files("parastream.client") / "assets" / "sample.flac") as sample:
-        return asyncio.run(_run(sample, pace))
+        return run_interruptible(_run(sample, pace))
 
 
 async def _run(sample: Path, pace: float) -> int:

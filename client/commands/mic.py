@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import soundfile
 from numpy.typing import NDArray
 from parastream.client.client import connect
-from parastream.client.commands.composition import ModelChoice, local_server
+from parastream.client.commands.composition import ModelChoice, local_server, on_interrupt, run_interruptible
 from parastream.client.commands.conversation import converse
 from parastream.client.live import LiveTranscript
 from parastream.client.microphone import MicrophoneSource, list_devices
@@ -35,7 +33,7 @@ def run(choice: ModelChoice, *, server: str | None, token: str | None, device: s
 
     Raises `MicrophoneError`, `ClientError` or `ParastreamError`.
     """
-    return asyncio.run(_run(choice, server=server, token=token, device=device, save=save))
+    return run_interruptible(_run(choice, server=server, token=token, device=device, save=save))
 
 
 async def _run(
@@ -64,7 +62,7 @@ async def _run(
             )
         )
         await stack.enter_async_context(microphone)
-        _call_on_signals(microphone.stop)
+        on_interrupt(microphone.stop)
         console.print(f"listening to {microphone.name}; Ctrl-C ends", markup=False)
         with LiveTranscript(console) as live:
             await converse(client, _saved(microphone, recording), live.show)
@@ -78,9 +76,3 @@ async def _saved(microphone: MicrophoneSource, recording: soundfile.SoundFile | 
         if recording is not None:
             recording.write(block)
         yield block
-
-
-def _call_on_signals(stop: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)

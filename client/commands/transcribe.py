@@ -204,11 +204,15 @@ def _duration(file: Path) -> float:
 
 
 def _since_last(advance: Advance) -> Advance:
-    """Makes a taker of totals from a taker of steps."""
+    """Makes a taker of totals from a taker of steps, which also ends the work after Ctrl-C: asyncio cannot while
+    its thread computes."""
     done = 0.0
+    task = asyncio.current_task()
 
     def progress(seconds: float) -> None:
         nonlocal done
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         advance(seconds - done)
         done = seconds
 

@@ -317,6 +317,30 @@ def test_demo(run: Run) -> None:
     )
 
 
+def test_interrupt_ends_the_demo() -> None:
+    command = [sys.executable, "-m", "parastream.client.cli", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while not process.stdout.readline().startswith("streaming"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == ""
+
+
+def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="int16")[0]
+    soundfile.write(tmp_path / "hour.wav", np.tile(samples, 300), 16_000)
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(tmp_path / "hour.wav")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # of the sample; the hour has begun
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stdout.read() == ""
+
+
 FAKE_PORTAUDIO = '''
 """Plays the sample recording into whoever records, then asks for the end as Ctrl-C does."""
 import os, signal, threading, time

@@ -14,9 +14,9 @@ MESSAGES: list[ServerMessage] = [
     Partial(0, 0.9, 1.8, "", "enter", ()),
     Partial(0, 0.9, 2.4, "enter", " one", ()),
     Partial(0, 0.9, 3.0, "enter one", "", ()),
+    SpeechStarted(1, 61.25),
     SpeechEnded(0, 3.2),
     Final(0, 0.9, 3.2, "Enter one.", (), 0.9),
-    SpeechStarted(1, 61.25),
     Final(1, 61.25, 62.0, "", (), 0.0),
 ]
 

@@ -138,10 +138,19 @@ def test_unknown_device(portaudio: Any) -> None:
         MicrophoneSource("Piano")
 
 
-def test_missing_portaudio_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ("OSError('PortAudio library not found')", r"PortAudio library: .*(libportaudio2|brew)"),
+        ("RuntimeError('Error initializing PortAudio')", r"does not start: Error initializing PortAudio"),
+    ],
+)
+def test_portaudio_that_is_missing_or_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, message: str
+) -> None:
+    (tmp_path / "sounddevice.py").write_text(f"raise {failure}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     for attempt in (MicrophoneSource, list_devices):
-        with pytest.raises(MicrophoneError, match=r"PortAudio library: .*(libportaudio2|brew)"):
+        with pytest.raises(MicrophoneError, match=message):
             attempt()
