@@ -3,7 +3,7 @@
 Two forms of the model exist, told apart by the inputs of their ONNX file. The labels are those of FunASR's
 ONNX runtime (`funasr_onnx.CT_Transformer` and `CT_Transformer_VadRealtime`) token for token. So the realtime
 form gets its VAD mask in both mask inputs: PyTorch lets all layers but the last see only the past, the
-published runtimes do not, and the marks of the two differ.
+published runtimes do not, and the marks of the two differ. With the embedded model theirs are the better ones.
 
 What is made of the labels differs from FunASR on purpose:
 
@@ -12,9 +12,9 @@ What is made of the labels differs from FunASR on purpose:
   and one between Chinese and letters;
 - a mark that belongs to the last word of an earlier stretch is not set in front of the next one;
 - an utterance that a pause ended closes with 。 or ？ in the realtime form too;
-- marks are ASCII in sentences that are not mainly Chinese; there, sentences and "I" begin with a capital;
+- a sentence begins with a capital; unless it is mainly Chinese, its marks are ASCII and "I" is a capital too;
 - marks inside a word ("caf|é") are not set, nor beside a mark that the text has already;
-- 200 tokens without any mark are cut; FunASR's input then grows without end.
+- 200 tokens without an end or a comma are cut all the same; FunASR's input then grows without end.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def load_punctuation(directory: str | Path) -> Punctuator:
     """Loads a FunASR punctuation model: model_quant.onnx or model.onnx, config.yaml and tokens.json.
 
     Raises:
-        ModelConfigError: a file is missing, or config.yaml or tokens.json cannot be used.
+        ModelConfigError: a file is missing, or config.yaml or tokens.json cannot be used, or the model needs jieba.
         CheckpointError: the ONNX file is damaged, is no CT-Transformer, or has other sizes than the lists.
     """
     directory = Path(directory)
@@ -208,6 +208,11 @@ def load_punctuation(directory: str | Path) -> Punctuator:
         raise ModelConfigError(
             f"{directory}: no {' or '.join(_MODEL_FILES)} here, which a punctuation model needs"
             " (FunASR makes one of a model.pt: AutoModel(model=...).export(type='onnx', quantize=True))"
+        )
+    if (directory / "jieba_usr_dict").exists():
+        raise ModelConfigError(
+            f"{directory}: its tokens are Chinese words as jieba cuts them (jieba_usr_dict), which is not supported;"
+            " models whose tokens are Chinese characters are, such as ct-punc"
         )
     tokens = read_tokens(directory / "tokens.json")
     marks = _read_marks(directory / "config.yaml")
