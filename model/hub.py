@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
+from parastream.model.cache import cache_directory
 from parastream.model.errors import HubError
-from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
     from parastream.model.download import RemoteFile
@@ -152,7 +152,7 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
             return _cached(hub, model_id)
     if offline or os.environ.get("PARASTREAM_OFFLINE", "").lower() in _ON:
         raise HubError(
-            f"{name} is not in the cache {_cache()} and the network may not be used (offline): run"
+            f"{name} is not in the cache {cache_directory()} and the network may not be used (offline): run"
             f" `parastream models download {name}` with the network first"
         )
     failures = []
@@ -165,13 +165,8 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
     raise HubError(f"cannot download {name}: {'; '.join(failures)}")
 
 
-def _cache() -> Path:
-    chosen = os.environ.get("PARASTREAM_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("parastream")
-
-
 def _cached(hub: str, model_id: str) -> Path:
-    return _cache() / "models" / hub / model_id
+    return cache_directory() / "models" / hub / model_id
 
 
 def _in_order(ids: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -187,7 +182,7 @@ def _download(hub: str, model_id: str, progress: bool | None) -> Path:
     from parastream.model.download import HUBS, download
 
     final = _cached(hub, model_id)
-    partial = _cache() / "partial" / f"{hub}--{model_id.replace('/', '--')}"
+    partial = cache_directory() / "partial" / f"{hub}--{model_id.replace('/', '--')}"
     try:
         partial.mkdir(parents=True, exist_ok=True)
         with _only_one(partial.with_name(partial.name + ".lock"), model_id):
@@ -198,7 +193,7 @@ def _download(hub: str, model_id: str, progress: bool | None) -> Path:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(final)
     except OSError as error:
-        raise HubError(f"{model_id} cannot be stored in {_cache()}: {error}") from None
+        raise HubError(f"{model_id} cannot be stored in {cache_directory()}: {error}") from None
     return final
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import soxr
@@ -192,7 +193,7 @@ class _Resampler:
         return samples
 
 
-def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.float32]:
     """Resamples a whole recording (n,) of any positive rate to 16 kHz, as `AudioInput` would.
 
     Raises `AudioError` for samples or rates that cannot be used.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Transcriber:
 
     def transcribe(
         self,
-        samples: NDArray[np.float32],
+        samples: NDArray[np.floating[Any]],
         sample_rate: int,
         *,
         progress: Callable[[float], None] | None = None,

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import platformdirs
 from numpy.typing import NDArray
+from parastream.model.cache import cache_directory
 from parastream.model.errors import HubError
 
 FRAME = 512
@@ -90,7 +90,7 @@ def find_weights(*, offline: bool = False) -> Path:
     installed = _installed()
     if installed is not None:
         return installed
-    cached = platformdirs.user_cache_path("parastream") / "vad" / _WEIGHTS
+    cached = cache_directory() / "vad" / _WEIGHTS
     if not _intact(cached):
         if offline:
             raise _not_found("fetching them is forbidden (offline)")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import platformdirs
 import pytest
 import soundfile
 from numpy.typing import NDArray
@@ -114,7 +113,7 @@ def wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "wheels"
     folder.mkdir()
     monkeypatch.setattr(vad_module, "_installed", lambda: None)
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "parastream"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
