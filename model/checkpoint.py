@@ -43,9 +43,7 @@ _RENAMED = tuple(
 _CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
 _TRAINING_ONLY = re.compile(r"decoder\.embed\.|ctc\.|criterion|.*\.num_batches_tracked$")
 _EXTRAS = {
-    "hotword biasing (SeACo)": re.compile(
-        r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."
-    ),
+    "hotword biasing (SeACo)": re.compile(r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."),
     "timestamp head (BiCif)": re.compile(r"predictor\.(upsample_cnn|blstm|cif_output2)\."),
 }
 """Modules beside a plain Paraformer that we do not have; its own weights work without them."""
@@ -125,9 +123,7 @@ def save(weights: Mapping[str, mx.array], directory: Path) -> None:
     mx.save_safetensors(str(directory / SAFETENSORS), dict(weights), _FORMAT)
 
 
-def convert(
-    source: Path, destination: Path, dtype: Literal["float16", "float32", "bfloat16"] = "float16"
-) -> None:
+def convert(source: Path, destination: Path, dtype: Literal["float16", "float32", "bfloat16"] = "float16") -> None:
     """Makes a model directory with `model.safetensors` that loads like `source`.
 
     Args:
@@ -198,9 +194,7 @@ def _weights_file(directory: Path) -> Path:
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # The arrays are read lazily, so damage may show at any of them.
-        loaded, metadata = cast(
-            tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True)
-        )
+        loaded, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
         arrays = {name: _to_numpy(array) for name, array in sorted(loaded.items())}
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +11,7 @@ from typing import Any, Self
 import yaml
 
 from .errors import ModelConfigError
+from .tokenizer import read_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -272,23 +272,6 @@ class ModelConfig:
             return cls.from_dict(config, vocab_size=len(read_tokens(directory / "tokens.json")))
         except ModelConfigError as error:
             raise ModelConfigError(f"{path}: {error}") from None
-
-
-def read_tokens(path: Path) -> list[str]:
-    """Reads a token list: a JSON array of strings.
-
-    Raises:
-        ModelConfigError: the file is missing or holds something else.
-    """
-    try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
-    except ValueError as error:
-        raise ModelConfigError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
-        raise ModelConfigError(f"{path} must hold a non-empty JSON array of strings")
-    return tokens
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

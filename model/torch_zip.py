@@ -114,9 +114,7 @@ class _Archive:
         if sum(record.file_size for record in records) > len(data):
             raise CheckpointError("damaged: records are larger than the file")
         if "constants.pkl" in self._records:
-            raise CheckpointError(
-                "a TorchScript archive holds a program; a checkpoint (state dict) is needed"
-            )
+            raise CheckpointError("a TorchScript archive holds a program; a checkpoint (state dict) is needed")
         byte_order = self.read("byteorder") if "byteorder" in self._records else b"little"
         if byte_order not in (b"little", b"big"):
             raise CheckpointError(f"byte order is {byte_order[:20]!r}; allowed are 'little' and 'big'")
@@ -314,16 +312,12 @@ def _reduce(function: Any, arguments: Any) -> Any:
 def _state_dict(root: Any) -> Mapping[str, _Tensor]:
     """Finds the state dict in what a checkpoint holds."""
     for _ in range(3):  # wrappers may be nested, and a hostile one without end
-        wrapper = next(
-            (key for key in ("state_dict", "model_state_dict", "model") if _is_wrapper(root, key)), None
-        )
+        wrapper = next((key for key in ("state_dict", "model_state_dict", "model") if _is_wrapper(root, key)), None)
         if wrapper is None:
             break
         root = root[wrapper]
     if not isinstance(root, dict) or not root:
-        raise CheckpointError(
-            "holds no state dict: a dict of tensors by name, or one with it under 'state_dict'"
-        )
+        raise CheckpointError("holds no state dict: a dict of tensors by name, or one with it under 'state_dict'")
     for name, value in root.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise CheckpointError(f"{str(name)[:100]!r} is {type(value).__name__}, not a tensor with a name")
