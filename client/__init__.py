@@ -1,0 +1,55 @@
+"""Clients of a parastream server: `connect` (asynchronous) and `BlockingClient`; and the command line.
+
+The names are loaded when they are first used, so that the command line answers `--help` at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parastream.client.blocking import BlockingClient
+    from parastream.client.client import AsyncClient, ClientEvent, Reconnected, connect
+    from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
+    from parastream.server.messages import Done, Final, Partial, SpeechEnded, SpeechStarted, Stats, Word
+
+__all__ = [
+    "AsyncClient",
+    "BlockingClient",
+    "ClientError",
+    "ClientEvent",
+    "ConnectionFailedError",
+    "Done",
+    "Final",
+    "Partial",
+    "Reconnected",
+    "ServerError",
+    "SpeechEnded",
+    "SpeechStarted",
+    "Stats",
+    "Word",
+    "connect",
+]
+
+_HOMES = {
+    "parastream.client.blocking": ("BlockingClient",),
+    "parastream.client.client": ("AsyncClient", "ClientEvent", "Reconnected", "connect"),
+    "parastream.client.errors": ("ClientError", "ConnectionFailedError", "ServerError"),
+    "parastream.server.messages": (
+        "Done",
+        "Final",
+        "Partial",
+        "SpeechEnded",
+        "SpeechStarted",
+        "Stats",
+        "Word",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

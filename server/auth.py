@@ -1,0 +1,59 @@
+"""Who may connect: the token, and the `Origin` of browsers. Pure functions of the upgrade request."""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+from parastream.server.config import ServerConfig, is_loopback
+from parastream.server.messages import TOKEN_SUBPROTOCOL, Error
+from websockets.datastructures import Headers
+
+
+def refuse_request(target: str, headers: Headers, config: ServerConfig) -> tuple[HTTPStatus, Error] | None:
+    """Check a request whose request line names `target` (path and query).
+
+    Returns None when it may go on, else the HTTP status and the error for the response's body.
+    """
+    if config.token and not any(_equal(token, config.token) for token in _tokens(target, headers)):
+        message = (
+            "a valid token is required: `Authorization: Bearer <token>`, "
+            f"the subprotocol `{TOKEN_SUBPROTOCOL}<token>`, or `?token=<token>`"
+        )
+        return HTTPStatus.UNAUTHORIZED, Error("unauthorized", message)
+    origins = headers.get_all("Origin")
+    if not all(_allowed_origin(origin, headers, config) for origin in origins):
+        message = f"pages of {', '.join(origins)} may not connect; the setting `origins` allows others"
+        return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+    return None
+
+
+def _equal(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())
+
+
+def _tokens(target: str, headers: Headers) -> list[str]:
+    """Every token that the request presents."""
+    tokens = list(parse_qs(urlsplit(target).query).get("token", ()))
+    for value in headers.get_all("Authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer":
+            tokens.append(token.strip())
+    for value in headers.get_all("Sec-WebSocket-Protocol"):
+        for offered in value.split(","):
+            if offered.strip().startswith(TOKEN_SUBPROTOCOL):
+                tokens.append(offered.strip().removeprefix(TOKEN_SUBPROTOCOL))
+    return tokens
+
+
+def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool:
+    """A request without `Origin` does not come from a browser, and this is not asked."""
+    if origin in config.origins:
+        return True
+    hosts = headers.get_all("Host")
+    if len(hosts) != 1 or urlsplit(origin).netloc.lower() != hosts[0].lower():
+        return False
+    # Any name can be made to resolve to this machine, and then a page of that name would have the same host.
+    # Where no token protects the server, only its loopback names prove that the page is its own.
+    return bool(config.token) or config.allow_anonymous or is_loopback(urlsplit(f"//{hosts[0]}").hostname or "")

@@ -1,0 +1,89 @@
+"""The process `parastream serve`: loads, listens, and drains on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from parastream.model import blas
+from parastream.model.errors import EngineError, ParastreamError
+from parastream.server.app import Server
+from parastream.server.config import ServerConfig
+from parastream.streaming import Engine, EngineConfig, Models
+from rich.console import Console
+
+
+def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
+    """Serve until a signal comes, then send the finals of all sessions and return the exit status.
+
+    `load` is called on the engine's thread. A second signal ends the process at once.
+    """
+    return asyncio.run(_serve(config, load))
+
+
+async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
+    console = Console(stderr=True, highlight=False)
+    stop = _stop_on_signals()
+    began = time.monotonic()
+    # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
+    engine = Engine(load, EngineConfig(max_sessions=2 * config.max_sessions))
+    server = Server(engine, config)
+    try:
+        await server.start()
+    except OSError as error:
+        console.print(f"cannot listen on {config.host} port {config.port}: {error.strerror or error}")
+        return 1
+    engine.start()
+    console.print(f"parastream {version('parastream')}")
+    console.print(f"  address  {server.url}")
+    console.print(f"  model    {config.model}, loading", markup=False)
+    console.print(f"  BLAS     {blas.info()}", markup=False)
+    console.print("  Ctrl-C stops: open sessions get their finals first")
+    status = 0
+    warm = asyncio.create_task(_wait_ready(engine))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([warm, stopping], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if warm.done():
+            warm.result()
+            console.print(f"ready after {time.monotonic() - began:.1f} s")
+            await stopping
+        console.print("stopping")
+    except ParastreamError as error:
+        console.print(f"{error}", markup=False)
+        status = 1
+    warm.cancel()
+    stopping.cancel()
+    await server.close()
+    await asyncio.to_thread(engine.close)
+    return status
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that the first SIGINT or SIGTERM sets; the second ends the process."""
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _wait_ready(engine: Engine) -> None:
+    # Not engine.wait_ready in a thread: a signal during a long load would have to wait for that thread.
+    while not engine.ready:
+        try:
+            engine.check_running()
+        except EngineError:
+            engine.wait_ready()  # raises why
+            raise
+        await asyncio.sleep(0.05)

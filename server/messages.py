@@ -1,0 +1,256 @@
+"""Wire messages of `parastream.v1`, the native protocol (described message by message in docs/protocol.md).
+
+Text frames carry one JSON object each, told apart by its `type`; binary frames carry audio. Times are in
+seconds of the session's audio clock, which starts with the first sample accepted. This module imports
+nothing of the rest, because clients use it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+PROTOCOL = "parastream.v1"
+"""WebSocket subprotocol, selected when a client offers it."""
+STREAM_PATH = "/v1/stream"
+TOKEN_SUBPROTOCOL = "parastream.token."
+"""Browsers cannot set headers: they offer this prefix followed by the token as a second subprotocol."""
+
+ErrorCode = Literal[
+    "unauthorized",
+    "forbidden_origin",
+    "unknown_path",
+    "start_timeout",
+    "invalid_json",
+    "invalid_message",
+    "unexpected_message",
+    "unsupported",
+    "unknown_model",
+    "invalid_audio",
+    "incomplete_sample",
+    "idle_timeout",
+    "session_too_long",
+    "slow_client",
+    "unknown_session",
+    "not_ready",
+    "capacity",
+    "shutting_down",
+    "internal",
+]
+
+CLOSE_CODES: Mapping[str, int] = MappingProxyType(
+    {
+        "start_timeout": 1008,
+        "invalid_json": 1007,
+        "invalid_message": 1007,
+        "unexpected_message": 1002,
+        "unsupported": 1003,
+        "unknown_model": 1003,
+        "invalid_audio": 1007,
+        "idle_timeout": 1008,
+        "session_too_long": 1008,
+        "slow_client": 1008,
+        "unknown_session": 1008,
+        "not_ready": 1013,
+        "capacity": 1013,
+        "shutting_down": 1001,
+        "internal": 1011,
+    }
+)
+"""How the connection is closed after each error. The codes that are not here do not close a connection:
+`incomplete_sample` is followed by `done`, the first three are answers to the HTTP upgrade."""
+
+
+# --- client to server --------------------------------------------------------------------------------
+
+
+class EndpointOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where utterances begin and end; what is left out keeps the server's value. Seconds, but for the two
+    speech probabilities."""
+
+    threshold: float | UnsetType = UNSET
+    """Speech begins at this probability (0 to 1)."""
+    release: float | UnsetType = UNSET
+    """Speech goes on down to this probability (0 to 1)."""
+    min_speech: float | UnsetType = UNSET
+    pre_roll: float | UnsetType = UNSET
+    hangover: float | UnsetType = UNSET
+    min_silence: float | UnsetType = UNSET
+    max_utterance: float | UnsetType = UNSET
+    cut_search: float | UnsetType = UNSET
+
+
+class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):
+    """First message of a new session."""
+
+    format: Literal["s16le", "f32le", "mulaw", "alaw"] = "s16le"
+    rate: int = 16000
+    """Sample rate in Hz."""
+    channels: int = 1
+    channel: int = 0
+    """Which of the interleaved channels is recognised."""
+    model: str = ""
+    """Empty: the server's."""
+    hotwords: tuple[str, ...] = ()
+    partials: bool = True
+    punctuation: bool = True
+    final_pass: bool = True
+    """False: finals are what the streaming pass heard, without a second pass over the utterance."""
+    room: Annotated[str, Meta(max_length=200)] = ""
+    """A label of the client's own for the server's log."""
+    stats: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds between `stats` messages; 0 for none."""
+    endpoint: EndpointOptions = EndpointOptions()
+
+
+class Stop(Struct, frozen=True, tag_field="type", tag="stop", forbid_unknown_fields=True):
+    """The audio has ended; finals and `done` follow."""
+
+
+class Resume(Struct, frozen=True, tag_field="type", tag="resume", forbid_unknown_fields=True):
+    """First message on a new connection that goes on with a session whose connection broke."""
+
+    session: str
+    received: Annotated[int, Meta(ge=0)] = 0
+    """`seq` of the last event that arrived; 0 when none did."""
+
+
+ClientMessage = Start | Stop | Resume
+
+
+# --- server to client --------------------------------------------------------------------------------
+
+
+class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
+    """Answer to `start` and `resume`: audio may be sent."""
+
+    session: str
+    """Unguessable; whoever knows it can resume the session."""
+    protocol: str
+    model: str
+    format: str
+    rate: int
+    channels: int
+    channel: int
+    acknowledged: int
+    """Bytes of audio accepted so far; a resuming client goes on from there."""
+    heartbeat: float
+    """The server is never silent for longer than this many seconds."""
+    resume_window: float
+    """How long after a broken connection the session can be resumed, in seconds."""
+
+
+class Acknowledged(Struct, frozen=True, tag_field="type", tag="acknowledged"):
+    """Audio up to here is safe with the server. Sent regularly; not an event (it has no `seq`)."""
+
+    bytes: int
+    """Since the session began."""
+
+
+class Stats(Struct, frozen=True, tag_field="type", tag="stats"):
+    """How the session keeps up. Sent when asked for; not an event (it has no `seq`)."""
+
+    received: float
+    """Seconds of audio accepted."""
+    backlog: float
+    """Seconds of it that the recogniser has not looked at."""
+
+
+class Word(Struct, frozen=True):
+    """One word of a partial or final."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    """Between 0 and 1."""
+
+
+class SpeechStarted(Struct, frozen=True, tag_field="type", tag="speech_started"):
+    """An utterance begins."""
+
+    utterance: int
+    """Counts up from 0 in each session."""
+    time: float
+    seq: int = 0
+    """Position in the session's events; rises, with gaps where a partial gave way to a newer one."""
+
+
+class Partial(Struct, frozen=True, tag_field="type", tag="partial"):
+    """What is heard of an utterance so far; replaces its previous partial."""
+
+    utterance: int
+    start: float
+    end: float
+    stable: str
+    """Only ever grows."""
+    draft: str
+    """May still change; follows right after `stable`, spacing included."""
+    words: tuple[Word, ...]
+    seq: int = 0
+
+
+class Final(Struct, frozen=True, tag_field="type", tag="final"):
+    """The text of a finished utterance."""
+
+    utterance: int
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...]
+    confidence: float
+    """Mean over the words; 0 without words."""
+    seq: int = 0
+
+
+class SpeechEnded(Struct, frozen=True, tag_field="type", tag="speech_ended"):
+    """An utterance's audio has ended; its final follows."""
+
+    utterance: int
+    time: float
+    seq: int = 0
+
+
+class Error(Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
+    """What went wrong and what would have been right. Errors before a session exists have no `seq`."""
+
+    code: ErrorCode
+    message: str
+    allowed: tuple[str, ...] = ()
+    """The possible values or names, where they can be listed."""
+    seq: int = 0
+
+
+class Done(Struct, frozen=True, tag_field="type", tag="done"):
+    """Nothing follows: all audio has been recognised."""
+
+    duration: float
+    """Seconds of audio in the session."""
+    seq: int = 0
+
+
+Event = SpeechStarted | Partial | Final | SpeechEnded | Error | Done
+"""Messages with a `seq`: they belong to the session and are sent again after a resume if need be."""
+ServerMessage = Ready | Acknowledged | Stats | Event
+
+
+def encode(message: ClientMessage | ServerMessage) -> bytes:
+    """The JSON text of a message, as UTF-8."""
+    return msgspec.json.encode(message)
+
+
+_server_decoder = msgspec.json.Decoder(ServerMessage)
+
+
+def decode_server_message(data: str | bytes) -> ServerMessage:
+    """Read a message of the server; fields that a newer server adds are ignored.
+
+    Raises:
+        msgspec.DecodeError: it is not a message of this protocol.
+    """
+    message: ServerMessage = _server_decoder.decode(data)
+    return message

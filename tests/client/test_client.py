@@ -1,0 +1,333 @@
+"""The asynchronous client, against the real server with a scripted engine, and its example on real speech."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import parastream.client.client
+import pytest
+from parastream.client import (
+    AsyncClient,
+    ClientError,
+    ConnectionFailedError,
+    Done,
+    Final,
+    Partial,
+    Reconnected,
+    ServerError,
+    Stats,
+    connect,
+)
+from parastream.client.commands.composition import ModelChoice, local_server
+from parastream.streaming.events import Final as FinalEvent
+from parastream.streaming.events import InputRejected, SessionEnded
+from parastream.streaming.events import Partial as PartialEvent
+
+from ..conftest import SAMPLE, SAMPLE_TEXTS
+from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, heard, serving, until
+from .cutting_proxy import CuttingProxy
+
+AUDIO = random.Random(0).randbytes(60 * UTTERANCE + 1000)
+
+
+def expected_texts(audio: bytes) -> list[str]:
+    pieces = [audio[first : first + UTTERANCE] for first in range(0, len(audio), UTTERANCE)]
+    finals = [heard(index, piece)[-1] for index, piece in enumerate(pieces)]
+    return [final.text for final in finals if isinstance(final, FinalEvent)]
+
+
+async def finals(client: AsyncClient) -> list[str]:
+    return [event.text async for event in client if isinstance(event, Final)]
+
+
+def example_of(docstring: str | None, url: str) -> str:
+    """The example in a docstring, for another server and recording."""
+    code = re.search(r"```python\n(.*?)```", docstring or "", re.DOTALL)
+    assert code is not None
+    return code[1].replace("ws://127.0.0.1:8765", url).replace("speech.wav", str(SAMPLE))
+
+
+def test_the_documented_example(capsys: pytest.CaptureFixture[str]) -> None:
+    async def example() -> None:
+        async with local_server(ModelChoice()) as server:
+            url = server.url.removesuffix("/v1/stream")
+            code = example_of(parastream.client.client.__doc__, url)
+            await asyncio.to_thread(exec, code, {"__name__": "example"})
+
+    asyncio.run(example())
+    assert capsys.readouterr().out.splitlines() == SAMPLE_TEXTS
+
+
+# --- sending and receiving -------------------------------------------------------------------
+
+
+@asynchronous
+async def test_a_session() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connect(server.url, rate=8000, stats=0.001) as client:
+        assert (client.ready.model, client.ready.rate) == ("scripted", 8000)
+        await client.send(AUDIO[:5000])
+        await client.send(memoryview(AUDIO)[5000:])
+        await client.stop()
+        events = [event async for event in client]
+        assert [event.text for event in events if isinstance(event, Final)] == expected_texts(AUDIO)
+        assert isinstance(events[-1], Done)
+        assert any(isinstance(event, Stats) for event in events)
+        with pytest.raises(StopAsyncIteration):
+            await anext(client)
+        with pytest.raises(RuntimeError, match="after stop"):
+            await client.send(b"x")
+    assert engine.streams[0].audio == AUDIO
+
+
+@asynchronous
+async def test_send_waits_for_acknowledgement_when_the_buffer_is_full() -> None:
+    async with (
+        serving(FakeEngine(), acknowledge_interval=0.2) as server,
+        connect(server.url, buffer_bytes=2000) as client,
+    ):
+        await client.send(AUDIO[:2000])
+        waiting = asyncio.create_task(client.send(AUDIO[2000:3000]))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await waiting
+        assert client.acknowledged == 2000
+
+
+@pytest.mark.parametrize(
+    ("format", "samples", "wire"),
+    [
+        ("s16le", np.array([1, -2, 32767], np.int16), np.array([1, -2, 32767], "<i2")),
+        ("s16le", np.array([0.5, -1.0, 1.0, 7.0], np.float32), np.array([16384, -32768, 32767, 32767], "<i2")),
+        ("f32le", np.array([0.25, -1.5], np.float32), np.array([0.25, -1.5], "<f4")),
+        ("f32le", np.array([0.25, -1.5]), np.array([0.25, -1.5], "<f4")),
+        ("f32le", np.array([16384, -32768], np.int16), np.array([0.5, -1.0], "<f4")),
+        ("s16le", np.array([[1, 2], [3, 4]], np.int16), np.array([1, 2, 3, 4], "<i2")),
+        ("s16le", np.array([1, 256], ">i2"), np.array([1, 256], "<i2")),
+    ],
+)
+@asynchronous
+async def test_arrays(format: Any, samples: Any, wire: Any) -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        async with connect(server.url, format=format, channels=max(samples.ndim, 1)) as client:
+            await client.send(samples)
+            await client.stop()
+            await finals(client)
+        assert engine.streams[0].audio == wire.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("format", "samples", "error", "message"),
+    [
+        ("s16le", np.zeros(3, np.int32), TypeError, "samples of type int32 for the format s16le"),
+        ("mulaw", np.zeros(3, np.int16), TypeError, "for the format mulaw"),
+        ("s16le", np.zeros((3, 2), np.int16), ValueError, r"shape \(3, 2\); allowed are \(n,\) and \(n, 1\)"),
+        ("s16le", np.array([0.0, np.nan]), ValueError, "not finite"),
+    ],
+)
+@asynchronous
+async def test_arrays_that_do_not_fit(format: Any, samples: Any, error: type[Exception], message: str) -> None:
+    async with serving(FakeEngine()) as server, connect(server.url, format=format) as client:
+        with pytest.raises(error, match=message):
+            await client.send(samples)
+
+
+@asynchronous
+async def test_a_reader_that_is_late_gets_the_newest_partial() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connect(server.url) as client:
+        for text in ("a", "ab", "abc"):
+            engine.streams[0].tell([PartialEvent(0, 0.0, 1.0, text, "", ())])
+            await asyncio.sleep(0.02)
+        engine.streams[0].tell([FinalEvent(0, 0.0, 1.0, "abcd", (), 0.0), SessionEnded(1.0)])
+        await asyncio.sleep(0.02)
+        events = [event async for event in client]
+    assert [event.stable for event in events if isinstance(event, Partial)] == ["abc"]
+    assert isinstance(events[-2], Final)
+
+
+@asynchronous
+async def test_leaving_early_drops_the_session() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        async with connect(server.url) as client:
+            await client.send(AUDIO)
+        await until(lambda: engine.streams[0].cancelled)
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+@asynchronous
+async def test_refusals() -> None:
+    engine = FakeEngine()
+    async with serving(engine, token="s3cret") as server:
+        with pytest.raises(ServerError, match="a valid token is required") as caught:
+            await connect(server.url).__aenter__()
+        assert caught.value.code == "unauthorized"
+        with pytest.raises(ServerError, match=r"no model 'other' on this server \[unknown_model\]") as caught:
+            await connect(server.url, token="s3cret", model="other").__aenter__()
+        assert caught.value.allowed == ("scripted",)
+        with pytest.raises(ServerError, match="there is nothing at /wrong"):
+            await connect(server.url.replace("v1/stream", "wrong"), token="s3cret").__aenter__()
+        async with connect(server.url, token="s3cret") as client:
+            assert client.ready.session
+
+
+@asynchronous
+async def test_no_server() -> None:
+    async with serving(FakeEngine()) as server:
+        url = server.url
+    with pytest.raises(ConnectionFailedError, match=f"cannot connect to {url}"):
+        await connect(url).__aenter__()
+    with pytest.raises(ConnectionFailedError, match="cannot connect to nonsense"):
+        await connect("nonsense").__aenter__()
+
+
+@asynchronous
+async def test_an_error_comes_after_the_events_before_it() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connect(server.url) as client:
+        await client.send(AUDIO)
+        await until(lambda: engine.streams[0].audio == AUDIO)
+        engine.streams[0].tell([InputRejected("invalid_audio", "sample 7 is NaN")])
+        texts: list[str] = []
+
+        async def listen() -> None:
+            async for event in client:
+                if isinstance(event, Final):
+                    texts.append(event.text)
+
+        with pytest.raises(ServerError, match="sample 7 is NaN") as caught:
+            await listen()
+        assert texts == expected_texts(AUDIO)
+        assert caught.value.code == "invalid_audio"
+        with pytest.raises(ServerError, match="sample 7 is NaN"):
+            await client.send(b"x")
+
+
+@asynchronous
+async def test_an_incomplete_sample_is_reported_before_done() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connect(server.url) as client:
+        engine.streams[0].tell([InputRejected("incomplete_sample", "one byte is left"), SessionEnded(0.0)])
+        with pytest.raises(ServerError, match="one byte is left"):
+            await anext(client)
+        assert isinstance(await anext(client), Done)
+
+
+# --- broken connections ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+@asynchronous
+async def test_cut_at_random_places_nothing_is_lost_or_repeated(seed: int) -> None:
+    chance = random.Random(seed)
+    engine = FakeEngine()
+    reconnections: list[Reconnected] = []
+    first = True
+
+    def allowance() -> float:
+        nonlocal first
+        least, first = (2000 if first else 0), False
+        return chance.randrange(least, 30_000)
+
+    async with serving(engine, acknowledge_interval=0.02) as server:
+        proxy = CuttingProxy(server.port, allowance)
+        async with proxy.running() as url, connect(url, on_reconnect=reconnections.append) as client:
+
+            async def speak() -> None:
+                position = 0
+                while position < len(AUDIO):
+                    size = chance.randrange(1, 4000)
+                    await client.send(AUDIO[position : position + size])
+                    position += size
+                    await asyncio.sleep(0.001)
+                await client.stop()
+
+            speaking = asyncio.create_task(speak())
+            events = [event async for event in client]
+            await speaking
+    assert [event.text for event in events if isinstance(event, Final)] == expected_texts(AUDIO)
+    assert isinstance(events[-1], Done)
+    seqs = [event.seq for event in events if not isinstance(event, Stats)]
+    assert seqs == sorted(set(seqs))
+    assert engine.streams[0].audio == AUDIO
+    assert len(engine.streams) == 1
+    assert len(reconnections) > 3
+    assert proxy.connections >= 1 + sum(item.attempts for item in reconnections)
+
+
+@asynchronous
+async def test_a_connection_that_went_silent_is_replaced() -> None:
+    engine = FakeEngine()
+    reconnections: list[Reconnected] = []
+    async with serving(engine, ping_interval=0.2, ping_timeout=60.0) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url, connect(url, on_reconnect=reconnections.append) as client:
+            await client.send(AUDIO[:1000])
+            await until(lambda: len(engine.streams[0].audio) == 1000)
+            proxy.frozen = True
+            await client.send(AUDIO[1000:])
+            await asyncio.sleep(0.6)
+            proxy.frozen = False
+            await client.stop()
+            assert await finals(client) == expected_texts(AUDIO)
+    assert reconnections
+    assert isinstance(reconnections[0].cause, TimeoutError)
+
+
+@asynchronous
+async def test_a_server_that_is_gone() -> None:
+    engine = FakeEngine()
+    async with serving(engine, resume_window=0.3) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url:
+            async with connect(url) as client:
+                await client.send(AUDIO)
+                await until(lambda: engine.streams[0].audio == AUDIO)
+                await server.close()
+                with pytest.raises(ServerError) as caught:
+                    await finals(client)
+                assert caught.value.code == "shutting_down"
+            with pytest.raises(ConnectionFailedError):
+                await connect(url).__aenter__()
+
+
+@asynchronous
+async def test_a_session_that_cannot_be_resumed_in_time() -> None:
+    async with serving(FakeEngine(), resume_window=0.4) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url, connect(url) as client:
+            proxy._allowance = lambda: 0
+            proxy.cut()
+            with pytest.raises(ConnectionFailedError, match=r"could not be resumed in 0\.\d s"):
+                await finals(client)
+            with pytest.raises(ConnectionFailedError):
+                await client.send(b"x")
+
+
+@asynchronous
+async def test_a_server_that_has_forgotten_the_session() -> None:
+    engine = FakeEngine()
+    async with serving(engine, resume_window=0.01) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url, connect(url) as client:
+            proxy.cut()
+            with pytest.raises(ClientError):
+                await finals(client)
+            await until(lambda: engine.streams[0].cancelled)
+
+
+def test_names_are_loaded_when_they_are_used() -> None:
+    assert parastream.client.connect is connect
+    with pytest.raises(AttributeError, match="no attribute 'connct'"):
+        parastream.client.connct  # noqa: B018
+    assert Path(str(parastream.client.__file__)).parent.name == "client"

@@ -1,0 +1,186 @@
+"""A scripted engine, for tests of what happens around the recogniser; and helpers that talk to a server."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
+from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import Any, ParamSpec, cast
+
+from parastream.model.errors import EngineError
+from parastream.server.app import Server
+from parastream.server.config import ServerConfig
+from parastream.server.messages import Error, Ready, ServerMessage, decode_server_message
+from parastream.streaming import Engine, EngineStats, SessionConfig
+from parastream.streaming.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+P = ParamSpec("P")
+
+UTTERANCE = 3200
+"""Bytes of each utterance that the scripted engine hears."""
+
+
+def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test on a loop of its own; fail it when it hangs."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(20):
+                await test(*args, **kwargs)
+
+        asyncio.run(limited())
+
+    return run
+
+
+def heard(index: int, audio: bytes) -> list[Event]:
+    """What the scripted engine tells of one utterance: its text is a digest of its audio."""
+    text = hashlib.sha256(audio).hexdigest()[:16]
+    start, end = index * 0.1, index * 0.1 + len(audio) / 32000
+    word = Word(text, start, end, 0.5)
+    return [
+        SpeechStarted(index, start),
+        Partial(index, start, end, text[:8], text[8:], (word,)),
+        SpeechEnded(index, end),
+        Final(index, start, end, text, (word,), 0.5),
+    ]
+
+
+class FakeStream:
+    """Hears an utterance in every `UTTERANCE` bytes, and in the rest at the end."""
+
+    def __init__(self, config: SessionConfig, on_events: Callable[[list[Event]], None]) -> None:
+        self.config = config
+        self.tell = on_events
+        self.audio = b""
+        self.utterances = 0
+        self.ended = False
+        self.cancelled = False
+        self.backlog = 0.0
+        self.failure: Exception | None = None
+        self.hold_end = False
+        """Whether finals at the end are a long time coming."""
+
+    def send(self, data: bytes) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.audio += data
+        while len(self.audio) >= UTTERANCE * (self.utterances + 1):
+            self._hear()
+
+    def _hear(self) -> None:
+        first = UTTERANCE * self.utterances
+        self.tell(heard(self.utterances, self.audio[first : first + UTTERANCE]))
+        self.utterances += 1
+
+    def end(self) -> None:
+        if not self.ended and not self.hold_end:
+            if len(self.audio) > UTTERANCE * self.utterances:
+                self._hear()
+            self.tell([SessionEnded(len(self.audio) / 32000)])
+        self.ended = True
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeEngine:
+    """Opens scripted streams."""
+
+    def __init__(self) -> None:
+        self.streams: list[FakeStream] = []
+        self.ready = True
+        self.failure: Exception | None = None
+        self.refusal: Exception | None = None
+        self.models = SimpleNamespace(speech=SimpleNamespace(name="scripted"))
+
+    def check_running(self) -> None:
+        if self.failure is not None:
+            raise EngineError(f"the engine failed: {self.failure}")
+
+    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None]) -> FakeStream:
+        if self.refusal is not None:
+            raise self.refusal
+        self.streams.append(FakeStream(config, on_events))
+        return self.streams[-1]
+
+    def stats(self) -> EngineStats:
+        return EngineStats(sessions=len(self.streams), windows=7)
+
+
+@asynccontextmanager
+async def serving(engine: FakeEngine | Engine, **settings: Any) -> AsyncIterator[Server]:
+    """A server on a free port, closed at the end."""
+    settings = {"port": 0, "drain_timeout": 0.5, "close_timeout": 0.5, **settings}
+    server = Server(cast(Engine, engine), ServerConfig(**settings))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def connected(server: Server, *first: str | bytes, **options: Any) -> AsyncIterator[ClientConnection]:
+    """A bare WebSocket connection on which some messages have been sent."""
+    async with connect(server.url, ping_interval=None, compression=None, close_timeout=0.5, **options) as websocket:
+        for message in first:
+            await websocket.send(message)
+        yield websocket
+
+
+async def receive(websocket: ClientConnection) -> ServerMessage:
+    """The next message."""
+    return decode_server_message(await websocket.recv())
+
+
+async def receive_all(websocket: ClientConnection) -> tuple[list[ServerMessage], int, str]:
+    """All messages until the server closes, and the code and reason it closes with."""
+    messages: list[ServerMessage] = []
+    try:
+        while True:
+            messages.append(await receive(websocket))
+    except ConnectionClosed as closed:
+        if closed.rcvd is None:
+            raise
+        return messages, closed.rcvd.code, closed.rcvd.reason
+
+
+async def receive_ready(websocket: ClientConnection) -> Ready:
+    """The answer to `start` or `resume`."""
+    message = await receive(websocket)
+    assert isinstance(message, Ready)
+    return message
+
+
+def error_in(messages: list[ServerMessage]) -> Error:
+    """The last message, which says what was wrong."""
+    message = messages[-1]
+    assert isinstance(message, Error)
+    return message
+
+
+async def get(server: Server, path: str) -> tuple[int, str]:
+    """Status and body of a plain HTTP request."""
+
+    def request() -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        with closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+    return await asyncio.to_thread(request)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens elsewhere."""
+    while not condition():
+        await asyncio.sleep(0.005)
