@@ -331,11 +331,11 @@ def test_interrupt_ends_the_demo() -> None:
 
 def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
     samples = soundfile.read(SAMPLE, dtype="int16")[0]
-    soundfile.write(tmp_path / "hour.wav", np.tile(samples, 300), 16_000)
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(tmp_path / "hour.wav")]
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 100), 16_000)
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(tmp_path / "long.wav")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # of the sample; the hour has begun
+        process.stdout.readline()  # of the sample; the long one has begun
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
         assert process.stdout.read() == ""
