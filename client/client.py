@@ -208,7 +208,8 @@ class AsyncClient:
     ) -> None:
         """Close. A session that was not stopped, or whose `Done` has not come yet, is dropped."""
         assert self._task is not None
-        self._task.cancel()
+        if not self._ended:  # otherwise it is closing its connection, and may finish that
+            self._task.cancel()
         await asyncio.wait([self._task])
 
     async def send(self, audio: bytes | bytearray | memoryview | NDArray[Any]) -> None:
