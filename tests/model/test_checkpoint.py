@@ -57,9 +57,7 @@ def weights(**changes: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
     return {f"predictor.{name}": value for name, value in arrays.items() if value is not None}
 
 
-def write(
-    directory: Path, weights: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None
-) -> Path:
+def write(directory: Path, weights: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> Path:
     """Writes a model directory; without metadata the names in its weights are FunASR's."""
     directory.mkdir(exist_ok=True)
     arrays = {name: mx.array(array) for name, array in weights.items()}
@@ -108,9 +106,7 @@ def test_names(theirs: str, ours: str) -> None:
     assert checkpoint.sanitize({theirs: value}) == {ours: value}
 
 
-@pytest.mark.parametrize(
-    "name", ["encoder.encoders.0.self_attn.fsmn_block.weight", "predictor.cif_conv1d.weight"]
-)
+@pytest.mark.parametrize("name", ["encoder.encoders.0.self_attn.fsmn_block.weight", "predictor.cif_conv1d.weight"])
 def test_layout_of_convolutions(name: str) -> None:
     value = np.arange(24).reshape(2, 3, 4)
     (converted,) = checkpoint.sanitize({name: value}).values()
@@ -157,9 +153,7 @@ def test_published_checkpoints_fit(
     shapes = dict(published(*sections))
     assert len(shapes) == total
     with caplog.at_level(logging.WARNING):
-        ours = checkpoint.sanitize(
-            {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-        )
+        ours = checkpoint.sanitize({name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()})
     assert caplog.messages == notes
     config = {
         "model": "Paraformer",
@@ -319,9 +313,7 @@ def test_convert_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no weights"):
         checkpoint.convert(tmp_path / "nowhere", tmp_path / "new")
     large = write(tmp_path / "large", weights(cif_output__bias=np.array([1e5], "f4")))
-    with pytest.raises(
-        CheckpointError, match=r"to float16: 1 has values out of range: predictor\.cif_output\.bias"
-    ):
+    with pytest.raises(CheckpointError, match=r"to float16: 1 has values out of range: predictor\.cif_output\.bias"):
         checkpoint.convert(large, tmp_path / "new")
     (source / "am.mvn").unlink()
     with pytest.raises(CheckpointError, match=r"No such file or directory: .*am\.mvn"):

@@ -348,12 +348,9 @@ def test_flipped_bytes_never_crash(whole_file: Path, flips: list[tuple[int, int]
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(max_size=3)), min_size=1, max_size=4)
-    | st.binary(max_size=40)
+    st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(max_size=3)), min_size=1, max_size=4) | st.binary(max_size=40)
 )
-def test_other_bytes_in_the_pickle_never_crash(
-    whole_file: Path, changes: list[tuple[int, bytes]] | bytes
-) -> None:
+def test_other_bytes_in_the_pickle_never_crash(whole_file: Path, changes: list[tuple[int, bytes]] | bytes) -> None:
     """The archive is sound, so that the pickle is really interpreted."""
     arrays = list(ARRAYS.items())
     tensors = {name: contiguous(str(i), array) for i, (name, array) in enumerate(arrays)}

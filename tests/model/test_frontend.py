@@ -1,0 +1,98 @@
+"""The frontend: any chunking gives the same bits, and damaged statistics are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from parastream.model.errors import ModelConfigError
+from parastream.model.frontend import Frontend, read_cmvn
+
+from ..reference import recipe
+from ..reference.driver import frontend
+
+Float32 = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
+    return frontend(tmp_path_factory.mktemp("cmvn"))
+
+
+@pytest.fixture(scope="module")
+def wave() -> Float32:
+    return recipe.waveform(3.0)
+
+
+def in_pieces(front: Frontend, samples: Float32, sizes: list[int]) -> Float32:
+    state, rows, start, i = front.new_state(), [], 0, 0
+    while start < len(samples):
+        rows.append(front.step(samples[start : start + sizes[i % len(sizes)]], state))
+        start += sizes[i % len(sizes)]
+        i += 1
+    rows.append(front.step(samples[:0], state, final=True))
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 159, 399, 400, 401, 559, 560, 1359, 1360, 9600, 9759, 20000, 48000])
+@pytest.mark.parametrize("size", [1, 160, 399, 400, 960, 9600])
+def test_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, length: int, size: int) -> None:
+    if size == 1:
+        length = min(length, 1360)
+    np.testing.assert_array_equal(in_pieces(front, wave[:length], [size]), front(wave[:length]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(length=st.integers(0, 48000), sizes=st.lists(st.integers(1, 20000), min_size=1, max_size=8))
+def test_any_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, length: int, sizes: list[int]) -> None:
+    sizes = [max(size, length // 200 + 1) for size in sizes]
+    np.testing.assert_array_equal(in_pieces(front, wave[:length], sizes), front(wave[:length]))
+
+
+def test_each_hop_completes_its_rows(front: Frontend, wave: Float32) -> None:
+    state = front.new_state()
+    for start in range(0, 48000, 9600):
+        assert len(front.step(wave[start : start + 9600], state)) == 10
+
+
+def test_two_utterances_share_nothing(front: Frontend, wave: Float32) -> None:
+    one, two = front.new_state(), front.new_state()
+    rows = []
+    for start in range(0, 48000, 3000):
+        rows.append(front.step(wave[start : start + 3000], one))
+        front.step(-wave[start : start + 3000][::-1], two)
+    rows.append(front.step(wave[:0], one, final=True))
+    np.testing.assert_array_equal(np.concatenate(rows), front(wave))
+
+
+def test_silence_is_finite(front: Frontend) -> None:
+    rows = front(np.zeros(16000, np.float32))
+    assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "AddShift"),
+        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 2 ]\n", "Rescale"),
+        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 x ]\n", "AddShift"),
+        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 nan ]\n", "finite"),
+        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ ]\n", "finite"),
+    ],
+)
+def test_damaged_statistics_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "am.mvn"
+    path.write_text(text)
+    with pytest.raises(ModelConfigError, match=message) as caught:
+        read_cmvn(path)
+    assert str(path) in str(caught.value)
+
+
+def test_statistics_of_another_size_are_refused(front: Frontend) -> None:
+    short = np.zeros(400, np.float32)
+    with pytest.raises(ModelConfigError, match="400 values, features have 560"):
+        Frontend(front.config, short, short)
