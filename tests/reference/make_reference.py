@@ -220,7 +220,7 @@ class Reference:
 def write(path: Path, arrays: Arrays) -> None:
     """Stores arrays, floating point ones as float32."""
     stored = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
-    np.savez_compressed(path, allow_pickle=False, **stored)  # type: ignore[arg-type]  # names are not options
+    np.savez_compressed(path, allow_pickle=False, **stored)
 
 
 def share_rows(features: Arrays) -> Arrays:
