@@ -272,6 +272,7 @@ class AsyncClient:
                     additional_headers=headers,
                     compression=None,
                     ping_interval=None,  # the server is never silent for long, see _receive
+                    max_queue=None,  # everything is read at once; a full queue would hold up closing
                     proxy=None if self._loopback else True,
                 )
                 try:

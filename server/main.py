@@ -16,6 +16,8 @@ from parastream.server.config import ServerConfig
 from parastream.streaming import Engine, EngineConfig, Models
 from rich.console import Console
 
+import mlx.core as mx
+
 
 def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     """Serve until a signal comes, then send the finals of all sessions and return the exit status.
@@ -41,6 +43,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     console.print(f"parastream {version('parastream')}")
     console.print(f"  address  {server.url}")
     console.print(f"  model    {config.model}, loading", markup=False)
+    console.print(f"  device   {'GPU' if mx.default_device().type == mx.gpu else 'CPU'}")
     console.print(f"  BLAS     {blas.info()}", markup=False)
     console.print("  Ctrl-C stops: open sessions get their finals first")
     status = 0

@@ -31,12 +31,12 @@ class CuttingProxy:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     def cut(self) -> None:
         """Break every connection now."""
         for writer in self._writers:
             writer.transport.abort()
-        self._writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -64,7 +64,6 @@ class CuttingProxy:
                     end.close()
                 else:
                     end.transport.abort()
-            self._writers.difference_update(ends)
 
         for source, sink in ((reader, target_writer), (target_reader, writer)):
             task = asyncio.create_task(forward(source, sink))

@@ -14,8 +14,8 @@ from parastream.client import BlockingClient, ConnectionFailedError, Final, Serv
 from parastream.client.commands.composition import ModelChoice, local_server
 
 from ..conftest import SAMPLE_TEXTS
-from ..server.fakes import FakeEngine, serving
-from .test_client import AUDIO, example_of, expected_texts
+from ..server.fakes import FakeEngine, expected_texts, serving
+from .test_client import AUDIO, example_of
 
 
 @contextmanager

@@ -30,16 +30,10 @@ from parastream.streaming.events import InputRejected, SessionEnded
 from parastream.streaming.events import Partial as PartialEvent
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
-from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, heard, serving, until
+from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving, until
 from .cutting_proxy import CuttingProxy
 
 AUDIO = random.Random(0).randbytes(60 * UTTERANCE + 1000)
-
-
-def expected_texts(audio: bytes) -> list[str]:
-    pieces = [audio[first : first + UTTERANCE] for first in range(0, len(audio), UTTERANCE)]
-    finals = [heard(index, piece)[-1] for index, piece in enumerate(pieces)]
-    return [final.text for final in finals if isinstance(final, FinalEvent)]
 
 
 async def finals(client: AsyncClient) -> list[str]:

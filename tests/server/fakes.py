@@ -32,7 +32,7 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def limited() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await test(*args, **kwargs)
 
         asyncio.run(limited())
@@ -51,6 +51,13 @@ def heard(index: int, audio: bytes) -> list[Event]:
         SpeechEnded(index, end),
         Final(index, start, end, text, (word,), 0.5),
     ]
+
+
+def expected_texts(audio: bytes) -> list[str]:
+    """The finals of the scripted engine for all of a session's audio."""
+    pieces = [audio[first : first + UTTERANCE] for first in range(0, len(audio), UTTERANCE)]
+    finals = [heard(index, piece)[-1] for index, piece in enumerate(pieces)]
+    return [final.text for final in finals if isinstance(final, Final)]
 
 
 class FakeStream:

@@ -36,6 +36,7 @@ from .fakes import (
     asynchronous,
     connected,
     error_in,
+    expected_texts,
     get,
     heard,
     receive,
@@ -55,12 +56,6 @@ def kinds(messages: list[ServerMessage]) -> list[str]:
 
 def texts(messages: list[ServerMessage]) -> list[str]:
     return [message.text for message in messages if isinstance(message, Final)]
-
-
-def expected_texts(audio: bytes) -> list[str]:
-    pieces = [audio[first : first + UTTERANCE] for first in range(0, len(audio), UTTERANCE)]
-    finals = [heard(index, piece)[-1] for index, piece in enumerate(pieces)]
-    return [final.text for final in finals if isinstance(final, FinalEvent)]
 
 
 AUDIO = bytes(range(256)) * 40

@@ -1,0 +1,72 @@
+"""docs/protocol.md says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+from parastream.server.messages import (
+    CLOSE_CODES,
+    Event,
+    Ready,
+    ServerMessage,
+    Start,
+    decode_server_message,
+    encode,
+)
+from parastream.streaming import EndpointConfig
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """The rows of the first table after a line, by their first cell."""
+    table = DOCUMENT[DOCUMENT.index(heading) :]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    end = next((index for index, row in enumerate(cells[1:], 1) if row[0][0] != "`"), len(cells))
+    return {row[0]: row[1:] for row in cells[1:end]}
+
+
+def test_close_codes() -> None:
+    documented = {name.strip("`"): row[0] for name, row in rows("## Errors").items()}
+    assert documented.pop("incomplete_sample") == "–"
+    assert {name: int(code) for name, code in documented.items()} == CLOSE_CODES
+
+
+def test_fields_of_start_and_their_defaults() -> None:
+    documented = {name.strip("`"): row[0].strip("`") for name, row in rows("### `start`").items()}
+    defaults = msgspec.json.decode(encode(Start()))
+    assert {name: msgspec.json.decode(text) for name, text in documented.items()} == {
+        name: defaults[name] for name in Start.__struct_fields__
+    }
+    endpoint = {name.strip("`"): float(row[0]) for name, row in rows("`endpoint` (seconds").items()}
+    config = EndpointConfig()
+    assert endpoint == {name: getattr(config, name) for name in EndpointConfig.__dataclass_fields__}
+
+
+def test_fields_of_ready() -> None:
+    documented = re.findall(r"`(\w+)`", " ".join(rows("### `ready`")))
+    assert documented == list(Ready.__struct_fields__)
+
+
+def test_events() -> None:
+    documented = {name.strip("`"): re.findall(r"`(\w+)`", row[0]) for name, row in rows("### Events").items()}
+    actual = {
+        str(kind.__struct_config__.tag): [name for name in kind.__struct_fields__ if name != "seq"]
+        for kind in get_args(Event)
+    }
+    assert documented == actual
+
+
+def test_every_message_has_a_place() -> None:
+    for kind in get_args(ServerMessage):
+        assert f"`{kind.__struct_config__.tag}`" in DOCUMENT
+
+
+def test_the_examples_are_messages() -> None:
+    examples = re.findall(r"^\{.*\}$", DOCUMENT, re.MULTILINE)
+    assert len(examples) == 2
+    for example in examples:
+        decode_server_message(example)
