@@ -69,9 +69,28 @@ def test_two_utterances_share_nothing(front: Frontend, wave: Float32) -> None:
     np.testing.assert_array_equal(np.concatenate(rows), front(wave))
 
 
+@pytest.mark.parametrize(("samples", "rows"), [(0, 0), (1, 1), (2, 1), (256, 1), (399, 1), (400, 1), (1360, 2)])
+def test_an_utterance_of_any_length_has_its_rows(front: Frontend, wave: Float32, samples: int, rows: int) -> None:
+    found = front(wave[:samples])
+    assert found.shape == (rows, 560)
+    assert np.isfinite(found).all()
+
+
 def test_silence_is_finite(front: Frontend) -> None:
     rows = front(np.zeros(16000, np.float32))
     assert np.isfinite(rows).all()
+
+
+def test_absent_statistics_are_named(front: Frontend, tmp_path: Path) -> None:
+    with pytest.raises(ModelConfigError, match=r"am\.mvn: No such file"):
+        Frontend.from_directory(front.config, tmp_path)
+
+
+def test_statistics_that_are_no_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "am.mvn"
+    path.write_bytes(b"\xff\xfe<AddShift>")
+    with pytest.raises(ModelConfigError, match=r"am\.mvn is not text"):
+        read_cmvn(path)
 
 
 @pytest.mark.parametrize(

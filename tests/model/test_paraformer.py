@@ -8,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
+from parastream.model.config import ChunkSize, PredictorConfig
 from parastream.model.paraformer import Paraformer, Tokens
-from parastream.model.predictor import _fixed, _integrate
+from parastream.model.predictor import Predictor
 
 import mlx.core as mx
 
@@ -28,39 +29,42 @@ def rows(seed: int, count: int) -> Float32:
     return np.random.default_rng(seed).standard_normal((count, 560)).astype(np.float32)
 
 
-def windows(features: Float32) -> list[tuple[Float32, bool]]:
-    """Ten rows at a time; the last window may hold fewer, or none."""
-    cuts = [(features[i : i + 10], False) for i in range(0, len(features) - len(features) % 10, 10)]
-    return [*cuts, (features[len(features) - len(features) % 10 :], True)]
+def windows(features: Float32, hop: int = 10) -> list[tuple[Float32, bool]]:
+    """One hop of rows at a time; the last window may hold fewer, or none."""
+    rest = len(features) % hop
+    cuts = [(features[i : i + hop], False) for i in range(0, len(features) - rest, hop)]
+    return [*cuts, (features[len(features) - rest :], True)]
 
 
-def alone(model: Paraformer, features: Float32) -> Tokens:
-    state, heard = model.new_state(), Tokens.none()
-    for window, last in windows(features):
-        heard += model.step([window], [state], [last])[0]
-    return heard
-
-
-def test_utterances_in_any_phase_hear_in_a_batch_what_they_hear_alone(model: Paraformer) -> None:
-    lengths = [3, 10, 17, 30, 41, 64, 75, 80, 0]
+@pytest.mark.parametrize("variant", ["base", "c8", "lb0", "lbneg1", "c5_10_5"])
+def test_utterances_in_any_phase_hear_in_a_batch_what_they_hear_alone(variant: str) -> None:
+    setting = recipe.VARIANTS[variant]
+    model = network("tiny_d2", setting)
+    model.predictor.cif_output.bias -= 2.0  # so that many windows have no token
+    lengths = [3, 10, 17, 30, 32, 41, 64, 75, 80, 0]
     utterances = [rows(seed, length) for seed, length in enumerate(lengths)]
-    work = [windows(features) for features in utterances]
-    states = [model.new_state() for _ in utterances]
-    heard = [Tokens.none() for _ in utterances]
+
+    work = [windows(features, setting.chunk[1]) for features in utterances]
+    expected = []
+    for cuts in work:
+        state = model.new_state()
+        expected.append([model.step([window], [state], [last])[0] for window, last in cuts])
+
+    states, heard = [model.new_state() for _ in utterances], [list[Tokens]() for _ in utterances]
+    mixed = False
     for turn in range(40):  # utterance i begins in turn i
-        active = [i for i in range(len(work)) if i <= turn and work[i]]
-        if not active:
-            break
-        pieces = [work[i].pop(0) for i in active]
+        active = [i for i in range(len(work)) if i <= turn and len(heard[i]) < len(work[i])]
+        pieces = [work[i][len(heard[i])] for i in active]
         found = model.step([p for p, _ in pieces], [states[i] for i in active], [last for _, last in pieces])
+        mixed |= len({len(tokens) for tokens in found}) > 2 and any(last for _, last in pieces)
         for i, tokens in zip(active, found, strict=True):
-            heard[i] += tokens
-    assert not any(work)
-    for features, together in zip(utterances, heard, strict=True):
-        expected = alone(model, features)
-        assert together.ids.tolist() == expected.ids.tolist()
-        assert together.rows.tolist() == expected.rows.tolist()
-        np.testing.assert_allclose(together.confidences, expected.confidences, atol=1e-4)
+            heard[i].append(tokens)
+    assert mixed
+    for together, alone in zip(heard, expected, strict=True):
+        for one, other in zip(together, alone, strict=True):
+            assert one.ids.tolist() == other.ids.tolist()
+            assert one.rows.tolist() == other.rows.tolist()
+            np.testing.assert_allclose(one.confidences, other.confidences, atol=1e-4)
 
 
 def test_the_ring_remembers_the_last_rows(model: Paraformer) -> None:
@@ -92,7 +96,9 @@ def test_slices_give_the_whole(model: Paraformer) -> None:
             break
     assert slices >= 3
     for cut, whole in zip(found, model.transcribe(features), strict=True):
-        assert cut.ids.tolist() == whole.ids.tolist()
+        assert len(whole) > 0
+        for name in ("ids", "confidences", "rows"):
+            np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
 
 
 def test_nothing_in_nothing_out(model: Paraformer) -> None:
@@ -119,32 +125,53 @@ def test_states_of_two_utterances_do_not_touch(model: Paraformer) -> None:
     assert other.encoder.rows == 0
 
 
-def sequential(weights: list[float], hidden: Float32) -> tuple[list[Float32], list[int]]:
-    """CIF as the paper writes it: one row after the other, in float32."""
-    one = np.float32(1)
-    gathered, frame = np.float32(0), np.zeros(hidden.shape[1], np.float32)
+def integrate_one_by_one(rows: Float32, tail: float) -> tuple[list[Float32], list[int]]:
+    """CIF as the paper writes it: one row after the other, in float32. A row's first value is its weight."""
+    one, end = np.float32(1), np.zeros((1, rows.shape[1]), np.float32)
+    gathered, frame = np.float32(0), end[0]
     tokens, fires = [], []
-    for row, weight in enumerate(np.array(weights, np.float32)):
+    weights = np.append(rows[:, 0], np.float32(tail))
+    for place, (weight, row) in enumerate(zip(weights, np.concatenate([rows, end]), strict=True)):
         if gathered + weight < one:
-            gathered, frame = gathered + weight, frame + weight * hidden[row]
+            gathered, frame = gathered + weight, frame + weight * row
         else:
-            tokens.append(frame + (one - gathered) * hidden[row])
-            fires.append(row)
+            tokens.append(frame + (one - gathered) * row)
+            fires.append(min(place, len(rows) - 1))
             gathered = gathered + weight - one
-            frame = gathered * hidden[row]
+            frame = gathered * row
     return tokens, fires
 
 
+class WeighedByFirstValue(Predictor):
+    """Integrates rows whose first values are their weights."""
+
+    def weigh(self, hidden: mx.array) -> mx.array:
+        return hidden[..., 0]
+
+
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.floats(0, 0.9990234375, width=32), min_size=1, max_size=60))
-def test_fixed_point_integration_equals_the_loop(weights: list[float]) -> None:
-    total = np.cumsum(np.array(weights, np.float64))
+@given(st.lists(st.floats(0, 0.9990234375, width=32), min_size=1, max_size=70))
+def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) -> None:
+    total = np.cumsum(np.array([*weights, 0.45]))
     assume((np.abs(total - np.round(total)) > 1e-5).all())  # a tie may fall either way in float32
     hidden = np.random.default_rng(len(weights)).standard_normal((len(weights), 4)).astype(np.float32)
-    fixed = _fixed(mx.array(np.array([weights], np.float32)), np.ones((1, len(weights)), bool))
-    fired, _ = _integrate(mx.array(hidden)[None], fixed)
-    tokens, fires = sequential(weights, hidden)
+    hidden[:, 0] = weights
+    tokens, fires = integrate_one_by_one(hidden, 0.45)
+    expected = np.array(tokens, np.float32).reshape(-1, 4)
+    predictor = WeighedByFirstValue(PredictorConfig(size=4))
+
+    fired = predictor(mx.array(hidden)[None], np.array([len(hidden)]))
     assert fired.rows[0].tolist() == fires
     assert fired.counts.tolist() == [len(tokens)]
-    if tokens:
-        np.testing.assert_allclose(np.array(fired.embeddings[0]), np.array(tokens), atol=1e-4)
+    np.testing.assert_allclose(np.array(fired.embeddings[0]), expected, atol=1e-4)
+
+    chunk, state = ChunkSize(0, 10, 5), predictor.new_state()
+    overlap, embeddings, rows, first = np.zeros((5, 4), np.float32), [], list[int](), -5
+    for fresh, last in windows(hidden):
+        window = np.concatenate([overlap, fresh])
+        fired = predictor.step(mx.array(window)[None], np.array([len(window)]), [state], [last], chunk)
+        embeddings.append(np.array(fired.embeddings[0]))
+        rows += (fired.rows[0] + first).tolist()
+        overlap, first = window[len(window) - 5 :], first + len(fresh)
+    assert rows == fires
+    np.testing.assert_allclose(np.concatenate(embeddings), expected, atol=1e-4)

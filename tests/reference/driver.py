@@ -1,27 +1,36 @@
-"""Feeds our streaming form the way FunASR's `inference` feeds its own, and keeps what every stage gave."""
+"""Feeds our model the way FunASR's `inference` feeds its own, and keeps what every stage gave.
+
+Arrays have the names that they have in the files of `make_reference.py`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model import SpeechModel
 from parastream.model.checkpoint import sanitize
 from parastream.model.config import ChunkSize, ModelConfig
 from parastream.model.frontend import Frontend
-from parastream.model.paraformer import Paraformer
+from parastream.model.paraformer import Paraformer, StreamState, Tokens
 
 import mlx.core as mx
 
 from . import recipe
 
 Float32 = NDArray[np.float32]
+Stages = dict[str, NDArray[Any]]
 FOLDER = Path(__file__).parent
 SHORTEST_FINAL = 960
 """FunASR drops a last piece of fewer samples than this."""
+SPECIAL = 2
+"""FunASR leaves tokens up to this id out of its lists: `<blank>`, `<s>`, `</s>`."""
 
 
 def network(name: str, variant: recipe.Variant | None) -> Paraformer:
@@ -44,65 +53,143 @@ def network(name: str, variant: recipe.Variant | None) -> Paraformer:
 
 
 def frontend(directory: Path) -> Frontend:
-    """The reference models' frontend."""
+    """The reference models' frontend; writes its statistics to a directory first."""
     recipe.write_cmvn(directory / "am.mvn")
     config = ModelConfig.from_dict(recipe.config(recipe.SIZES["tiny"], streaming=True), vocab_size=64)
     return Frontend.from_directory(config.frontend, directory)
 
 
-def pieces(samples: Float32, call: int, hop: int) -> Iterator[tuple[Float32, bool]]:
-    """Cuts audio as FunASR does: buffered calls, windows of one hop, a last window that may be short or empty."""
-    buffered = samples[:0]
-    for start in range(0, max(1, len(samples)), call):
-        buffered = np.concatenate([buffered, samples[start : start + call]])
-        final = start + call >= len(samples)
+def reference_features(name: str) -> Float32:
+    """FunASR's rows of features, `whole_<samples>` or `stream_<variant>`."""
+    table = np.load(FOLDER / "features.npz")
+    return np.asarray(table["rows"][table[name]], np.float32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One step of a stream."""
+
+    call: int
+    """Number of FunASR's call in which it runs."""
+    features: Float32
+    """Its new rows."""
+    tokens: Tokens
+    state: StreamState
+    """The stream's state after it."""
+
+
+def pieces(samples: Float32, call: int, hop: int) -> Iterator[tuple[int, Float32, bool]]:
+    """Cuts audio as FunASR does: buffered calls, windows of one hop, a last window that may be short or empty.
+
+    Yields number of the call, samples, and whether they are the last.
+    """
+    buffered, calls = samples[:0], max(1, -(-len(samples) // call))
+    for i in range(calls):
+        buffered = np.concatenate([buffered, samples[i * call : (i + 1) * call]])
         while len(buffered) >= hop:
-            yield buffered[:hop], False
+            yield i, buffered[:hop], False
             buffered = buffered[hop:]
-        if final:
-            yield buffered, True
+    yield calls - 1, buffered, True
 
 
-@dataclass
-class Trace:
-    """What the stages of one stream gave, window after window."""
-
-    features: list[Float32]
-    encoded: list[Float32]
-    alpha: list[Float32]
-    fires: list[int]
-    residue: list[float]
-    embeddings: list[Float32]
-    logits: list[Float32]
-    ids: list[int]
-
-
-def stream(model: Paraformer, front: Frontend, samples: Float32, call: int, hop: int) -> Trace:
-    """Runs the stages one after the other, as `Paraformer.step` does, by FunASR's session rules."""
-    chunk = model._config.chunk
-    state, features_state = model.new_state(), front.new_state()
-    trace = Trace([], [], [], [], [], [], [], [])
-    for piece, last in pieces(samples, call, hop):
+def windows(model: Paraformer, front: Frontend, samples: Float32, call: int, hop: int) -> Iterator[Window]:
+    """Streams by FunASR's session rules, which leave a short last piece unheard."""
+    state, features = model.new_state(), front.new_state()
+    for number, piece, last in pieces(samples, call, hop):
         dropped = last and len(piece) < SHORTEST_FINAL
-        rows = (
-            np.zeros((0, front.config.row_size), np.float32)
-            if dropped
-            else front.step(piece, features_state, final=last)
-        )
-        trace.features.append(rows)
-        window = np.concatenate([state.encoder.overlap, model.encoder.embed(rows, state.encoder.rows)])
-        state.encoder.rows += len(rows)
-        state.encoder.overlap = window[len(window) - chunk.overlap :]
-        encoded, lengths = model.encoder.step([window], [state.encoder], chunk)
-        trace.encoded.append(np.array(encoded[0]))
-        trace.alpha.append(np.array(model.predictor.weigh(encoded)[0]))
-        fired = model.predictor.step(encoded, lengths, [state.predictor], [last], chunk)
-        count = int(fired.counts[0])
-        trace.fires.append(count)
-        trace.residue.append(state.predictor.weight / 2**30)
-        if count:
-            logits = model.decoder.step(fired.embeddings, fired.counts, encoded, lengths, [state.decoder])
-            trace.embeddings.append(np.array(fired.embeddings[0]))
-            trace.logits.append(np.array(logits[0]))
-            trace.ids += [int(i) for i in trace.logits[-1].argmax(-1)]
-    return trace
+        none = np.zeros((0, front.config.row_size), np.float32)
+        rows = none if dropped else front.step(piece, features, final=last)
+        (tokens,) = model.step([rows], [state], [last])
+        yield Window(number, rows, tokens, state)
+
+
+def _watch(owner: Any, method: str, seen: Callable[[Any], None]) -> None:
+    """Calls `seen(result)` after each call of a method."""
+    original = getattr(owner, method)
+
+    def wrapped(*args: Any) -> Any:
+        result = original(*args)
+        seen(result)
+        return result
+
+    setattr(owner, method, wrapped)
+
+
+def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -> Stages:
+    """What each stage of the reference model `name` gives in the windows of a streaming variant.
+
+    Beside FunASR's arrays, `fire_rows` are the rows of the utterance to which the tokens belong.
+    """
+    model, found = network(name, variant), defaultdict[str, list[Any]](list)
+    _watch(model.encoder, "step", lambda result: found["encoded"].append(np.array(result[0][0])))
+    _watch(model.predictor, "weigh", lambda result: found["alpha"].append(np.array(result[0])))
+    _watch(model.predictor, "step", lambda fired: found["embeddings"].append(np.array(fired.embeddings[0])))
+    _watch(model.decoder, "step", lambda logits: found["logits"].append(np.array(logits[0])))
+    hop = variant.chunk[1] * front.row_samples
+    for window in windows(model, front, wave[: variant.samples], variant.call, hop):
+        ids = window.tokens.ids[window.tokens.ids > SPECIAL]
+        found["features"].append(window.features)
+        found["rows"].append([len(found["encoded"][-1])])
+        found["fires"].append([len(window.tokens)])
+        found["residue"].append([window.state.predictor.weight / 2**30])
+        found["held"].append(np.array(window.state.predictor.hidden)[None])
+        found["tokens"].append([len(ids)])
+        found["ids"].append(ids)
+        found["fire_rows"].append(window.tokens.rows)
+    return {stage: np.concatenate(parts) for stage, parts in found.items()}
+
+
+def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
+    """What each stage gives for the features of whole utterances, padded to one batch (B, T, …)."""
+    lengths = np.array([len(rows) for rows in utterances])
+    padded = np.zeros((len(lengths), int(lengths.max()), utterances[0].shape[1]), np.float32)
+    for place, rows in zip(padded, utterances, strict=True):
+        place[: len(rows)] = model.encoder.embed(rows)
+    mask = mx.array(np.arange(padded.shape[1]) < lengths[:, None])
+    encoded = model.encoder(mx.array(padded), mask) * mask[:, :, None]
+    fired = model.predictor(encoded, lengths)
+    logits = model.decoder(fired.embeddings, fired.counts, encoded, lengths)
+    return {
+        "rows": lengths,
+        "encoded": np.array(encoded),
+        "alpha": np.array(model.predictor.weigh(encoded)),
+        "fires": fired.counts,
+        "embeddings": np.array(fired.embeddings),
+        "logits": np.array(logits),
+        "fire_rows": np.concatenate(fired.rows),
+    }
+
+
+def padded_batch(model: Paraformer, utterances: Sequence[Float32], expected: Stages) -> tuple[Stages, Stages]:
+    """What our stages and FunASR's give for two utterances, the second shorter, as far as the two can be equal.
+
+    In FunASR the weight of the shorter one's last row depends on the padding behind it (its convolution sees what the
+    encoder made of that), and with it what fires there and the count of tokens. Ours does not. So that row is left
+    out, and the decoder gets FunASR's embeddings.
+    """
+    found = whole(model, utterances)
+    counts = expected["fires"].astype(np.int64)
+    embeddings, encoded = mx.array(expected["embeddings"]), mx.array(found["encoded"])
+    found["logits"] = np.array(model.decoder(embeddings, counts, encoded, found["rows"]))
+    first, second = found["rows"].tolist()
+    fired = int((found["fire_rows"][found["fires"][0] :] < second - 1).sum())
+    ends = {
+        "encoded": (first, second),
+        "alpha": (first, second - 1),
+        "embeddings": (int(counts[0]), fired),
+        "logits": counts.tolist(),
+    }
+
+    def cut(stages: Stages) -> Stages:
+        return {stage: np.concatenate([stages[stage][i, :end] for i, end in enumerate(e)]) for stage, e in ends.items()}
+
+    return cut(found), cut(expected)
+
+
+def recognise(speech: SpeechModel, samples: Float32, call: int = 9600) -> tuple[list[int], list[list[int]]]:
+    """Token ids of a recording as FunASR lists them: with full context, and of each call of a stream."""
+    (tokens,) = speech.network.transcribe([speech.frontend(samples)])
+    calls: list[list[int]] = [[] for _ in range(max(1, -(-len(samples) // call)))]
+    for window in windows(speech.network, speech.frontend, samples, call, speech.window_samples):
+        calls[window.call] += [i for i in window.tokens.ids.tolist() if i > SPECIAL]
+    return [i for i in tokens.ids.tolist() if i > SPECIAL], calls
