@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
-from parastream.model.config import ChunkSize, PredictorConfig
+from parastream.model.config import ChunkSize, ModelConfig, PredictorConfig
 from parastream.model.paraformer import Paraformer, Tokens
 from parastream.model.predictor import Predictor
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from ..reference import recipe
 from ..reference.driver import network
@@ -99,6 +103,22 @@ def test_slices_give_the_whole(model: Paraformer) -> None:
         assert len(whole) > 0
         for name in ("ids", "confidences", "rows"):
             np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
+
+
+def test_a_single_block_without_attention_takes_part_in_full_context_only() -> None:
+    # FunASR leaves it out of streams, but not two of them (tiny_d2 has two).
+    mx.random.seed(1)
+    sizes = [replace(recipe.SIZES["tiny"], decoder_blocks=blocks) for blocks in (3, 2)]
+    configs = [ModelConfig.from_dict(recipe.config(s, streaming=True), vocab_size=s.vocabulary) for s in sizes]
+    one, none = Paraformer(configs[0]), Paraformer(configs[1])
+    weights: Any = tree_flatten(one.parameters())
+    none.load_weights([(name, value) for name, value in weights if "fsmn_layers" not in name])
+    window = rows(3, 10)
+    streamed = [model.step([window], [model.new_state()], [False])[0] for model in (one, none)]
+    assert len(streamed[0]) > 0
+    np.testing.assert_array_equal(streamed[0].confidences, streamed[1].confidences)
+    whole = [model.transcribe([window])[0] for model in (one, none)]
+    assert np.abs(whole[0].confidences - whole[1].confidences).max() > 1e-4
 
 
 def test_nothing_in_nothing_out(model: Paraformer) -> None:
