@@ -181,7 +181,8 @@ class Decoder(nn.Module):
         real_tokens = length_mask(counts, tokens)
         mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
         history = mx.stack([state.history for state in states], axis=1)
-        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[1])
+        # New rows enter a memory at its end, so those in use are the last ones.
+        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[1])[:, ::-1]
         memory = mx.stack([state.memory for state in states], axis=1)
         takes_part = np.concatenate([remembered, length_mask(lengths, encoded.shape[1])], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
