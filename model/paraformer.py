@@ -17,6 +17,7 @@ import mlx.nn as nn
 from .config import ModelConfig
 from .decoder import Decoder, DecoderState
 from .encoder import Encoder, EncoderState
+from .layers import length_mask
 from .predictor import Predictor, PredictorState
 
 
@@ -95,7 +96,7 @@ class Paraformer(nn.Module):
         batch = np.zeros((len(present), int(lengths.max()), features[0].shape[1]), np.float32)
         for row, i in zip(batch, present, strict=True):
             row[: len(features[i])] = self.encoder.embed(features[i])
-        real = np.arange(batch.shape[1]) < lengths[:, None]
+        real = length_mask(lengths, batch.shape[1])
         mask = None if real.all() else mx.array(real)
         embedded = encoded = mx.array(batch)
         for done, encoded in enumerate(self.encoder.layer_by_layer(embedded, mask), 1):

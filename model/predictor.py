@@ -136,7 +136,7 @@ def _integrate(hidden: mx.array, weights: mx.array) -> tuple[Fired, tuple[list[i
         sums[i, int(count)] * (_ONE / rest) if rest else sums[i, int(count)]
         for i, (count, rest) in enumerate(zip(counts, rests, strict=True))
     ]
-    within = mx.array(np.arange(sums.shape[1]) < counts[:, None])[:, :, None]
+    within = mx.array(length_mask(counts, sums.shape[1]))[:, :, None]
     fired = Fired(
         embeddings=(sums * within)[:, :-1].astype(hidden.dtype),
         counts=counts,

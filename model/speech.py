@@ -18,7 +18,7 @@ from .paraformer import Paraformer
 from .punctuation import Punctuator
 from .tokenizer import Tokenizer
 
-DEFAULT_SPEECH_MODEL = "asr-small-en"
+DEFAULT_SPEECH_MODEL = hub.DEFAULT
 DEFAULT_PUNCTUATION = "punc-small-realtime"
 TRAINED_CHUNKS = (ChunkSize(0, 10, 5), ChunkSize(0, 8, 4))
 _WARM_UP_SECONDS = 2.0

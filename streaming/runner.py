@@ -9,7 +9,7 @@ import numpy as np
 from parastream.model import Punctuator, SpeechModel
 
 from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
-from .vad import Vad
+from .vad import FRAME, Vad
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Runner:
         if self.models.final is not None:
             self.models.final.warm_up()
         vad = self.models.vad
-        vad(np.zeros((1, 512), np.float32), [vad.new_state()])
+        vad(np.zeros((1, FRAME), np.float32), [vad.new_state()])
         if self.models.punctuation is not None:
             self.models.punctuation.punctuate("warm up")
 

@@ -194,6 +194,8 @@ class Session:
                 " those bytes were dropped",
             )
         self._finish_input()
+        self._close_unmarked()
+        self._finish_session()
 
     def reject(self, code: str, message: str) -> None:
         """Ends the input because of what was wrong with it."""
@@ -321,8 +323,6 @@ class Session:
                 return
             if self._utterances and self._utterances[-1].end is None:
                 self._follow(self._endpointer.finish(self._samples.end))
-            self._close_unmarked()
-            self._finish_session()
 
     def _drop_audio(self) -> None:
         oldest = min([self._vad_position - self._keep, *(u.start for u in self._utterances)])
