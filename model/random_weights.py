@@ -1,0 +1,184 @@
+"""A model directory of the published models' size, 220 M parameters, with random weights: to measure speed with.
+
+The weights carry FunASR's names and layouts, so that other programs can be measured on the very same ones. They hear
+nothing, but do all the work: every row of features is a quarter of a token, about four tokens a second of speech.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+import mlx.core as mx
+
+from .checkpoint import SAFETENSORS
+
+NAME = "random-full"
+"""What benchmarks call this model."""
+
+CONFIG: dict[str, Any] = {
+    "model": "ParaformerStreaming",
+    "model_conf": {
+        "ctc_weight": 0.0,
+        "lsm_weight": 0.1,
+        "length_normalized_loss": True,
+        "predictor_weight": 1.0,
+        "predictor_bias": 1,
+        "sampling_ratio": 0.75,
+    },
+    "encoder": "SANMEncoderChunkOpt",
+    "encoder_conf": {
+        "output_size": 512,
+        "attention_heads": 4,
+        "linear_units": 2048,
+        "num_blocks": 50,
+        "dropout_rate": 0.1,
+        "positional_dropout_rate": 0.1,
+        "attention_dropout_rate": 0.1,
+        "input_layer": "pe_online",
+        "pos_enc_class": "SinusoidalPositionEncoder",
+        "normalize_before": True,
+        "kernel_size": 11,
+        "sanm_shfit": 0,
+        "selfattention_layer_type": "sanm",
+        "chunk_size": [12, 15],
+        "stride": [8, 10],
+        "pad_left": [0, 0],
+        "encoder_att_look_back_factor": [4, 4],
+        "decoder_att_look_back_factor": [1, 1],
+    },
+    "decoder": "ParaformerSANMDecoder",
+    "decoder_conf": {
+        "attention_heads": 4,
+        "linear_units": 2048,
+        "num_blocks": 16,
+        "dropout_rate": 0.1,
+        "positional_dropout_rate": 0.1,
+        "self_attention_dropout_rate": 0.1,
+        "src_attention_dropout_rate": 0.1,
+        "att_layer_num": 16,
+        "kernel_size": 11,
+        "sanm_shfit": 5,
+    },
+    "predictor": "CifPredictorV2",
+    "predictor_conf": {"idim": 512, "threshold": 1.0, "l_order": 1, "r_order": 1, "tail_threshold": 0.45},
+    "frontend": "WavFrontendOnline",
+    "frontend_conf": {
+        "fs": 16000,
+        "window": "hamming",
+        "n_mels": 80,
+        "frame_length": 25,
+        "frame_shift": 10,
+        "lfr_m": 7,
+        "lfr_n": 6,
+        "dither": 0.0,  # FunASR's default adds random noise
+    },
+    "tokenizer": "CharTokenizer",
+    "tokenizer_conf": {"unk_symbol": "<unk>", "split_with_space": True},
+    "input_size": 560,
+}
+"""config.yaml of `paraformer-zh-streaming`, as far as inference needs it."""
+
+VOCABULARY = 8404
+_ROW = 560  # features in a row
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    """FunASR's name and shape of each weight that inference uses."""
+    encoder, decoder = CONFIG["encoder_conf"], CONFIG["decoder_conf"]
+    size, hidden, kernel = encoder["output_size"], encoder["linear_units"], encoder["kernel_size"]
+    found: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        found[f"{name}.weight"] = (outputs, inputs)
+        if bias:
+            found[f"{name}.bias"] = (outputs,)
+
+    def norm(name: str, width: int = size) -> None:
+        found[f"{name}.weight"] = found[f"{name}.bias"] = (width,)
+
+    for block in range(encoder["num_blocks"]):
+        layer, inputs = (f"encoder.encoders.{block - 1}", size) if block else ("encoder.encoders0.0", _ROW)
+        linear(f"{layer}.self_attn.linear_q_k_v", inputs, 3 * size)
+        linear(f"{layer}.self_attn.linear_out", size, size)
+        found[f"{layer}.self_attn.fsmn_block.weight"] = (size, 1, kernel)
+        linear(f"{layer}.feed_forward.w_1", size, hidden)
+        linear(f"{layer}.feed_forward.w_2", hidden, size)
+        norm(f"{layer}.norm1", inputs)
+        norm(f"{layer}.norm2")
+    norm("encoder.after_norm")
+    blocks = [f"decoder.decoders.{block}" for block in range(decoder["num_blocks"])]
+    for layer in [*blocks, "decoder.decoders3.0"]:
+        linear(f"{layer}.feed_forward.w_1", size, hidden)
+        linear(f"{layer}.feed_forward.w_2", hidden, size, bias=False)
+        norm(f"{layer}.feed_forward.norm", hidden)
+        norm(f"{layer}.norm1")
+    for layer in blocks:
+        found[f"{layer}.self_attn.fsmn_block.weight"] = (size, 1, decoder["kernel_size"])
+        linear(f"{layer}.src_attn.linear_q", size, size)
+        linear(f"{layer}.src_attn.linear_k_v", size, 2 * size)
+        linear(f"{layer}.src_attn.linear_out", size, size)
+        norm(f"{layer}.norm2")
+        norm(f"{layer}.norm3")
+    norm("decoder.after_norm")
+    linear("decoder.output_layer", size, VOCABULARY)
+    found["predictor.cif_conv1d.weight"] = (size, size, 3)
+    found["predictor.cif_conv1d.bias"] = (size,)
+    linear("predictor.cif_output", size, 1)
+    return found
+
+
+def weights(seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Names and values of the weights, each a function of the seed, its name and its shape alone."""
+    for name, shape in shapes().items():
+        yield name, _weight(name, shape, seed)
+
+
+def _weight(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    if name == "predictor.cif_output.weight":
+        return np.zeros(shape, np.float32)
+    if name == "predictor.cif_output.bias":
+        return np.full(shape, math.log(0.25 / 0.75), np.float32)
+    values = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
+    if "norm" in name.split(".")[-2]:
+        return np.float32(name.endswith("weight")) + np.float32(0.1) * values
+    if name.endswith("bias"):
+        return np.float32(0.05) * values
+    if "fsmn_block" in name:
+        return np.float32(0.2) * values
+    return values / np.float32(math.sqrt(math.prod(shape[1:])))
+
+
+def tokens() -> list[str]:
+    """A token list of the published models' length: Chinese characters between the special tokens."""
+    head = ["<blank>", "<s>", "</s>"]
+    return [*head, *(chr(0x4E00 + place) for place in range(VOCABULARY - len(head) - 1)), "<unk>"]
+
+
+def save(directory: Path, seed: int = 0) -> None:
+    """Writes `config.yaml`, `am.mvn`, `tokens.json` and `model.safetensors`: 880 MB that `load` and FunASR's names fit.
+
+    Raises:
+        OSError: the directory, which is made if need be, cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
+    (directory / "tokens.json").write_text(json.dumps(tokens(), ensure_ascii=False), encoding="utf-8")
+    # About the mean and spread of log mel energies of speech.
+    (directory / "am.mvn").write_text(
+        f"<Nnet> \n<Splice> {_ROW} {_ROW}\n[ 0 ]\n"
+        f"<AddShift> {_ROW} {_ROW} \n<LearnRateCoef> 0 [ {' '.join(['-12.0'] * _ROW)} ]\n"
+        f"<Rescale> {_ROW} {_ROW} \n<LearnRateCoef> 0 [ {' '.join(['0.2'] * _ROW)} ]\n"
+        "</Nnet> \n",
+        encoding="utf-8",
+    )
+    arrays = {name: mx.array(value) for name, value in weights(seed)}
+    mx.save_safetensors(str(directory / SAFETENSORS), arrays, {"format": "pt"})
