@@ -311,9 +311,7 @@ class Engine:
             stream.collect()
         self._gather(streams)
         pending = self._pending
-        for _ in range(self.config.max_vad_frames):
-            if not pending.vad:
-                break
+        if pending.vad:
             frames, pending.vad = pending.vad, []
             with self._guarded(frames):
                 runner.run_vad(frames)
@@ -338,7 +336,7 @@ class Engine:
 
     def _gather(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._pending.add(stream.session.work())
+            self._pending.add(stream.session.work(max_vad_frames=self.config.max_vad_frames))
 
     def _run_windows(self, runner: Runner) -> None:
         windows = self._pending.windows

@@ -38,7 +38,7 @@ class Runner:
         if self.models.final is not None:
             self.models.final.warm_up()
         vad = self.models.vad
-        vad(np.zeros((1, FRAME), np.float32), [vad.new_state()])
+        vad([np.zeros(FRAME, np.float32)], [vad.new_state()])
         if self.models.punctuation is not None:
             self.models.punctuation.punctuate("warm up")
 
@@ -52,10 +52,10 @@ class Runner:
         )
 
     def run_vad(self, batch: Sequence[VadWork]) -> None:
-        """One frame for each of several sessions."""
-        probabilities = self.models.vad(np.stack([w.frame for w in batch]), [w.state for w in batch])
-        for work, probability in zip(batch, probabilities, strict=True):
-            work.session.apply(work, float(probability))
+        """The next frames of each of several sessions."""
+        heard = self.models.vad([w.samples for w in batch], [w.state for w in batch])
+        for work, probabilities in zip(batch, heard, strict=True):
+            work.session.apply(work, probabilities)
 
     def run_windows(self, batch: Sequence[WindowWork]) -> None:
         """One window for each of several utterances."""

@@ -50,11 +50,11 @@ class SessionConfig:
 
 @dataclass(eq=False, slots=True)
 class VadWork:
-    """Speech probability of one frame; the result is a float."""
+    """Speech probabilities of the next frames; the result is one of each, (n,)."""
 
     session: Session
-    frame: Float32
-    """(512,) samples."""
+    samples: Float32
+    """(n · 512,), with n at least 1."""
     state: VadState
 
 
@@ -226,15 +226,19 @@ class Session:
 
     # ------------------------------------------------------------------- work
 
-    def work(self) -> list[Work]:
-        """What can be computed now; each piece is handed out once and must come back through `apply`."""
+    def work(self, *, max_vad_frames: int = 20) -> list[Work]:
+        """What can be computed now; each piece is handed out once and must come back through `apply`.
+
+        At most `max_vad_frames` are judged at a time, so that windows are heard while their utterance lasts.
+        """
         work: list[Work] = []
         if self.ended:
             return work
-        if not self._vad_busy and self._vad_position + FRAME <= self._samples.end:
+        frames = min((self._samples.end - self._vad_position) // FRAME, max_vad_frames)
+        if frames and not self._vad_busy:
             self._vad_busy = True
-            frame = self._samples[self._vad_position : self._vad_position + FRAME]
-            work.append(VadWork(self, frame, self._vad_state))
+            samples = self._samples[self._vad_position : self._vad_position + frames * FRAME]
+            work.append(VadWork(self, samples, self._vad_state))
         for utterance in self._utterances:
             window = self._next_window(utterance)
             if window is not None:
@@ -250,11 +254,12 @@ class Session:
     def apply(self, work: Work, result: object) -> None:
         """Takes the result of a piece of work that this session handed out."""
         match work, result:
-            case VadWork(), float():
+            case VadWork(), np.ndarray():
                 self._vad_busy = False
-                self._vad_position += FRAME
-                level = float(np.sqrt(np.mean(np.square(work.frame))))
-                self._follow(self._endpointer.push(result, level))
+                levels = np.sqrt(np.mean(np.square(work.samples.reshape(-1, FRAME)), axis=1))
+                for probability, level in zip(result.tolist(), levels.tolist(), strict=True):
+                    self._vad_position += FRAME
+                    self._follow(self._endpointer.push(probability, level))
                 self._finish_input()
             case WindowWork(), Tokens():
                 self._window_busy = False

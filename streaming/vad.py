@@ -60,15 +60,22 @@ class Vad:
         """The state of a session that begins."""
         return VadState()
 
-    def __call__(self, frames: NDArray[np.float32], states: Sequence[VadState]) -> NDArray[np.float32]:
-        """Speech probabilities (B,) of the next frame (B, 512) of each of B sessions; updates their states.
+    def __call__(self, samples: Sequence[NDArray[np.float32]], states: Sequence[VadState]) -> list[NDArray[np.float32]]:
+        """Speech probabilities (n,) of the next n frames (n · 512,) of each of several sessions; updates their states.
 
-        Several frames of one session are several calls. A session gets what it would get alone.
+        The numbers of frames may differ. A session gets what it would get alone, frame by frame.
         """
-        if frames.shape != (len(states), FRAME):
-            raise ValueError(f"{len(states)} states need frames ({len(states)}, {FRAME}), not {frames.shape}")
-        if not states:
-            return np.zeros(0, np.float32)
+        runs = [run.reshape(-1, FRAME) for run in samples]
+        heard: list[list[np.float32]] = [[] for _ in runs]
+        for step in range(max(map(len, runs), default=0)):
+            live = [i for i, run in enumerate(runs) if step < len(run)]
+            frames = np.stack([runs[i][step] for i in live])
+            for i, probability in zip(live, self._step(frames, [states[i] for i in live]), strict=True):
+                heard[i].append(probability)
+        return [np.array(probabilities, np.float32) for probabilities in heard]
+
+    def _step(self, frames: NDArray[np.float32], states: Sequence[VadState]) -> NDArray[np.float32]:
+        """One frame (B, 512) of each of B sessions."""
         context = np.stack([state.context for state in states])
         hidden = np.stack([state.hidden for state in states], axis=1)  # (2, B, 128)
         probabilities: NDArray[np.float32]

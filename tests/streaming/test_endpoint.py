@@ -335,7 +335,9 @@ def judged(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
     vad = Vad()
     state = vad.new_state()
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    return [(float(vad(frame[None], [state])[0]), float(np.sqrt(np.mean(frame**2)))) for frame in frames]
+    (probabilities,) = vad([frames.ravel()], [state])
+    levels = np.sqrt(np.mean(np.square(frames), axis=1))
+    return list(zip(probabilities.tolist(), levels.tolist(), strict=True))
 
 
 def test_a_spoken_sentence_is_one_utterance_with_all_of_its_sound(speech: NDArray[np.float32]) -> None:
