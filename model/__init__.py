@@ -1,7 +1,8 @@
 """Paraformer on MLX: features of speech in, tokens out. Knows no session, socket or clock."""
 
-from . import blas
+from . import allocator, blas
 
+allocator.keep_freed_memory()
 blas.preload()  # before anything imports mlx
 
 from .punctuation import Punctuator  # noqa: E402

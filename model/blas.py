@@ -58,6 +58,8 @@ class BlasInfo:
     threads: int
     why: str
     """Where it comes from, or why there is none."""
+    core: str = ""
+    """The processor that OpenBLAS computes for, by its own names; empty for another library."""
 
     @property
     def fast(self) -> bool:
@@ -263,7 +265,7 @@ def _configure(path: Path, source: str) -> BlasInfo:
         if not any(os.environ.get(name) for name in _THREAD_VARIABLES):
             library.set_num_threads(threads)
         name = _NAMES.get(library.internal_api, library.internal_api)
-        core = getattr(library, "architecture", None)
+        core = getattr(library, "architecture", None) or ""
         version = f"{library.version} ({core})" if core else str(library.version)
-        blas = BlasInfo(name, version, path, library.num_threads, source)
+        blas = BlasInfo(name, version, path, library.num_threads, source, core)
     return blas

@@ -16,7 +16,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import ChunkSize, DecoderConfig
-from .layers import FSMN, attend, layer_norm, length_mask, pad_time
+from .dense import Dense
+from .lanes import Work
+from .layers import FSMN, attend, layer_norm, length_mask, pad_time, split_heads
 
 
 @dataclass(slots=True)
@@ -26,7 +28,7 @@ class DecoderState:
     history: mx.array
     """Last inputs of each layer's FSMN: (blocks, kernel - 1, size)."""
     memory: mx.array
-    """Cross-attention keys and values of the last rows: (attention layers, look-back rows, 2 size)."""
+    """Cross-attention keys and values of the last rows: (attention layers, 2 heads, look-back rows, size / heads)."""
     filled: int = 0
     """Rows of `memory` in use."""
     begun: bool = False
@@ -38,12 +40,13 @@ class DecoderFeedForward(nn.Module):
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
-        self.w_1 = nn.Linear(size, hidden)
-        self.w_2 = nn.Linear(hidden, size, bias=False)
+        self.w_1 = Dense(size, hidden)
+        self.w_2 = Dense(hidden, size, bias=False)
         self.norm = layer_norm(hidden)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.w_2(self.norm(nn.relu(self.w_1(x))))
+        hidden = mx.maximum(self.w_1.joined(self.w_1(x)), 0)
+        return self.w_2.joined(self.w_2(self.norm(hidden)))
 
 
 class FsmnSelfAttention(nn.Module):
@@ -53,9 +56,9 @@ class FsmnSelfAttention(nn.Module):
         super().__init__()
         self.fsmn_block = FSMN(size, kernel_size)
 
-    def __call__(self, padded: mx.array, x: mx.array) -> mx.array:
-        """`padded` is x (B, U, size) with the rows that the filter sees around it."""
-        return self.fsmn_block(padded) + x
+    def __call__(self, padded: mx.array, x: mx.array, residual: mx.array) -> mx.array:
+        """x (B, U, size), filtered, + x + residual; `padded` is x with the rows that the filter sees around it."""
+        return residual + x + self.fsmn_block(padded)
 
 
 class CrossAttention(nn.Module):
@@ -64,14 +67,24 @@ class CrossAttention(nn.Module):
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.linear_q = nn.Linear(size, size)
-        self.linear_k_v = nn.Linear(size, 2 * size)
-        self.linear_out = nn.Linear(size, size)
+        self.linear_q = Dense(size, size, parts=heads)
+        self.linear_k_v = Dense(size, 2 * size, parts=2 * heads)
+        self.linear_out = Dense(size, size)
 
-    def __call__(self, x: mx.array, keys_values: mx.array, keys: mx.array | None) -> mx.array:
-        """x (B, U, size), keys_values (B, S, 2 size), keys (B, 1, 1, S) True where one takes part."""
-        attended: mx.array = self.linear_out(attend(self.linear_q(x), keys_values, self.heads, keys))
-        return attended
+    def keys_values(self, encoded: mx.array) -> mx.array:
+        """Rows (B, T, size) -> (B, 2 heads, T, size / heads)."""
+        return _heads(self.linear_k_v, encoded)
+
+    def __call__(self, x: mx.array, residual: mx.array, keys_values: mx.array, keys: mx.array | None) -> mx.array:
+        """residual + attention of x, both (B, U, size); `keys` (B, 1, 1, S) is True where a key takes part."""
+        attended = attend(_heads(self.linear_q, x), keys_values, keys)
+        return self.linear_out.add_to(residual, self.linear_out(attended))
+
+
+def _heads(layer: Dense, x: mx.array) -> mx.array:
+    """(B, T, size) -> (B, parts, T, outputs / parts)."""
+    y = split_heads(layer(x)) + layer.offset[:, None]
+    return y.reshape(*y.shape[:3], -1)
 
 
 class FeedForwardLayer(nn.Module):
@@ -118,7 +131,7 @@ class Decoder(nn.Module):
         self.fsmn_layers = [FsmnLayer(config) for _ in range(config.num_blocks - config.att_layer_num)]
         self.last = FeedForwardLayer(config)
         self.after_norm = layer_norm(config.size)
-        self.output_layer = nn.Linear(config.size, config.vocab_size)
+        self.output_layer = Dense(config.size, config.vocab_size)
         self._config = config
 
     @property
@@ -127,10 +140,10 @@ class Decoder(nn.Module):
 
     def new_state(self, chunk: ChunkSize, look_back: int) -> DecoderState:
         """State before the first token. `look_back` counts hops; 0 or less remembers nothing."""
-        size, rows = self._config.size, max(0, look_back) * chunk.hop
+        size, heads, rows = self._config.size, self._config.attention_heads, max(0, look_back) * chunk.hop
         return DecoderState(
             history=mx.zeros((self._config.num_blocks, self._reach, size)),
-            memory=mx.zeros((len(self.layers), rows, 2 * size)),
+            memory=mx.zeros((len(self.layers), 2 * heads, rows, size // heads)),
         )
 
     def __call__(
@@ -139,7 +152,7 @@ class Decoder(nn.Module):
         counts: NDArray[np.int64],
         encoded: mx.array,
         lengths: NDArray[np.int64],
-    ) -> mx.array:
+    ) -> Work[mx.array]:
         """Whole utterances.
 
         Args:
@@ -156,11 +169,13 @@ class Decoder(nn.Module):
         x = embeddings
         for layer in self.layers:
             t = layer.inner(x, mask)
-            x = x + self._filter(layer, t, self._config.shift)
-            x = x + layer.src_attn(layer.norm3(x), layer.src_attn.linear_k_v(encoded), keys)
+            x = self._filter(layer, t, x, self._config.shift)
+            x = layer.src_attn(layer.norm3(x), x, layer.src_attn.keys_values(encoded), keys)
+            yield x
         for tail in self.fsmn_layers:
             t = tail.inner(x, mask)
-            x = x + self._filter(tail, t, 0)
+            x = self._filter(tail, t, x, 0)
+            yield x
         return self._project(x)
 
     def step(
@@ -170,7 +185,7 @@ class Decoder(nn.Module):
         encoded: mx.array,
         lengths: NDArray[np.int64],
         states: Sequence[DecoderState],
-    ) -> mx.array:
+    ) -> Work[mx.array]:
         """One window for each of B utterances, all of which have at least one token.
 
         Arguments and result as in `__call__`, with windows in place of utterances; states advance in place.
@@ -182,7 +197,7 @@ class Decoder(nn.Module):
         mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
         history = mx.stack([state.history for state in states], axis=1)
         # New rows enter a memory at its end, so those in use are the last ones.
-        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[1])[:, ::-1]
+        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[2])[:, ::-1]
         memory = mx.stack([state.memory for state in states], axis=1)
         takes_part = np.concatenate([remembered, length_mask(lengths, encoded.shape[1])], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
@@ -195,10 +210,11 @@ class Decoder(nn.Module):
             t = layer.inner(x, mask)
             padded = mx.concatenate([history[i], t], axis=1)
             histories.append(mx.take_along_axis(padded, recent, axis=1))
-            x = x + layer.self_attn(padded, t)
-            seen = mx.concatenate([memory[i], layer.src_attn.linear_k_v(encoded)], axis=1)
-            memories.append(seen[:, seen.shape[1] - remembered.shape[1] :])
-            x = x + layer.src_attn(layer.norm3(x), seen, keys)
+            x = layer.self_attn(padded, t, x)
+            seen = mx.concatenate([memory[i], layer.src_attn.keys_values(encoded)], axis=2)
+            memories.append(seen[:, :, seen.shape[2] - remembered.shape[1] :])
+            x = layer.src_attn(layer.norm3(x), x, seen, keys)
+            yield x, histories[-1], memories[-1]
         if len(self.fsmn_layers) != 1:  # FunASR leaves a single such layer out when streaming.
             # These layers look ahead, but only within their first window.
             ahead = self._reach // 2
@@ -209,20 +225,20 @@ class Decoder(nn.Module):
                 padded = pad_time(mx.concatenate([history[i], t], axis=1), 0, ahead)
                 padded = mx.take_along_axis(padded, place, axis=1)
                 histories.append(mx.take_along_axis(padded, recent, axis=1))
-                x = x + tail.self_attn(padded, t)
+                x = tail.self_attn(padded, t, x)
+                yield x, histories[-1]
         else:
             histories.append(history[-1])
         for i, state in enumerate(states):
             state.history = mx.stack([rows[i] for rows in histories])
             state.memory = mx.stack([rows[i] for rows in memories])
-            state.filled = min(state.memory.shape[1], state.filled + int(lengths[i]))
+            state.filled = min(state.memory.shape[2], state.filled + int(lengths[i]))
             state.begun = True
         return self._project(x)
 
-    def _filter(self, layer: FsmnLayer, t: mx.array, shift: int) -> mx.array:
+    def _filter(self, layer: FsmnLayer, t: mx.array, x: mx.array, shift: int) -> mx.array:
         before = self._reach // 2 + shift
-        return layer.self_attn(pad_time(t, before, self._reach - before), t)
+        return layer.self_attn(pad_time(t, before, self._reach - before), t, x)
 
     def _project(self, x: mx.array) -> mx.array:
-        logits: mx.array = self.output_layer(self.after_norm(self.last(x)))
-        return logits
+        return self.output_layer.joined(self.output_layer(self.after_norm(self.last(x))))

@@ -15,7 +15,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import ChunkSize, EncoderConfig
-from .layers import FSMN, PositionTable, attend, layer_norm, length_mask, pad_time
+from .dense import Dense
+from .lanes import Work
+from .layers import FSMN, PositionTable, attend, layer_norm, length_mask, split_heads
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class EncoderState:
     They start as zeros that really take part, as in FunASR.
     """
     memory: mx.array
-    """Keys and values of earlier windows (layers, capacity, 2 size): a ring, unless unlimited."""
+    """Keys and values of earlier windows (layers, 2 heads, capacity, size / heads): a ring, unless unlimited."""
     unlimited: bool = False
     """Whether the memory grows with each window (look-back -1)."""
     rows: int = 0
@@ -45,8 +47,8 @@ class SelfAttention(nn.Module):
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
         self.heads = config.attention_heads
-        self.linear_q_k_v = nn.Linear(input_size, 3 * config.size)
-        self.linear_out = nn.Linear(config.size, config.size)
+        self.linear_q_k_v = Dense(input_size, 3 * config.size, parts=3 * self.heads)
+        self.linear_out = Dense(config.size, config.size)
         self.fsmn_block = FSMN(config.size, config.kernel_size)
         self.before = (config.kernel_size - 1) // 2 + config.shift
         self.after = config.kernel_size - 1 - self.before
@@ -54,20 +56,21 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: mx.array, mask: mx.array | None, memory: mx.array | None = None, keys: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
-        """x (B, T, input) -> (out (B, T, size), its keys and values (B, T, 2 size)).
+        """x (B, T, input) -> (out (B, T, size), its keys and values (B, 2 heads, T, size / heads)).
 
-        `mask` (B, T, 1) is 1 on real rows. `memory` (B, S, 2 size) are keys and values of earlier windows;
-        `keys` (B, 1, 1, S + T) is True where a key takes part.
+        `mask` (B, 1, T, 1) is 1 on real rows. `memory` (B, 2 heads, S, size / heads) are keys and values of earlier
+        windows; `keys` (B, 1, 1, S + T) is True where a key takes part.
         """
-        q, k, v = mx.split(self.linear_q_k_v(x), 3, axis=-1)
-        if mask is not None:
-            v_rows = v * mask
-            fsmn = (self.fsmn_block(pad_time(v_rows, self.before, self.after)) + v_rows) * mask
-        else:
-            fsmn = self.fsmn_block(pad_time(v, self.before, self.after)) + v
-        keys_values = mx.concatenate([k, v], axis=-1)
-        seen = keys_values if memory is None else mx.concatenate([memory, keys_values], axis=1)
-        return self.linear_out(attend(q, seen, self.heads, keys)) + fsmn, keys_values
+        batch, length, heads = x.shape[0], x.shape[1], self.heads
+        projected = split_heads(self.linear_q_k_v(x))
+        offset = self.linear_q_k_v.offset[:, None]
+        q = (projected[:, :heads] + offset[:heads]).reshape(batch, heads, length, -1)
+        keys_values = (projected[:, heads:] + offset[heads:]).reshape(batch, 2 * heads, length, -1)
+        v = keys_values[:, heads:] if mask is None else keys_values[:, heads:] * mask
+        v = v.transpose(0, 2, 1, 3)
+        fsmn = self.fsmn_block(v, self.before, self.after) + v.reshape(batch, length, -1)
+        attended = self.linear_out(attend(q, keys_values, keys, memory))
+        return self.linear_out.add_to(fsmn, attended), keys_values
 
 
 class FeedForward(nn.Module):
@@ -75,11 +78,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
-        self.w_1 = nn.Linear(size, hidden)
-        self.w_2 = nn.Linear(hidden, size)
+        self.w_1 = Dense(size, hidden)
+        self.w_2 = Dense(hidden, size)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.w_2(nn.relu(self.w_1(x)))
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
+        """residual + the layers' output, (B, T, size)."""
+        hidden = self.w_2.pieces(self.w_1(x)) + self.w_2.pieces(self.w_1.offset[None, None])
+        hidden = mx.maximum(hidden, 0).reshape(*hidden.shape[:3], -1)
+        return self.w_2.add_to(residual, self.w_2.multiply(hidden))
 
 
 class EncoderLayer(nn.Module):
@@ -103,7 +109,7 @@ class EncoderLayer(nn.Module):
         """One window: also attends to `memory`; returns the window's own keys and values as well."""
         attended, keys_values = self.self_attn(self.norm1(x), mask, memory, keys)
         x = x + attended if self.residual else attended
-        return x + self.feed_forward(self.norm2(x)), keys_values
+        return self.feed_forward(self.norm2(x), x), keys_values
 
 
 class Encoder(nn.Module):
@@ -122,9 +128,10 @@ class Encoder(nn.Module):
     def new_state(self, chunk: ChunkSize, look_back: int) -> EncoderState:
         """State before the first window. `look_back` counts hops; -1 is unlimited."""
         capacity = max(0, look_back) * chunk.hop
+        heads = self._config.attention_heads
         return EncoderState(
             overlap=np.zeros((chunk.overlap, self._config.input_size), np.float32),
-            memory=mx.zeros((len(self.layers), capacity, 2 * self._config.size)),
+            memory=mx.zeros((len(self.layers), 2 * heads, capacity, self._config.size // heads)),
             unlimited=look_back < 0,
         )
 
@@ -138,7 +145,7 @@ class Encoder(nn.Module):
 
     def layer_by_layer(self, x: mx.array, mask: mx.array | None = None) -> Iterator[mx.array]:
         """As `__call__`, but yields after each layer, so that a caller can cut the work in slices."""
-        rows = None if mask is None else mask[:, :, None].astype(x.dtype)
+        rows = None if mask is None else mask[:, None, :, None].astype(x.dtype)
         keys = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = layer(x, rows, keys)
@@ -147,16 +154,17 @@ class Encoder(nn.Module):
 
     def step(
         self, windows: Sequence[NDArray[np.float32]], states: Sequence[EncoderState], chunk: ChunkSize
-    ) -> tuple[mx.array, NDArray[np.int64]]:
+    ) -> Work[tuple[mx.array, mx.array, NDArray[np.int64]]]:
         """One window for each of B utterances.
 
         Args:
             windows: embedded rows (W, input) each, overlap included; the last of an utterance may be shorter.
-            states: their states, advanced in place.
+            states: their states, which only `remember` changes.
             chunk: shape of the windows.
 
         Returns:
-            Encoded rows (B, W, size), zero beyond each window's own length, and those lengths (B,).
+            Encoded rows (B, W, size), zero beyond each window's own length; the windows' keys and values (layers, B,
+            2 heads, rows to be remembered, size / heads); and the windows' lengths (B,).
         """
         lengths = np.array([len(window) for window in windows])
         width = int(lengths.max())
@@ -164,54 +172,49 @@ class Encoder(nn.Module):
         for row, window in zip(padded, windows, strict=True):
             row[: len(window)] = window
         real = length_mask(lengths, width)
-        memory, remembered = _gather_memory(states)
-        takes_part = real if remembered is None else np.concatenate([remembered, real], axis=1)
+        capacity = max(state.memory.shape[2] for state in states)
+        takes_part = np.concatenate([length_mask(np.array([s.filled for s in states]), capacity), real], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
-        mask = None if real.all() else mx.array(real)[:, :, None].astype(mx.float32)
+        mask = None if real.all() else mx.array(real)[:, None, :, None].astype(mx.float32)
+        memories = _memories(states, capacity) if capacity else [None] * len(self.layers)
         x = mx.array(padded)
         kept = []
-        for i, layer in enumerate(self.layers):
-            x, keys_values = layer.step(x, None if memory is None else memory[i], mask, keys)
-            kept.append(keys_values[:, : width - chunk.look_ahead])
+        for layer, memory in zip(self.layers, memories, strict=True):
+            x, keys_values = layer.step(x, memory, mask, keys)
+            kept.append(keys_values[:, :, : max(0, width - chunk.look_ahead)])
+            yield x, kept[-1]
         x = self.after_norm(x)
-        if width > chunk.look_ahead:
-            fresh = mx.stack(kept)
-            for i, state in enumerate(states):
-                if state.unlimited or state.memory.size:
-                    _remember(state, fresh[:, i])
-        return (x if mask is None else x * mask), lengths
+        return (x if mask is None else x * mask[:, 0]), mx.stack(kept), lengths
 
 
-def _gather_memory(
-    states: Sequence[EncoderState],
-) -> tuple[mx.array | None, NDArray[np.bool_] | None]:
-    """Memories of all states side by side, (layers, B, S, 2 size), and which rows are in use, (B, S)."""
-    capacity = max(state.memory.shape[1] for state in states)
-    if not capacity:
-        return None, None
-    padded = [
-        state.memory
-        if state.memory.shape[1] == capacity
-        else mx.pad(state.memory, [(0, 0), (0, capacity - state.memory.shape[1]), (0, 0)])
-        for state in states
-    ]
-    filled = np.array([state.filled for state in states])
-    return mx.stack(padded, axis=1), length_mask(filled, capacity)
-
-
-def _remember(state: EncoderState, fresh: mx.array) -> None:
-    """Stores a window's keys and values (layers, n, 2 size).
+def remember(states: Sequence[EncoderState], fresh: mx.array) -> None:
+    """Stores the keys and values that `Encoder.step` gave, which must have been evaluated.
 
     Attention does not depend on the order of its keys, so the oldest rows are overwritten where they are.
     """
-    count, capacity = fresh.shape[1], state.memory.shape[1]
-    if state.unlimited:
-        state.memory = mx.concatenate([state.memory, fresh], axis=1)
-        state.filled += count
-        return
-    first = min(count, capacity - state.head)
-    state.memory[:, state.head : state.head + first] = fresh[:, :first]
-    if first < count:
-        state.memory[:, : count - first] = fresh[:, first:]
-    state.head = (state.head + count) % capacity
-    state.filled = min(capacity, state.filled + count)
+    count = fresh.shape[3]
+    for i, state in enumerate(states):
+        capacity = state.memory.shape[2]
+        if state.unlimited:
+            state.memory = mx.concatenate([state.memory, fresh[:, i]], axis=2)
+            state.filled += count
+        elif capacity and count:
+            first = min(count, capacity - state.head)
+            state.memory[:, :, state.head : state.head + first] = fresh[:, i, :, :first]
+            if first < count:
+                state.memory[:, :, : count - first] = fresh[:, i, :, first:]
+            state.head = (state.head + count) % capacity
+            state.filled = min(capacity, state.filled + count)
+
+
+def _memories(states: Sequence[EncoderState], capacity: int) -> list[mx.array]:
+    """For each layer, the memories of all states side by side: (B, 2 heads, capacity, size / heads)."""
+    padded = [
+        state.memory
+        if state.memory.shape[2] == capacity
+        else mx.pad(state.memory, [(0, 0), (0, 0), (0, capacity - state.memory.shape[2]), (0, 0)])
+        for state in states
+    ]
+    # One layer at a time, so that a layer finds in the cache what was copied for it.
+    by_layer = zip(*(mx.split(memory, memory.shape[0]) for memory in padded), strict=True)
+    return [mx.concatenate(list(layer)) for layer in by_layer]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,10 @@ import mlx.nn as nn
 
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""
+
+
+_BAND = 16
+"""Output rows of a band matrix of `FSMN`; more rows are computed in blocks."""
 
 
 def layer_norm(size: int) -> nn.LayerNorm:
@@ -26,46 +32,89 @@ class FSMN(nn.Module):
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.weight = mx.zeros((channels, kernel_size, 1))
+        self._bands: dict[tuple[int, int, int], mx.array] = {}
 
     @property
     def kernel_size(self) -> int:
         """Rows that one output row sees."""
         return int(self.weight.shape[1])
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Valid convolution over time: (B, T + kernel - 1, C) -> (B, T, C)."""
-        if mx.default_device() == mx.Device(mx.cpu):
-            # MLX's grouped convolution on CPU is slower than a sum of shifted products.
-            taps = self.weight[:, :, 0]
-            length = x.shape[1] - self.kernel_size + 1
-            total = x[:, :length] * taps[:, 0]
-            for tap in range(1, self.kernel_size):
-                total = total + x[:, tap : tap + length] * taps[:, tap]
-            return total
-        return mx.conv1d(x, self.weight, groups=self.weight.shape[0])
+    def __call__(self, x: mx.array, before: int = 0, after: int = 0) -> mx.array:
+        """Convolution over time of x (B, T, …), whose last axes are joined to C channels.
+
+        Zeros are put in front and behind: the result is (B, T + before + after - kernel + 1, C).
+        """
+        batch, length = x.shape[:2]
+        if mx.default_device() != mx.Device(mx.cpu):
+            padded = pad_time(x.reshape(batch, length, -1), before, after)
+            return mx.conv1d(padded, self.weight, groups=self.weight.shape[0])
+        # MLX's grouped convolution is slow on CPUs. A product of each channel's rows and a band matrix that holds
+        # the filter once for each output row takes a small part of the time, though it multiplies many zeros.
+        x = x.transpose(*range(2, x.ndim), 0, 1).reshape(-1, batch, length)
+        outputs = length + before + after - self.kernel_size + 1
+        if length <= _BAND:
+            return (x @ self._band(length, before, outputs)).transpose(1, 2, 0)
+        blocks = math.ceil(outputs / _BAND)
+        span = _BAND + self.kernel_size - 1
+        x = mx.pad(x, [(0, 0), (0, 0), (before, blocks * _BAND + self.kernel_size - 1 - before - length)])
+        step = x.shape[2]
+        seen = mx.as_strided(x, (x.shape[0], batch, blocks, span), (batch * step, step, _BAND, 1))
+        filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, _BAND)
+        return filtered.reshape(-1, batch, blocks * _BAND)[:, :, :outputs].transpose(1, 2, 0)
+
+    def _band(self, inputs: int, before: int, outputs: int) -> mx.array:
+        """(C, inputs, outputs): the filter's tap for input row i and output row o is tap i + before - o."""
+        key = (inputs, before, outputs)
+        if key not in self._bands:
+            taps = np.arange(inputs)[:, None] + before - np.arange(outputs)
+            inside = (taps >= 0) & (taps < self.kernel_size)
+            chosen = self.weight[:, :, 0][:, mx.array(np.where(inside, taps, 0))]
+            band = mx.where(mx.array(inside), chosen, 0)
+            mx.eval(band)
+            self._bands[key] = band
+        return self._bands[key]
 
 
-def split_heads(x: mx.array, heads: int) -> mx.array:
-    """(B, T, heads * size) -> (B, heads, T, size)."""
-    batch, length, width = x.shape
-    return x.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+def attend(
+    q: mx.array, keys_values: mx.array, mask: mx.array | None = None, memory: mx.array | None = None
+) -> mx.array:
+    """Scaled dot-product attention of several heads.
 
+    Args:
+        q: (B, H, T, d).
+        keys_values: the heads of the keys, then those of the values, (B, 2H, S, d).
+        mask: (B, 1, 1, S' + S), True where a key takes part; None where all do.
+        memory: more keys and values, which stand in front of the others: (B, 2H, S', d).
 
-def attend(q: mx.array, keys_values: mx.array, heads: int, mask: mx.array | None) -> mx.array:
-    """Scaled dot-product attention: q (B, T, d), keys and values side by side (B, S, 2d) -> (B, T, d).
-
-    `mask` (B, 1, 1, S) is True where a key takes part; None where all do.
+    Returns:
+        (B, T, H d).
     """
-    batch, length, width = q.shape
-    k, v = mx.split(keys_values, 2, axis=-1)
-    out = mx.fast.scaled_dot_product_attention(
-        split_heads(q, heads),
-        split_heads(k, heads),
-        split_heads(v, heads),
-        scale=(width // heads) ** -0.5,
-        mask=mask,
-    )
-    return out.transpose(0, 2, 1, 3).reshape(batch, length, width)
+    batch, heads, length, depth = q.shape
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    if memory is not None and not on_cpu:
+        keys_values, memory = mx.concatenate([memory, keys_values], axis=2), None
+    scale = depth**-0.5
+    k, v = keys_values[:, :heads], keys_values[:, heads:]
+    if memory is None:
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    else:
+        # Joining the scores costs less than joining the keys and values.
+        remembered = memory.shape[2]
+        scores = [q @ memory[:, :heads].swapaxes(2, 3), q @ k.swapaxes(2, 3)]
+        weights = _softmax(mx.concatenate(scores, axis=-1) * scale, mask)
+        out = weights[..., :remembered] @ memory[:, heads:] + weights[..., remembered:] @ v
+    return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
+
+
+def _softmax(scores: mx.array, mask: mx.array | None) -> mx.array:
+    if mask is not None:
+        scores = mx.where(mask, scores, -mx.inf)
+    return mx.softmax(scores, axis=-1)
+
+
+def split_heads(y: mx.array) -> mx.array:
+    """y (B, T, heads, tiles, width) of a `Dense` whose parts are heads -> a view (B, heads, T, tiles, width)."""
+    return y.transpose(0, 2, 1, 3, 4)
 
 
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:

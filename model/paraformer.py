@@ -16,7 +16,9 @@ import mlx.nn as nn
 
 from .config import ModelConfig
 from .decoder import Decoder, DecoderState
-from .encoder import Encoder, EncoderState
+from .dense import Dense
+from .encoder import Encoder, EncoderState, remember
+from .lanes import Lanes, Work
 from .layers import length_mask
 from .predictor import Predictor, PredictorState
 
@@ -66,6 +68,13 @@ class Paraformer(nn.Module):
         self.predictor = Predictor(config.predictor)
         self.decoder = Decoder(config.decoder)
         self._config = config
+        self._lanes = Lanes()
+
+    def pack(self) -> None:
+        """Brings the weights into the layout that this machine computes fastest with; once, after loading."""
+        for module in self.modules():
+            if isinstance(module, Dense):
+                module.pack()
 
     def transcribe(self, features: Sequence[NDArray[np.float32]]) -> list[Tokens]:
         """Recognises whole utterances with full context.
@@ -87,31 +96,50 @@ class Paraformer(nn.Module):
         self, features: Sequence[NDArray[np.float32]], *, layers: int
     ) -> Generator[None, None, list[Tokens]]:
         """As `transcribe`, but yields after every few encoder layers, so that other work can go between."""
-        lengths = np.array([len(rows) for rows in features])
-        present = [i for i, length in enumerate(lengths) if length]
         results = [Tokens.none() for _ in features]
-        if not present:
-            return results
-        lengths = lengths[present]
-        batch = np.zeros((len(present), int(lengths.max()), features[0].shape[1]), np.float32)
-        for row, i in zip(batch, present, strict=True):
-            row[: len(features[i])] = self.encoder.embed(features[i])
+        # Utterances of about the same length share a lane, so that little of its work is padding.
+        present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
+        parts = [[present[k] for k in part] for part in self._lanes.share(len(present))]
+        rounds = self._lanes.rounds([self._transcribe([features[i] for i in part]) for part in parts])
+        while True:
+            try:
+                for _ in range(layers):
+                    pending = next(rounds)
+            except StopIteration as end:
+                heard: list[list[Tokens]] = end.value
+                break
+            mx.eval(pending)
+            yield
+        for part, tokens in zip(parts, heard, strict=True):
+            for i, found in zip(part, tokens, strict=True):
+                results[i] = found
+        return results
+
+    def _transcribe(self, features: Sequence[NDArray[np.float32]]) -> Work[list[Tokens]]:
+        lengths = np.array([len(rows) for rows in features])
+        batch = np.zeros((len(features), int(lengths.max()), features[0].shape[1]), np.float32)
+        for row, rows in zip(batch, features, strict=True):
+            row[: len(rows)] = self.encoder.embed(rows)
         real = length_mask(lengths, batch.shape[1])
         mask = None if real.all() else mx.array(real)
         embedded = encoded = mx.array(batch)
-        for done, encoded in enumerate(self.encoder.layer_by_layer(embedded, mask), 1):
-            if done % layers == 0:
-                mx.eval(encoded)
-                yield
+        for encoded in self.encoder.layer_by_layer(embedded, mask):
+            yield encoded
         if mask is not None:
             encoded = encoded * mask[:, :, None]
-        fired = self.predictor(encoded, lengths)
+        weights = self.predictor.weigh(encoded)
+        yield weights
+        fired = self.predictor.fire(np.array(weights), lengths)
+        results = [Tokens.none() for _ in features]
         heard = np.flatnonzero(fired.counts)
         if len(heard):
             picked = mx.array(heard)
-            logits = self.decoder(fired.embeddings[picked], fired.counts[heard], encoded[picked], lengths[heard])
-            for k, chosen in zip(heard, _choose(logits, fired.counts[heard]), strict=True):
-                results[present[k]] = Tokens(*chosen, fired.rows[k])
+            embeddings = fired.embeddings(encoded)[picked, :-1]
+            logits = yield from self.decoder(embeddings, fired.counts[heard], encoded[picked], lengths[heard])
+            best = _best(logits)
+            yield best
+            for k, chosen in zip(heard, _choose(best, fired.counts[heard]), strict=True):
+                results[k] = Tokens(*chosen, fired.rows[k])
         return results
 
     def new_state(self) -> StreamState:
@@ -142,43 +170,67 @@ class Paraformer(nn.Module):
         results = [Tokens.none() for _ in features]
         # An utterance that ends before it began would decode the zero rows of its first window.
         live = [i for i, s in enumerate(states) if len(features[i]) or s.encoder.rows]
-        if not live:
-            return results
-        states = [states[i] for i in live]
-        final = [last[i] for i in live]
+        parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
+        works = [
+            self._step([features[i] for i in part], [states[i] for i in part], [last[i] for i in part])
+            for part in parts
+        ]
+        for part, tokens in zip(parts, self._lanes.run(works), strict=True):
+            for i, found in zip(part, tokens, strict=True):
+                results[i] = found
+        return results
+
+    def _step(
+        self, features: Sequence[NDArray[np.float32]], states: Sequence[StreamState], last: Sequence[bool]
+    ) -> Work[list[Tokens]]:
         chunk = self._config.chunk
+        encoders, predictors = [s.encoder for s in states], [s.predictor for s in states]
         windows, first_rows = [], []
-        for i, state in zip(live, states, strict=True):
-            fresh = self.encoder.embed(features[i], state.encoder.rows)
-            windows.append(np.concatenate([state.encoder.overlap, fresh]))
-            first_rows.append(state.encoder.rows - chunk.overlap)
-            state.encoder.rows += len(fresh)
-            state.encoder.overlap = windows[-1][len(windows[-1]) - chunk.overlap :]
-        encoded, lengths = self.encoder.step(windows, [s.encoder for s in states], chunk)
-        fired = self.predictor.step(encoded, lengths, [s.predictor for s in states], final, chunk)
+        for rows, state in zip(features, encoders, strict=True):
+            windows.append(np.concatenate([state.overlap, self.encoder.embed(rows, state.rows)]))
+            first_rows.append(state.rows - chunk.overlap)
+            state.rows += len(rows)
+            state.overlap = windows[-1][len(windows[-1]) - chunk.overlap :]
+        encoded, fresh, lengths = yield from self.encoder.step(windows, encoders, chunk)
+        weights = self.predictor.weigh(encoded)
+        yield encoded, fresh, weights
+        remember(encoders, fresh)
+        fired = self.predictor.fire_in_window(np.array(weights), lengths, predictors, last, chunk)
+        held = mx.array(np.stack([state.hidden for state in predictors]))[:, None]
+        embeddings = fired.embeddings(mx.concatenate([held, encoded], axis=1))
+        results = [Tokens.none() for _ in features]
         heard = np.flatnonzero(fired.counts)
+        best = None
         if len(heard):
             picked = mx.array(heard)
-            logits = self.decoder.step(
-                fired.embeddings[picked],
-                fired.counts[heard],
-                encoded[picked],
-                lengths[heard],
-                [states[i].decoder for i in heard],
+            decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
+            logits = yield from self.decoder.step(
+                embeddings[picked, :-1], fired.counts[heard], encoded[picked], lengths[heard], decoders
             )
-            for k, chosen in zip(heard, _choose(logits, fired.counts[heard]), strict=True):
-                rows = np.maximum(fired.rows[k] + first_rows[k], 0)
-                results[live[k]] = Tokens(*chosen, rows)
+            best = _best(logits)
+        unfinished = embeddings[:, -1].astype(mx.float32)
         # No lazy graph may survive the step: it would hold on to the whole batch.
-        mx.eval([[s.encoder.memory, s.predictor.hidden, s.decoder.history, s.decoder.memory] for s in states])
+        yield best, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
+        for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):
+            predictor.hidden = hidden.copy()
+        if best is not None:
+            for k, chosen in zip(heard, _choose(best, fired.counts[heard]), strict=True):
+                results[k] = Tokens(*chosen, np.maximum(fired.rows[k] + first_rows[k], 0))
         return results
 
 
-def _choose(logits: mx.array, counts: NDArray[np.int64]) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Best token and its probability from logits (B, U, V), for the real tokens of each utterance."""
+def _best(logits: mx.array) -> tuple[mx.array, mx.array]:
+    """Best token and its probability, (B, U) each, from logits (B, U, V)."""
     logits = logits.astype(mx.float32)
     ids = mx.argmax(logits, axis=-1).astype(mx.int32)
-    confidences = mx.exp(mx.max(logits, axis=-1) - mx.logsumexp(logits, axis=-1))
-    mx.eval(ids, confidences)
-    pairs = zip(np.array(ids), np.array(confidences), counts, strict=True)
-    return [(row_ids[:n], row_confidences[:n]) for row_ids, row_confidences, n in pairs]
+    return ids, mx.exp(mx.max(logits, axis=-1) - mx.logsumexp(logits, axis=-1))
+
+
+def _choose(
+    best: tuple[mx.array, mx.array], counts: NDArray[np.int64]
+) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """Ids and probabilities of the real tokens of each utterance."""
+    ids, confidences = (np.array(values) for values in best)
+    return [
+        (row_ids[:n], row_confidences[:n]) for row_ids, row_confidences, n in zip(ids, confidences, counts, strict=True)
+    ]

@@ -9,7 +9,7 @@ exact, needs no loop, and gives the same tokens however an utterance was cut int
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,20 +31,27 @@ class PredictorState:
 
     weight: int
     """What it has gathered so far, in units of 2**-30 tokens."""
-    hidden: mx.array
+    hidden: NDArray[np.float32]
     """Mean of the rows gathered, (size,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """Tokens of B utterances."""
+    """When the tokens of B utterances fired."""
 
-    embeddings: mx.array
-    """(B, U, size), zero beyond each utterance's own count."""
+    shares: NDArray[np.float32]
+    """(B, U + 1, T): how much of each row goes into each token; zero beyond each utterance's own tokens, but for the
+    last, which is the mean of the rows gathered for a token that has not fired."""
     counts: NDArray[np.int64]
     """(B,) tokens of each."""
     rows: list[NDArray[np.int64]]
     """For each utterance the row in which each token fired, (count,)."""
+    rest: NDArray[np.int64]
+    """(B,) weight of the token that has not fired, in units of 2**-30 tokens."""
+
+    def embeddings(self, hidden: mx.array) -> mx.array:
+        """The tokens of rows (B, T, size): (B, U + 1, size), the last of them unfinished."""
+        return (mx.array(self.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
 
 
 class Predictor(nn.Module):
@@ -59,93 +66,80 @@ class Predictor(nn.Module):
 
     def new_state(self) -> PredictorState:
         """State before the first window."""
-        return PredictorState(0, mx.zeros((self._config.size,)))
+        return PredictorState(0, np.zeros(self._config.size, np.float32))
 
     def weigh(self, hidden: mx.array) -> mx.array:
-        """Encoded rows (B, T, size) -> weights (B, T), each from 0 to 1 tokens."""
+        """Encoded rows (B, T, size), zero beyond each utterance's own -> weights (B, T), each from 0 to 1 tokens."""
         x = nn.relu(self.cif_conv1d(pad_time(hidden, 1, 1)))
         weights = mx.sigmoid(self.cif_output(x).astype(mx.float32))[..., 0]
         return mx.maximum(weights * self._config.smooth_factor - self._config.noise_threshold, 0)
 
-    def __call__(self, hidden: mx.array, lengths: NDArray[np.int64]) -> Fired:
-        """Whole utterances: rows (B, T, size), zero beyond `lengths` (B,) -> their tokens.
+    def fire(self, weights: NDArray[np.float32], lengths: NDArray[np.int64]) -> Fired:
+        """Tokens of whole utterances from the weights (B, T) of their rows, of which `lengths` (B,) are real.
 
         Each utterance ends with a row of zeros that weighs `tail_threshold`, which completes a last token
         that is at least 0.55 full.
         """
-        batch, width, _ = hidden.shape
-        weights = _fixed(self.weigh(hidden), length_mask(lengths, width))
-        tail = mx.full((batch, 1), self._tail, mx.int64)
-        fired, _ = _integrate(pad_time(hidden, 0, 1), mx.concatenate([weights, tail], axis=1))
-        return _clip_rows(fired, lengths - 1)
+        batch, width = weights.shape
+        fixed = np.zeros((batch, width + 1), np.int64)
+        fixed[:, :-1] = _fixed(weights, length_mask(lengths, width))
+        fixed[:, -1] = self._tail
+        fired = _integrate(fixed)
+        return replace(fired, shares=fired.shares[:, :, :-1], rows=_clip_rows(fired.rows, lengths - 1))
 
-    def step(
+    def fire_in_window(
         self,
-        hidden: mx.array,
+        weights: NDArray[np.float32],
         lengths: NDArray[np.int64],
         states: Sequence[PredictorState],
         last: Sequence[bool],
         chunk: ChunkSize,
     ) -> Fired:
-        """One window for each of B utterances: rows (B, W, size) of which only the hop counts.
+        """Tokens of one window for each of B utterances: of its rows' weights (B, W) only those of the hop count.
 
-        The last window of an utterance counts its look-ahead too and ends like a whole utterance. The states
-        are advanced in place. Rows in the result count from the window's first.
+        The last window of an utterance counts its look-ahead too and ends like a whole utterance. The states' weights
+        advance; their `hidden` is the caller's to set. In the shares one more row comes first, for `hidden` as it was.
         """
-        batch, width, _ = hidden.shape
+        batch, width = weights.shape
         places = np.arange(width)
         ends = np.where(last, lengths, np.minimum(lengths, chunk.left + chunk.hop))
-        counted = (places >= chunk.left) & (places < ends[:, None])
-        weights = _fixed(self.weigh(hidden), counted)
-        carried = mx.array([state.weight for state in states], dtype=mx.int64)[:, None]
-        tail = mx.array([self._tail if final else 0 for final in last], dtype=mx.int64)[:, None]
-        held = mx.stack([state.hidden for state in states])[:, None]
-        fired, rest = _integrate(
-            mx.concatenate([held, hidden, mx.zeros((batch, 1, hidden.shape[2]))], axis=1),
-            mx.concatenate([carried, weights, tail], axis=1),
-        )
-        for state, weight, mean in zip(states, *rest, strict=True):
-            state.weight, state.hidden = weight, mean
-        # Row 0 of what was integrated is the carried token.
-        shifted = Fired(fired.embeddings, fired.counts, [rows - 1 for rows in fired.rows])
-        return _clip_rows(shifted, lengths - 1)
+        fixed = np.zeros((batch, width + 2), np.int64)
+        fixed[:, 0] = [state.weight for state in states]
+        fixed[:, 1:-1] = _fixed(weights, (places >= chunk.left) & (places < ends[:, None]))
+        fixed[:, -1] = np.where(last, self._tail, 0)
+        fired = _integrate(fixed)
+        for state, rest in zip(states, fired.rest, strict=True):
+            state.weight = int(rest)
+        rows = [rows - 1 for rows in fired.rows]  # place 0 of what was integrated is the token carried on
+        return replace(fired, shares=fired.shares[:, :, :-1], rows=_clip_rows(rows, lengths - 1))
 
 
-def _fixed(weights: mx.array, counted: NDArray[np.bool_]) -> mx.array:
-    """float32 weights -> int64 in units of 2**-30; rows that do not count become 0."""
-    return mx.round(weights * _ONE).astype(mx.int64) * mx.array(counted)
+def _fixed(weights: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """float32 weights -> units of 2**-30; those of rows that do not count become 0."""
+    return np.where(counted, np.rint(weights * np.float32(_ONE)), 0).astype(np.int64)
 
 
-def _integrate(hidden: mx.array, weights: mx.array) -> tuple[Fired, tuple[list[int], list[mx.array]]]:
-    """Integrates rows (B, T, size) by fixed-point weights (B, T).
+def _integrate(weights: NDArray[np.int64]) -> Fired:
+    """Integrates the fixed-point weights (B, T) of rows.
 
-    Token k is the sum of the rows, each times the length that [before, after] of its cumulative weight shares
-    with [k, k + 1]. Returns the tokens, and weight and mean of what remains in each utterance.
+    Token k gets of each row the length that [before, after] of its cumulative weight shares with [k, k + 1].
     """
-    after = mx.cumsum(weights, axis=1)
+    after = weights.cumsum(axis=1)
     before = after - weights
-    totals = np.array(after[:, -1])
-    counts = totals >> _BITS
-    bounds = mx.arange(int(counts.max()) + 1, dtype=mx.int64)[None, :, None] * _ONE
-    shared = mx.minimum(after[:, None], bounds + _ONE) - mx.maximum(before[:, None], bounds)
-    parts = mx.maximum(shared, 0).astype(mx.float32) / _ONE
-    sums = parts @ hidden.astype(mx.float32)
-    fires = np.array(after >> _BITS) > np.array(before >> _BITS)
-    rests = [int(total) - (int(count) << _BITS) for total, count in zip(totals, counts, strict=True)]
-    means = [
-        sums[i, int(count)] * (_ONE / rest) if rest else sums[i, int(count)]
-        for i, (count, rest) in enumerate(zip(counts, rests, strict=True))
-    ]
-    within = mx.array(length_mask(counts, sums.shape[1]))[:, :, None]
-    fired = Fired(
-        embeddings=(sums * within)[:, :-1].astype(hidden.dtype),
-        counts=counts,
-        rows=[np.flatnonzero(row) for row in fires],
-    )
-    return fired, (rests, means)
+    counts, rest = after[:, -1] >> _BITS, after[:, -1] & (_ONE - 1)
+    most = int(counts.max())
+    bounds = np.arange(most + 1)[None, :, None] << _BITS
+    shared = np.minimum(after[:, None], bounds + _ONE) - np.maximum(before[:, None], bounds)
+    shares = np.maximum(shared, 0).astype(np.float32) / np.float32(_ONE)
+    utterances = np.arange(len(counts))
+    unfinished = shares[utterances, counts]
+    shares[utterances, counts] = 0
+    # A mean, not a sum; without a rest its shares are zero.
+    shares[:, most] = unfinished * (_ONE / np.maximum(rest, 1))[:, None].astype(np.float32)
+    fires = (after >> _BITS) > (before >> _BITS)
+    return Fired(shares, counts, [np.flatnonzero(row) for row in fires], rest)
 
 
-def _clip_rows(fired: Fired, final_rows: NDArray[np.int64]) -> Fired:
+def _clip_rows(rows: list[NDArray[np.int64]], final_rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """A token that the tail completes belongs to the utterance's last row."""
-    rows = [np.clip(r, 0, top) for r, top in zip(fired.rows, final_rows, strict=True)]
-    return Fired(fired.embeddings, fired.counts, rows)
+    return [np.clip(r, 0, top) for r, top in zip(rows, final_rows, strict=True)]

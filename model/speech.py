@@ -95,6 +95,7 @@ def load(
     config = replace(ModelConfig.from_directory(directory), chunk=chunk)
     network = Paraformer(config)
     checkpoint.load_weights(network, directory)
+    network.pack()
     mx.eval(network.parameters())
     return SpeechModel(
         name=directory.name,

@@ -79,12 +79,12 @@ def test_the_ring_remembers_the_last_rows(model: Paraformer) -> None:
     for window, last in windows(rows(5, 130))[:-1]:
         full = np.concatenate([state.encoder.overlap, model.encoder.embed(window, state.encoder.rows)])
         _, keys_values = first.step(mx.array(full)[None], None, None, None)
-        kept.append(np.array(keys_values[0, : -chunk.look_ahead]))
+        kept.append(np.array(keys_values[0, :, : -chunk.look_ahead]))
         model.step([window], [state], [last])
-    expected = np.concatenate(kept)[-40:]
+    expected = np.concatenate(kept, axis=1)[:, -40:]
     held = np.array(state.encoder.memory[0])
     order = np.roll(np.arange(40), -state.encoder.head)
-    np.testing.assert_allclose(held[order], expected, atol=1e-5)
+    np.testing.assert_allclose(held[:, order], expected, atol=1e-5)
 
 
 def test_slices_give_the_whole(model: Paraformer) -> None:
@@ -162,13 +162,6 @@ def integrate_one_by_one(rows: Float32, tail: float) -> tuple[list[Float32], lis
     return tokens, fires
 
 
-class WeighedByFirstValue(Predictor):
-    """Integrates rows whose first values are their weights."""
-
-    def weigh(self, hidden: mx.array) -> mx.array:
-        return hidden[..., 0]
-
-
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.floats(0, 0.9990234375, width=32), min_size=1, max_size=70))
 def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) -> None:
@@ -178,19 +171,21 @@ def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) 
     hidden[:, 0] = weights
     tokens, fires = integrate_one_by_one(hidden, 0.45)
     expected = np.array(tokens, np.float32).reshape(-1, 4)
-    predictor = WeighedByFirstValue(PredictorConfig(size=4))
+    predictor = Predictor(PredictorConfig(size=4))
 
-    fired = predictor(mx.array(hidden)[None], np.array([len(hidden)]))
+    fired = predictor.fire(hidden[None, :, 0], np.array([len(hidden)]))
     assert fired.rows[0].tolist() == fires
     assert fired.counts.tolist() == [len(tokens)]
-    np.testing.assert_allclose(np.array(fired.embeddings[0]), expected, atol=1e-4)
+    np.testing.assert_allclose(np.array(fired.embeddings(mx.array(hidden)[None])[0, :-1]), expected, atol=1e-4)
 
     chunk, state = ChunkSize(0, 10, 5), predictor.new_state()
     overlap, embeddings, rows, first = np.zeros((5, 4), np.float32), [], list[int](), -5
     for fresh, last in windows(hidden):
         window = np.concatenate([overlap, fresh])
-        fired = predictor.step(mx.array(window)[None], np.array([len(window)]), [state], [last], chunk)
-        embeddings.append(np.array(fired.embeddings[0]))
+        fired = predictor.fire_in_window(window[None, :, 0], np.array([len(window)]), [state], [last], chunk)
+        found = np.array(fired.embeddings(mx.array(np.concatenate([state.hidden[None], window]))[None])[0])
+        embeddings.append(found[:-1])
+        state.hidden = found[-1]
         rows += (fired.rows[0] + first).tolist()
         overlap, first = window[len(window) - 5 :], first + len(fresh)
     assert rows == fires

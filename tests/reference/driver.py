@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from . import recipe
 
 Float32 = NDArray[np.float32]
 Stages = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
 FOLDER = Path(__file__).parent
 SHORTEST_FINAL = 960
 """FunASR drops a last piece of fewer samples than this."""
@@ -48,6 +49,7 @@ def network(name: str, variant: recipe.Variant | None) -> Paraformer:
     weights = recipe.weights(shapes) | dict(np.load(FOLDER / name / "cif_head.npz"))
     built = Paraformer(config)
     built.load_weights([(k, mx.array(v)) for k, v in sanitize(weights).items()], strict=True)
+    built.pack()
     mx.eval(built.parameters())
     return built
 
@@ -103,16 +105,26 @@ def windows(model: Paraformer, front: Frontend, samples: Float32, call: int, hop
         yield Window(number, rows, tokens, state)
 
 
-def _watch(owner: Any, method: str, seen: Callable[[Any], None]) -> None:
-    """Calls `seen(result)` after each call of a method."""
+def _watch(owner: Any, method: str, seen: Callable[[Any, tuple[Any, ...]], None]) -> None:
+    """Calls `seen(result, arguments)` whenever a method that works step by step has ended."""
     original = getattr(owner, method)
 
-    def wrapped(*args: Any) -> Any:
-        result = original(*args)
-        seen(result)
+    def wrapped(*args: Any) -> Generator[Any, None, Any]:
+        result = yield from original(*args)
+        seen(result, args)
         return result
 
     setattr(owner, method, wrapped)
+
+
+def drain(work: Generator[Any, None, Result]) -> Result:
+    """The result of a work, all of whose steps are taken at once."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -> Stages:
@@ -121,10 +133,17 @@ def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -
     Beside FunASR's arrays, `fire_rows` are the rows of the utterance to which the tokens belong.
     """
     model, found = network(name, variant), defaultdict[str, list[Any]](list)
-    _watch(model.encoder, "step", lambda result: found["encoded"].append(np.array(result[0][0])))
-    _watch(model.predictor, "weigh", lambda result: found["alpha"].append(np.array(result[0])))
-    _watch(model.predictor, "step", lambda fired: found["embeddings"].append(np.array(fired.embeddings[0])))
-    _watch(model.decoder, "step", lambda logits: found["logits"].append(np.array(logits[0])))
+
+    def encoded(result: Any, _: Any) -> None:
+        found["encoded"].append(np.array(result[0][0]))
+        found["alpha"].append(np.array(model.predictor.weigh(result[0])[0]))
+
+    def decoded(logits: Any, arguments: Any) -> None:
+        found["logits"].append(np.array(logits[0]))
+        found["embeddings"].append(np.array(arguments[0][0]))
+
+    _watch(model.encoder, "step", encoded)
+    _watch(model.decoder, "step", decoded)
     hop = variant.chunk[1] * front.row_samples
     for window in windows(model, front, wave[: variant.samples], variant.call, hop):
         ids = window.tokens.ids[window.tokens.ids > SPECIAL]
@@ -147,14 +166,16 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
         place[: len(rows)] = model.encoder.embed(rows)
     mask = mx.array(np.arange(padded.shape[1]) < lengths[:, None])
     encoded = model.encoder(mx.array(padded), mask) * mask[:, :, None]
-    fired = model.predictor(encoded, lengths)
-    logits = model.decoder(fired.embeddings, fired.counts, encoded, lengths)
+    alpha = np.array(model.predictor.weigh(encoded))
+    fired = model.predictor.fire(alpha, lengths)
+    embeddings = fired.embeddings(encoded)[:, :-1]
+    logits = drain(model.decoder(embeddings, fired.counts, encoded, lengths))
     return {
         "rows": lengths,
         "encoded": np.array(encoded),
-        "alpha": np.array(model.predictor.weigh(encoded)),
+        "alpha": alpha,
         "fires": fired.counts,
-        "embeddings": np.array(fired.embeddings),
+        "embeddings": np.array(embeddings),
         "logits": np.array(logits),
         "fire_rows": np.concatenate(fired.rows),
     }
@@ -170,7 +191,7 @@ def padded_batch(model: Paraformer, utterances: Sequence[Float32], expected: Sta
     found = whole(model, utterances)
     counts = expected["fires"].astype(np.int64)
     embeddings, encoded = mx.array(expected["embeddings"]), mx.array(found["encoded"])
-    found["logits"] = np.array(model.decoder(embeddings, counts, encoded, found["rows"]))
+    found["logits"] = np.array(drain(model.decoder(embeddings, counts, encoded, found["rows"])))
     first, second = found["rows"].tolist()
     fired = int((found["fire_rows"][found["fires"][0] :] < second - 1).sum())
     ends = {

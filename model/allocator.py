@@ -1,0 +1,28 @@
+"""Have the C library keep memory that MLX frees.
+
+On a CPU each operation of MLX takes the memory of its result from malloc and gives it back soon after. glibc gets and
+returns blocks of this size one by one from and to the kernel, which clears each page anew: that costs more than many of
+the operations themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGEST_BLOCK = 32 << 20  # more is not allowed
+_MOST_KEPT = 512 << 20
+
+
+def keep_freed_memory() -> None:
+    """Sets glibc's malloc up for this process, which should be done before it starts threads; elsewhere nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+        # Threads beside the main one would take from arenas of their own, which are returned in any case.
+        mallopt(_M_ARENA_MAX, 1)

@@ -1,0 +1,69 @@
+"""Lanes: streams of MLX on which independent parts of a batch are computed side by side.
+
+MLX computes one operation after the other on one thread per stream of a CPU, and only matrix products could use more
+threads. Utterances do not depend on each other, so a batch is cut into as many parts as there are CPUs, and every
+operation of a part runs beside those of the others. On a GPU there is one lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+import mlx.core as mx
+
+from . import blas
+
+T = TypeVar("T")
+
+Work = Generator[object, None, T]
+"""Builds a graph, yields now and then what can be computed (any tree of arrays), and returns a result."""
+
+_MOST = 8
+
+
+class Lanes:
+    """The streams of one model. They belong to the thread that made them."""
+
+    def __init__(self) -> None:
+        self._streams = [mx.default_stream(mx.default_device())]
+        if mx.default_device() == mx.Device(mx.cpu):
+            count = min(_MOST, blas.cpu_count() // max(1, blas.info().threads))
+            self._streams += [mx.new_stream(mx.Device(mx.cpu)) for _ in range(count - 1)]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def share(self, count: int) -> list[range]:
+        """Cuts the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
+        parts = min(count, len(self))
+        return [range(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+
+    def run(self, works: Sequence[Work[T]]) -> list[T]:
+        """Does each work on a lane of its own, there may be no more of them; their results, in order."""
+        rounds = self.rounds(works)
+        while True:
+            try:
+                next(rounds)
+            except StopIteration as end:
+                results: list[T] = end.value
+                return results
+
+    def rounds(self, works: Sequence[Work[T]]) -> Generator[list[object], None, list[T]]:
+        """As `run`, but yields what is being evaluated after every step of all works."""
+        results: dict[int, T] = {}
+        while True:
+            pending = []
+            for i, (work, stream) in enumerate(zip(works, self._streams, strict=False)):
+                if i in results:
+                    continue
+                with mx.stream(stream):
+                    try:
+                        pending.append(next(work))
+                    except StopIteration as end:
+                        results[i] = end.value
+            if len(results) == len(works):
+                return [results[i] for i in range(len(works))]
+            # Small steps of all lanes in turn: of a large graph MLX would hand out all of one lane first.
+            mx.async_eval(pending)
+            yield pending
