@@ -256,10 +256,12 @@ class Session:
         match work, result:
             case VadWork(), np.ndarray():
                 self._vad_busy = False
-                levels = np.sqrt(np.mean(np.square(work.samples.reshape(-1, FRAME)), axis=1))
+                frames = work.samples.reshape(-1, FRAME)
+                levels = np.sqrt(np.vecdot(frames, frames) / FRAME)
                 for probability, level in zip(result.tolist(), levels.tolist(), strict=True):
                     self._vad_position += FRAME
                     self._follow(self._endpointer.push(probability, level))
+                self._drop_audio()
                 self._finish_input()
             case WindowWork(), Tokens():
                 self._window_busy = False
@@ -301,7 +303,6 @@ class Session:
             # Fixed here, at the frame that completes a window, so that timing cannot change what is heard.
             hop = self._speech.window_samples
             utterance.due = utterance.start + (self._vad_position - utterance.start) // hop * hop
-        self._drop_audio()
 
     def _begin(self, sample: int) -> None:
         self._utterances.append(self._new_utterance(self._utterance_count, sample))

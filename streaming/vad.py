@@ -1,7 +1,7 @@
-"""Voice activity detection: silero's ONNX model, batched over sessions whose states are independent.
+"""Voice activity detection with silero's network, batched over sessions whose states are independent.
 
 The weights come from the `silero-vad` package, which is located but not imported: importing it, and a plain
-installation of it, would ask for torch, which its ONNX form does not need.
+installation of it, would ask for torch. They are those of its ONNX file; its safetensors hold other, older ones.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from parastream.model.cache import cache_directory
 from parastream.model.errors import HubError
 
-FRAME = 512
-"""Samples at 16 kHz that one probability is for (32 ms)."""
+from .silero import CONTEXT, HIDDEN, Silero
+from .silero import FRAME as FRAME
 
-_CONTEXT = 64  # samples of the frame before that the model wants in front of each frame
-_HIDDEN = (2, 128)  # the two vectors of the model's LSTM
-_RATE = np.array(16000, np.int64)
+_BLOCKS = FRAME // CONTEXT
 
 _WEIGHTS = "silero_vad_16k_op15.onnx"  # the same values as silero_vad.onnx, without its 8 kHz half
 _REQUIREMENT = "silero-vad==6.2.3"
@@ -39,22 +37,19 @@ _SHA256 = "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49"
 class VadState:
     """What the detector remembers of one session; `Vad.__call__` updates it."""
 
-    hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros(_HIDDEN, np.float32))
-    context: NDArray[np.float32] = field(default_factory=lambda: np.zeros(_CONTEXT, np.float32))
+    memory: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2 * HIDDEN + CONTEXT, np.float32))
+    """Both vectors of the LSTM, and the last samples."""
 
 
 class Vad:
     """The detector: immutable weights that all sessions share. Safe to call from any thread.
 
-    Raises `HubError` if there are no weights to be had (see `find_weights`); `offline` forbids fetching them.
+    Raises `HubError` if there are no weights to be had (see `find_weights`), and `CheckpointError` if they are
+    damaged; `offline` forbids fetching them.
     """
 
     def __init__(self, *, offline: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a frame is too small to share out
-        options.log_severity_level = 3  # errors; it warns about unused initialisers in the file
-        weights = str(find_weights(offline=offline))
-        self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        self._network = Silero(find_weights(offline=offline))
 
     def new_state(self) -> VadState:
         """The state of a session that begins."""
@@ -63,30 +58,38 @@ class Vad:
     def __call__(self, samples: Sequence[NDArray[np.float32]], states: Sequence[VadState]) -> list[NDArray[np.float32]]:
         """Speech probabilities (n,) of the next n frames (n · 512,) of each of several sessions; updates their states.
 
-        The numbers of frames may differ. A session gets what it would get alone, frame by frame.
+        The numbers of frames may differ. A session gets what it would get alone and frame by frame, but for rounding
+        (see `silero`).
         """
-        runs = [run.reshape(-1, FRAME) for run in samples]
-        heard: list[list[np.float32]] = [[] for _ in runs]
-        for step in range(max(map(len, runs), default=0)):
-            live = [i for i, run in enumerate(runs) if step < len(run)]
-            frames = np.stack([runs[i][step] for i in live])
-            for i, probability in zip(live, self._step(frames, [states[i] for i in live]), strict=True):
-                heard[i].append(probability)
-        return [np.array(probabilities, np.float32) for probabilities in heard]
+        if not states:
+            return []
+        # The longest come first, and all first frames before all second ones: those that share a step of the
+        # LSTM lie together.
+        counts = [len(run) // FRAME for run in samples]
+        order = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)
+        live = [sum(count > time for count in counts) for time in range(counts[order[0]])]
+        memory = np.concatenate([states[i].memory for i in order]).reshape(len(order), -1)
+        hidden, cell, contexts = memory[:, :HIDDEN].copy(), memory[:, HIDDEN:-CONTEXT].copy(), memory[:, -CONTEXT:]
 
-    def _step(self, frames: NDArray[np.float32], states: Sequence[VadState]) -> NDArray[np.float32]:
-        """One frame (B, 512) of each of B sessions."""
-        context = np.stack([state.context for state in states])
-        hidden = np.stack([state.hidden for state in states], axis=1)  # (2, B, 128)
-        probabilities: NDArray[np.float32]
-        probabilities, hidden = self._session.run(
-            None, {"input": np.concatenate((context, frames), axis=1), "state": hidden, "sr": _RATE}
-        )
-        for index, state in enumerate(states):
-            # Copies: a view would keep the arrays of the whole batch alive.
-            state.hidden = hidden[:, index].copy()
-            state.context = frames[index, -_CONTEXT:].copy()
-        return probabilities[:, 0]
+        # A frame is 8 blocks, behind one that is its context.
+        joined = [part for i, context in zip(order, contexts, strict=True) for part in (context, samples[i])]
+        blocks = np.concatenate(joined).reshape(-1, CONTEXT)
+        firsts = list(accumulate((1 + _BLOCKS * counts[i] for i in order), initial=0))
+        places = [first + _BLOCKS * time for time, count in enumerate(live) for first in firsts[:count]]
+        gates = self._network.encode(blocks, np.array(places, np.intp))
+
+        heard = np.zeros((len(live), *hidden.shape), np.float32)
+        start = 0
+        for time, count in enumerate(live):
+            self._network.step(gates[:, start : start + count], hidden[:count], cell[:count])
+            heard[time, :count] = hidden[:count]
+            start += count
+        memory = np.concatenate((hidden, cell, blocks[np.array(firsts[1:]) - 1]), axis=1)
+        results = [memory[0]] * len(order)
+        for i, row, probabilities in zip(order, memory, self._network.probabilities(heard).T, strict=True):
+            states[i].memory[:] = row
+            results[i] = probabilities[: counts[i]]
+        return results
 
 
 def find_weights(*, offline: bool = False) -> Path:

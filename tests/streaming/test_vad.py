@@ -1,4 +1,4 @@
-"""The detector against silero's whole-recording model, in batches, on real speech; finding its weights."""
+"""The detector in batches and on groups of frames, on real speech; finding its weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 from numpy.typing import NDArray
 from parastream.model.errors import HubError
 from parastream.streaming import vad as vad_module
+from parastream.streaming.endpoint import End, EndpointConfig, Endpointer, EndpointEvent
 from parastream.streaming.vad import FRAME, Vad, find_weights
 
 RECORDING = Path(__file__).parents[1] / "data" / "an4" / "cen8-fvap-b.flac"
@@ -49,38 +49,43 @@ def alone(vad: Vad, frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([vad([frame], [state])[0] for frame in frames])
 
 
-def test_equals_the_published_whole_recording_model(vad: Vad, speech: NDArray[np.float32]) -> None:
-    """silero_vad_16k_sequence.onnx judges all frames in one call; each follows 64 samples of the last."""
-    path = package_data() / "silero_vad_16k_sequence.onnx"
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    reference = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    frames = frames_of(speech)
-    padded = np.concatenate((np.zeros(64, np.float32), speech))
-    rows = np.stack([padded[start : start + 64 + FRAME] for start in range(0, len(frames) * FRAME, FRAME)])
-    zeros = np.zeros((1, 1, 128), np.float32)
-    expected = reference.run(["speech_probs"], {"input": rows, "h": zeros, "c": zeros})[0]
-    np.testing.assert_allclose(alone(vad, frames), expected.ravel(), atol=1e-4)
+def endpoints(probabilities: NDArray[np.float32]) -> list[EndpointEvent]:
+    endpointer = Endpointer(EndpointConfig())
+    return [event for probability in probabilities.tolist() for event in endpointer.push(probability, 0.0)]
 
 
 def test_a_batch_gives_each_what_it_gets_alone(vad: Vad, speech: NDArray[np.float32]) -> None:
-    """Sessions that begin at different times, with speech, noise and silence, in batches that change."""
-    noise = np.random.default_rng(0).normal(0, 0.05, len(speech)).astype(np.float32)
+    """Sessions that begin at different times, with any number of frames at a time, in batches that change."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.05, len(speech)).astype(np.float32)
     sources = [speech, speech[5000:], noise, speech + noise, np.zeros_like(speech), 0.1 * speech]
     streams = [frames_of(source)[:40] for source in sources]
     states = [vad.new_state() for _ in streams]
     heard: list[list[float]] = [[] for _ in streams]
     for step in range(40 + len(streams)):
-        live = [i for i, stream in enumerate(streams) if 0 <= step - i < len(stream)]
-        live = live[::-1] if step % 2 else live
-        batch = np.zeros((len(live), FRAME), np.float32)
-        for row, i in enumerate(live):
-            batch[row] = streams[i][step - i]
-        for i, (probability,) in zip(live, vad(list(batch), [states[i] for i in live]), strict=True):
-            heard[i].append(float(probability))
-        batch[:] = np.nan  # the caller's array is not kept
-    for stream, probabilities in zip(streams, heard, strict=True):
-        np.testing.assert_allclose(probabilities, alone(vad, stream), atol=1e-5)
+        live = [i for i in rng.permutation(len(streams)) if i <= step and len(heard[i]) < 40]
+        counts = rng.integers(0, 6, len(live))
+        batch = [streams[i][len(heard[i]) :][:count].flatten() for i, count in zip(live, counts, strict=True)]
+        for i, probabilities in zip(live, vad(batch, [states[i] for i in live]), strict=True):
+            heard[i] += probabilities.tolist()
+        for samples in batch:
+            samples[:] = np.nan  # the caller's arrays are not kept
+    for stream, together in zip(streams, heard, strict=True):
+        np.testing.assert_allclose(together, alone(vad, stream), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 3, 20, 68])
+def test_grouped_frames_give_the_same_endpoints_as_one_at_a_time(
+    vad: Vad, speech: NDArray[np.float32], size: int
+) -> None:
+    frames = frames_of(np.concatenate((speech, np.zeros(8000, np.float32), speech)))
+    state = vad.new_state()
+    groups = [vad([frames[start : start + size].ravel()], [state])[0] for start in range(0, len(frames), size)]
+    assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
+    grouped, single = np.concatenate(groups), alone(vad, frames)
+    np.testing.assert_allclose(grouped, single, atol=1e-4)
+    assert endpoints(grouped) == endpoints(single)
+    assert any(isinstance(event, End) for event in endpoints(single))
 
 
 def test_tells_speech_from_noise(vad: Vad, speech: NDArray[np.float32]) -> None:
@@ -99,8 +104,15 @@ def test_tells_speech_from_noise(vad: Vad, speech: NDArray[np.float32]) -> None:
     assert (probabilities[before:after] > 0.9).mean() > 0.4
 
 
-def test_no_frames(vad: Vad) -> None:
+def test_no_frames(vad: Vad, speech: NDArray[np.float32]) -> None:
     assert vad([], []) == []
+    states = [vad.new_state(), vad.new_state()]
+    nothing = np.zeros(0, np.float32)
+    (probabilities, none), (more, _) = vad([speech[:FRAME], nothing], states), vad([nothing, nothing], states)
+    assert (len(probabilities), len(none), len(more)) == (1, 0, 0)
+    np.testing.assert_array_equal(
+        vad([speech[FRAME : 2 * FRAME]], states[:1])[0], alone(vad, frames_of(speech)[:2])[1:]
+    )
 
 
 @pytest.fixture

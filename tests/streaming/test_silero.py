@@ -1,0 +1,110 @@
+"""The network against silero's ONNX file, frame by frame; files that are no weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from parastream.model.errors import CheckpointError
+from parastream.streaming.audio import LARGEST_SAMPLE
+from parastream.streaming.silero import CONTEXT, FRAME, Silero
+from parastream.streaming.vad import Vad, find_weights
+
+from ..conftest import SAMPLE
+
+Float32 = NDArray[np.float32]
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs silero-vad's files")
+
+
+@pytest.fixture(scope="module")
+def vad() -> Vad:
+    return Vad()
+
+
+@pytest.fixture(scope="module")
+def speech() -> Float32:
+    samples, _ = soundfile.read(SAMPLE, dtype="float32")
+    return np.asarray(samples[: len(samples) // FRAME * FRAME], np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference() -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors; it warns about unused initialisers in the file
+    return onnxruntime.InferenceSession(str(find_weights()), options, providers=["CPUExecutionProvider"])
+
+
+def expected(reference: onnxruntime.InferenceSession, samples: Float32) -> Float32:
+    """What ONNX Runtime makes of one frame after the other."""
+    state, rate = np.zeros((2, 1, 128), np.float32), np.array(16000, np.int64)
+    padded = np.concatenate((np.zeros(CONTEXT, np.float32), samples))
+    probabilities = []
+    for start in range(0, len(samples), FRAME):
+        frame = padded[None, start : start + CONTEXT + FRAME]
+        probability, state = reference.run(None, {"input": frame, "state": state, "sr": rate})
+        probabilities.append(probability[0, 0])
+    return np.array(probabilities, np.float32)
+
+
+def test_equals_the_onnx_file_over_minutes(vad: Vad, reference: onnxruntime.InferenceSession, speech: Float32) -> None:
+    """Speech, soft, clipped and in noise, silence and noise alone; differences must not add up in the LSTM.
+
+    The network enlarges rounding: ONNX Runtime itself is up to 2e-5 off what float64 gives for this audio.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.02, len(speech)).astype(np.float32)
+    kinds = [speech, np.zeros_like(speech), speech + noise, noise, 0.01 * speech, np.clip(20 * speech, -1, 1)]
+    samples = np.concatenate([*kinds, *(kind[::-1] for kind in kinds)])
+    (probabilities,) = vad([samples], [vad.new_state()])
+    truth = expected(reference, samples)
+    assert len(truth) > 4000
+    assert 0.2 < (truth > 0.5).mean() < 0.8
+    np.testing.assert_allclose(probabilities, truth, rtol=0, atol=1e-4)
+    plain = len(speech) // FRAME
+    np.testing.assert_allclose(probabilities[:plain], truth[:plain], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [LARGEST_SAMPLE, 1000.0, 1.0, 1e-20, 1e-42])
+def test_extreme_audio_gives_probabilities_and_leaves_no_trace(
+    vad: Vad, reference: onnxruntime.InferenceSession, speech: Float32, level: float
+) -> None:
+    """Constant, at the highest frequency, as noise and as a single click; then speech."""
+    rng = np.random.default_rng(1)
+    ones = np.ones(20 * FRAME)
+    kinds = [ones, np.cos(np.pi * np.arange(20 * FRAME)), rng.uniform(-1, 1, 20 * FRAME), np.eye(1, 20 * FRAME)[0]]
+    extreme = np.concatenate([level * kind for kind in kinds]).astype(np.float32)
+    (probabilities,) = vad([np.concatenate((extreme, speech))], [vad.new_state()])
+    truth = expected(reference, np.concatenate((extreme, speech)))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    # Of such levels, rounding alone is loud.
+    np.testing.assert_allclose(probabilities[:80], truth[:80], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(probabilities[-200:], truth[-200:], rtol=0, atol=1e-5)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    weights = find_weights()
+    whole = weights.read_bytes()
+    other = (weights.parent / "silero_vad_16k_sequence.onnx").read_bytes()
+    for index, data in enumerate([b"", b"no weights", whole[:1000], whole[:-100_000], other, bytes(1000)]):
+        path = tmp_path / f"{index}.onnx"
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match=rf"{index}\.onnx: damaged, or not the weights of silero VAD"):
+            Silero(path)
+
+
+def test_a_spectrum_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """What is not used of the file still has to be what is used in its place."""
+    data = bytearray(find_weights().read_bytes())
+    place = data.rindex(b"model.stft.forward_basis_buffer") + 40_000
+    data[place : place + 400] = bytes(400)
+    path = tmp_path / "other.onnx"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="not a Fourier transform"):
+        Silero(path)
