@@ -1,0 +1,228 @@
+"""Streaming Paraformer of full size through other programs and through parastream, side by side in one run.
+
+    ./run python -m benchmarks.peers [--json FILE] [--only NAME]… [--rounds N] [--work DIR]
+
+The same random weights and the same audio go through FunASR (PyTorch), sherpa-onnx (ONNX Runtime, float32 and int8,
+exported by FunASR's own `export`) and parastream. The first call makes an environment for the peers and the weights
+in all forms: 3 GB in the user's cache directory, or in DIR.
+
+Reported is the cost of a session and window: the time from the request to the last answer, over the number of
+sessions and of windows of 600 ms. It covers samples to token ids in all systems: features, encoder, predictor,
+decoder, with FunASR its Python around that and its text. Each system runs in processes of its own, which are stopped
+(SIGSTOP) while another is measured. The systems take turns in each round; what counts is the median of the rounds.
+Streams are in their steady state: FunASR's and parastream's look-back is full.
+
+`N workers` are N processes of one thread with an equal share of the sessions each; `N threads` is one process. Where
+there are fewer sessions than workers, the others rest.
+
+Systems that were given the same weights should hear the same. `agreement` is 1 less the edit distance of the
+tokens over their number, between a system and parastream. sherpa-onnx computes other windows than FunASR: 5 rows before
+and 3 after the 10 new ones, and no look-back. It is compared with parastream's network over these windows. Tokens that
+FunASR leaves out of its text (`<s>`, `<unk>`) are left out of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parastream.client.commands.bench_results import hardware
+from parastream.model import blas
+from parastream.model.cache import cache_directory
+
+from . import environment
+from .results import OURS, Costs, agreement, summary, table
+from .worker import STREAMS
+
+WINDOWS = {1: 8, STREAMS: 3}
+"""Numbers of sessions, and the windows of each that are measured in a round."""
+FILLING = 5
+"""Windows that fill the look-back: four of 10 rows, and the first, of which 5 rows are no audio."""
+CHECKED = 4
+"""Streams whose tokens are compared."""
+
+Start = Callable[[str, int], "Worker"]
+
+
+class Worker:
+    """A process of `worker.py`. It is stopped except while it owes an answer."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+            )
+        self.answer()
+
+    def ask(self, **request: Any) -> None:
+        """Sends a request; `answer` must follow."""
+        assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Waits for the answer; raises `SystemExit` if the process has ended."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"a worker has ended: see {self._log}")
+        self._process.send_signal(signal.SIGSTOP)
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class System:
+    """A way to run a program: one worker, or several that share the sessions."""
+
+    name: str
+    workers: Sequence[Worker]
+
+    def hear(self, sessions: int, windows: int) -> float:
+        """Milliseconds for each session and window."""
+        asked = []
+        began = time.perf_counter()
+        for number, worker in enumerate(self.workers):
+            streams = [self._stream(k) for k in range(number, sessions, len(self.workers))]
+            if streams:
+                worker.ask(streams=streams, windows=windows)
+                asked.append(worker)
+        for worker in asked:
+            worker.answer()
+        return 1000 * (time.perf_counter() - began) / (sessions * windows)
+
+    def tokens(self, session: int) -> list[str]:
+        """What a session has heard."""
+        worker = self.workers[session % len(self.workers)]
+        worker.ask(tokens=self._stream(session))
+        return list(worker.answer())
+
+    def _stream(self, session: int) -> str:
+        return f"{self.name} {session}"
+
+
+def main() -> None:
+    """Measures, prints, and writes the result if a file is named."""
+    parser = argparse.ArgumentParser(description="The cost of a streaming window in parastream and in other programs.")
+    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--only", action="append", default=[], help="only systems with this in their name; repeatable")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=cache_directory() / "peers", help="what is made once is kept here")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    began, others = time.perf_counter(), others_seconds()
+    with contextlib.ExitStack() as stack:
+        start = launcher(work, stack)
+        systems = list(start_systems(start, options.only))
+        rounds = measure(systems, options.rounds)
+        heard = {system.name: [system.tokens(k) for k in range(CHECKED)] for system in systems}
+        as_sherpa = sherpas_windows(start, options.rounds)
+    result = {
+        "hardware": hardware(),
+        "blas": str(blas.info()),
+        "peers": environment.versions(),
+        "others_cpu_cores": (others_seconds() - others) / (time.perf_counter() - began),
+        **summary(rounds),
+        "tokens": {name: sum(map(len, ids)) for name, ids in heard.items()},
+        "token_agreement": {
+            name: agreement(ids, as_sherpa if "sherpa" in name else heard[OURS]) for name, ids in heard.items()
+        },
+    }
+    print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def launcher(work: Path, stack: contextlib.ExitStack) -> Start:
+    """Starts workers, given a system of `worker.py` and a number of threads; the stack ends them."""
+    python, model, audio = environment.peers_python(work), environment.weights(work), environment.recording(work)
+    number = itertools.count()
+
+    def start(system: str, threads: int) -> Worker:
+        own = Path(sys.executable) if system.startswith(OURS) else python
+        log = work / f"{system}-{next(number)}.log"
+        worker = Worker([own, environment.HERE / "worker.py", system, model, audio, str(threads)], log)
+        stack.callback(worker.close)
+        return worker
+
+    return start
+
+
+def start_systems(start: Start, only: Sequence[str]) -> Iterator[System]:
+    """All systems, or those asked for and parastream."""
+    cpus = min(blas.cpu_count(), STREAMS)
+    yield System(OURS, [start("parastream", cpus)])
+
+    def wanted(name: str) -> bool:
+        return not only or any(part in name for part in only)
+
+    if wanted(name := f"FunASR PyTorch, {cpus} threads"):
+        yield System(name, [start("funasr", cpus)])
+    for kind in ("fp32", "int8"):
+        names = [f"sherpa-onnx {kind}, 1 thread", f"sherpa-onnx {kind}, {cpus} workers"]
+        if any(map(wanted, names)):
+            workers = [start(f"sherpa-{kind}", 1) for _ in range(cpus)]
+            yield from (
+                System(name, some) for name, some in zip(names, (workers[:1], workers), strict=True) if wanted(name)
+            )
+    if wanted(name := f"sherpa-onnx fp32, {cpus} threads"):
+        yield System(name, [start("sherpa-fp32", cpus)])
+
+
+def measure(systems: Sequence[System], rounds: int) -> list[Costs]:
+    """The costs in each round, in which the systems take turns."""
+    for system in systems:
+        print(f"filling the look-back of {system.name}", file=sys.stderr)
+        system.hear(STREAMS, FILLING)
+    found = []
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        costs: Costs = {system.name: {} for system in systems}
+        for sessions, windows in WINDOWS.items():
+            for system in systems:
+                costs[system.name][sessions] = system.hear(sessions, windows)
+        found.append(costs)
+    return found
+
+
+def others_seconds() -> float:
+    """CPU seconds so far of all programs but this one and its children that have ended; 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle, waiting = ticks[3:5]
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    busy = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def sherpas_windows(start: Start, rounds: int) -> list[list[str]]:
+    """What parastream's network hears in the windows that sherpa-onnx has computed by now."""
+    system = System("parastream as sherpa", [start("parastream-as-sherpa", 1)])
+    # sherpa-onnx waits for two frames more than a window needs, so that it is one window behind.
+    system.hear(CHECKED, FILLING + rounds * WINDOWS[STREAMS] - 1)
+    system.hear(1, rounds * WINDOWS[1])
+    return [system.tokens(k) for k in range(CHECKED)]
+
+
+if __name__ == "__main__":
+    main()

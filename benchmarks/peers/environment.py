@@ -1,0 +1,76 @@
+"""What the comparison needs on disk, made once: the peers' environment, the weights in every form, the recording."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from parastream.client.sources import read
+from parastream.model import random_weights
+from parastream.streaming.audio import resample
+
+HERE = Path(__file__).parent
+REQUIREMENTS = HERE / "requirements.txt"
+
+
+def versions() -> list[str]:
+    """The peers and what they stand on: `name==version`."""
+    return [line.split()[0] for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
+
+
+def peers_python(work: Path) -> Path:
+    """The Python that can import the peers."""
+    directory = _made(work / "environment", [REQUIREMENTS], _install)
+    return directory / "bin" / "python"
+
+
+def weights(work: Path) -> Path:
+    """A model directory of full size, random weights, that every system can load."""
+    python = peers_python(work)
+
+    def make(directory: Path) -> None:
+        random_weights.save(directory)
+        run([python, HERE / "export.py", directory], work / "export.log")
+
+    return _made(work / "model", [Path(random_weights.__file__), HERE / "export.py", REQUIREMENTS], make)
+
+
+def recording(work: Path) -> Path:
+    """The embedded recording as an array file, 16 kHz."""
+    with as_file(files("parastream.client") / "assets" / "sample.flac") as sample:
+        samples = resample(*read(sample))
+    np.save(work / "recording.npy", samples)
+    return work / "recording.npy"
+
+
+def run(command: list[str | Path], log: Path) -> None:
+    """Runs a program with its output in a file; raises `SystemExit`, which names the file, if it fails."""
+    with log.open("wb") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+    if status:
+        sys.exit(f"{Path(command[0]).name} failed: see {log}")
+
+
+def _install(directory: Path) -> None:
+    venv.create(directory, with_pip=True)
+    run([directory / "bin" / "python", "-m", "pip", "install", "-r", REQUIREMENTS], directory.parent / "install.log")
+
+
+def _made(directory: Path, sources: list[Path], make: Callable[[Path], None]) -> Path:
+    """A directory that was made from the sources as they are now; makes it anew if they were others."""
+    wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    stamp = directory / "made-from"
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        print(f"making {directory} (once; takes minutes)", file=sys.stderr)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        make(directory)
+        stamp.write_text(wanted)
+    return directory

@@ -1,0 +1,207 @@
+"""One system in a process of its own, which computes only when asked.
+
+    python worker.py SYSTEM DIR RECORDING THREADS
+
+Requests are lines of JSON on stdin: `{"streams", "windows"}` hears that many more windows of 600 ms in each of the
+named streams, `{"tokens"}` asks for what a stream has heard. Each gets a line of JSON on stdout.
+
+Runs in the peers' environment or in ours: of packages it needs NumPy and those of its system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+HOP = 9600
+"""Samples that a window adds."""
+STREAMS = 16
+"""The recording is heard from as many places on."""
+SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>"})
+"""Tokens that FunASR leaves out of its texts."""
+
+
+class System(Protocol):
+    """Something that recognises streams."""
+
+    skipped: int
+    """Samples at the beginning of a stream that are not fed."""
+
+    def new_stream(self) -> Any:
+        """A stream that has heard nothing yet."""
+
+    def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        """Feeds the next 600 ms of each stream and computes all windows that are complete with it."""
+
+    def tokens(self, stream: Any) -> list[str]:
+        """What was heard so far."""
+
+
+class FunASR:
+    """`AutoModel.generate`: frontend, network and text; one stream after the other, since it takes no batch."""
+
+    skipped = 0
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        os.environ["MODELSCOPE_OFFLINE"] = "1"
+        from funasr import AutoModel
+
+        self._model = AutoModel(
+            model=str(directory), device="cpu", ncpu=threads, disable_update=True, disable_pbar=True
+        )
+
+    def new_stream(self) -> Any:
+        return {}, []
+
+    def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        for (cache, texts), piece in zip(streams, pieces, strict=True):
+            (result,) = self._model.generate(
+                input=piece,
+                cache=cache,
+                is_final=False,
+                chunk_size=[0, 10, 5],
+                encoder_chunk_look_back=4,
+                decoder_chunk_look_back=1,
+            )
+            texts.append(result["text"])
+
+    def tokens(self, stream: Any) -> list[str]:
+        return list("".join(stream[1]))  # Tokens of the random model are characters.
+
+
+class SherpaOnnx:
+    """`OnlineRecognizer`: frontend and network; it takes several streams, and runs one after the other."""
+
+    skipped = 0
+    suffix = ""
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        import sherpa_onnx
+
+        self._recognizer = sherpa_onnx.OnlineRecognizer.from_paraformer(
+            tokens=str(directory / "tokens.txt"),
+            encoder=str(directory / f"encoder{self.suffix}.onnx"),
+            decoder=str(directory / f"decoder{self.suffix}.onnx"),
+            num_threads=threads,
+        )
+
+    def new_stream(self) -> Any:
+        return self._recognizer.create_stream()
+
+    def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        for stream, piece in zip(streams, pieces, strict=True):
+            stream.accept_waveform(16000, piece)
+        while ready := [stream for stream in streams if self._recognizer.is_ready(stream)]:
+            self._recognizer.decode_streams(ready)
+
+    def tokens(self, stream: Any) -> list[str]:
+        return list(self._recognizer.tokens(stream))
+
+
+class SherpaOnnxInt8(SherpaOnnx):
+    """The same with the weights of most matrix products in 8 bits."""
+
+    suffix = "_quant"
+
+
+class Parastream:
+    """Frontend and network, all streams in one batch."""
+
+    skipped = 0
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        import parastream.model
+
+        self._speech = parastream.model.load(directory)
+        self._network = self._speech.network
+        self._tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
+
+    def new_stream(self) -> Any:
+        return self._speech.frontend.new_state(), self._network.new_state(), []
+
+    def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        audio, states, ids = zip(*streams, strict=True)
+        rows = [self._speech.frontend.step(piece, state) for piece, state in zip(pieces, audio, strict=True)]
+        for place, tokens in zip(ids, self._network.step(rows, states, [False] * len(rows)), strict=True):
+            place.extend(tokens.ids.tolist())
+
+    def tokens(self, stream: Any) -> list[str]:
+        return [self._tokens[number] for number in stream[2]]
+
+
+class ParastreamAsSherpa(Parastream):
+    """The windows that sherpa-onnx computes: 5 rows before and 3 after the 10 new ones, and no look-back.
+
+    It also begins its first row with the first frame, where FunASR's has three copies of it in front.
+    """
+
+    skipped = 3 * 160
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        super().__init__(directory, threads)
+        from dataclasses import replace
+
+        from parastream.model.config import ChunkSize
+        from parastream.model.paraformer import Paraformer
+
+        other = replace(self._speech.config, chunk=ChunkSize(5, 10, 3), encoder_look_back=0, decoder_look_back=0)
+        loaded, self._network = self._network, Paraformer(other)
+        self._network.encoder = loaded.encoder
+        self._network.predictor = loaded.predictor
+        self._network.decoder = loaded.decoder
+
+
+SYSTEMS: dict[str, Callable[[Path, int], System]] = {
+    "funasr": FunASR,
+    "sherpa-fp32": SherpaOnnx,
+    "sherpa-int8": SherpaOnnxInt8,
+    "parastream": Parastream,
+    "parastream-as-sherpa": ParastreamAsSherpa,
+}
+
+
+def excerpt(recording: Samples, stream: int, begin: int) -> Samples:
+    """The 600 ms that begin at a sample of a stream: a window of silence, then the recording, over and over."""
+    places = np.arange(begin, begin + HOP)
+    heard = recording[(places + stream * len(recording) // STREAMS) % len(recording)]
+    return np.where(places < HOP, np.float32(0), heard)
+
+
+def main() -> None:
+    """Answers requests until there are no more."""
+    system, directory, file, threads = sys.argv[1:]
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # The systems write to stdout.
+    running = SYSTEMS[system](Path(directory), int(threads))
+    recording: Samples = np.load(file)
+    streams: dict[str, Any] = {}
+    fed: dict[str, int] = {}
+    print(json.dumps("ready"), file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "tokens" in request:
+            tokens = [token for token in running.tokens(streams[request["tokens"]]) if token not in SPECIAL]
+            print(json.dumps(tokens), file=replies, flush=True)
+            continue
+        names = request["streams"]
+        for name in names:
+            if name not in streams:
+                streams[name], fed[name] = running.new_stream(), running.skipped
+        for _ in range(request["windows"]):
+            pieces = [excerpt(recording, int(name.split()[-1]), fed[name]) for name in names]
+            running.hear([streams[name] for name in names], pieces)
+            fed |= {name: fed[name] + HOP for name in names}
+        print(json.dumps("heard"), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
