@@ -18,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, DecoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, attend, layer_norm, length_mask, pad_time, split_heads
+from .layers import FSMN, LayerNorm, attend, length_mask, pad_time, split_heads
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class DecoderFeedForward(nn.Module):
         super().__init__()
         self.w_1 = Dense(size, hidden)
         self.w_2 = Dense(hidden, size, bias=False)
-        self.norm = layer_norm(hidden)
+        self.norm = LayerNorm(hidden)
 
     def __call__(self, x: mx.array) -> mx.array:
         hidden = mx.maximum(self.w_1.joined(self.w_1(x)), 0)
@@ -75,10 +75,23 @@ class CrossAttention(nn.Module):
         """Rows (B, T, size) -> (B, 2 heads, T, size / heads)."""
         return _heads(self.linear_k_v, encoded)
 
-    def __call__(self, x: mx.array, residual: mx.array, keys_values: mx.array, keys: mx.array | None) -> mx.array:
-        """residual + attention of x, both (B, U, size); `keys` (B, 1, 1, S) is True where a key takes part."""
-        attended = attend(_heads(self.linear_q, x), keys_values, keys)
+    def __call__(
+        self,
+        x: mx.array,
+        residual: mx.array,
+        keys_values: mx.array,
+        keys: mx.array | None,
+        memory: mx.array | None = None,
+    ) -> mx.array:
+        """residual + attention of x, both (B, U, size); the rest as in `attend`."""
+        attended = attend(_heads(self.linear_q, x), keys_values, keys, memory)
         return self.linear_out.add_to(residual, self.linear_out(attended))
+
+
+def _latest(memory: mx.array, fresh: mx.array) -> mx.array:
+    """As many rows as `memory` (B, 2 heads, S, size / heads) has: the last ones of it and of `fresh` behind it."""
+    rows, new = memory.shape[2], fresh.shape[2]
+    return fresh[:, :, new - rows :] if rows <= new else mx.concatenate([memory[:, :, new:], fresh], axis=2)
 
 
 def _heads(layer: Dense, x: mx.array) -> mx.array:
@@ -93,7 +106,7 @@ class FeedForwardLayer(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.feed_forward = DecoderFeedForward(config.size, config.linear_units)
-        self.norm1 = layer_norm(config.size)
+        self.norm1 = LayerNorm(config.size)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.feed_forward(self.norm1(x))
@@ -105,7 +118,7 @@ class FsmnLayer(FeedForwardLayer):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
         self.self_attn = FsmnSelfAttention(config.size, config.kernel_size)
-        self.norm2 = layer_norm(config.size)
+        self.norm2 = LayerNorm(config.size)
 
     def inner(self, x: mx.array, mask: mx.array | None) -> mx.array:
         """What the FSMN filters: (B, U, size), zero where `mask` (B, U, 1) is."""
@@ -119,7 +132,7 @@ class DecoderLayer(FsmnLayer):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
         self.src_attn = CrossAttention(config.size, config.attention_heads)
-        self.norm3 = layer_norm(config.size)
+        self.norm3 = LayerNorm(config.size)
 
 
 class Decoder(nn.Module):
@@ -130,7 +143,7 @@ class Decoder(nn.Module):
         self.layers = [DecoderLayer(config) for _ in range(config.att_layer_num)]
         self.fsmn_layers = [FsmnLayer(config) for _ in range(config.num_blocks - config.att_layer_num)]
         self.last = FeedForwardLayer(config)
-        self.after_norm = layer_norm(config.size)
+        self.after_norm = LayerNorm(config.size)
         self.output_layer = Dense(config.size, config.vocab_size)
         self._config = config
 
@@ -211,9 +224,9 @@ class Decoder(nn.Module):
             padded = mx.concatenate([history[i], t], axis=1)
             histories.append(mx.take_along_axis(padded, recent, axis=1))
             x = layer.self_attn(padded, t, x)
-            seen = mx.concatenate([memory[i], layer.src_attn.keys_values(encoded)], axis=2)
-            memories.append(seen[:, :, seen.shape[2] - remembered.shape[1] :])
-            x = layer.src_attn(layer.norm3(x), x, seen, keys)
+            keys_values = layer.src_attn.keys_values(encoded)
+            memories.append(_latest(memory[i], keys_values))
+            x = layer.src_attn(layer.norm3(x), x, keys_values, keys, memory[i])
             yield x, histories[-1], memories[-1]
         if len(self.fsmn_layers) != 1:  # FunASR leaves a single such layer out when streaming.
             # These layers look ahead, but only within their first window.
@@ -229,9 +242,10 @@ class Decoder(nn.Module):
                 yield x, histories[-1]
         else:
             histories.append(history[-1])
+        history, memory = mx.stack(histories), mx.stack(memories)
         for i, state in enumerate(states):
-            state.history = mx.stack([rows[i] for rows in histories])
-            state.memory = mx.stack([rows[i] for rows in memories])
+            # Copies: a view would hold on to the whole batch.
+            state.history, state.memory = mx.contiguous(history[:, i]), mx.contiguous(memory[:, i])
             state.filled = min(state.memory.shape[2], state.filled + int(lengths[i]))
             state.begun = True
         return self._project(x)

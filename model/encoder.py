@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, EncoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, PositionTable, attend, layer_norm, length_mask, split_heads
+from .layers import FSMN, LayerNorm, PositionTable, attend, length_mask, split_heads
 
 
 @dataclass(slots=True)
@@ -63,12 +64,10 @@ class SelfAttention(nn.Module):
         """
         batch, length, heads = x.shape[0], x.shape[1], self.heads
         projected = split_heads(self.linear_q_k_v(x))
-        offset = self.linear_q_k_v.offset[:, None]
-        q = (projected[:, :heads] + offset[:heads]).reshape(batch, heads, length, -1)
-        keys_values = (projected[:, heads:] + offset[heads:]).reshape(batch, 2 * heads, length, -1)
+        projected = (projected + self.linear_q_k_v.offset[:, None]).reshape(batch, 3 * heads, length, -1)
+        q, keys_values = projected[:, :heads], projected[:, heads:]
         v = keys_values[:, heads:] if mask is None else keys_values[:, heads:] * mask
-        v = v.transpose(0, 2, 1, 3)
-        fsmn = self.fsmn_block(v, self.before, self.after) + v.reshape(batch, length, -1)
+        fsmn = self.fsmn_block(v.transpose(0, 2, 1, 3), self.before, self.after, residual=True)
         attended = self.linear_out(attend(q, keys_values, keys, memory))
         return self.linear_out.add_to(fsmn, attended), keys_values
 
@@ -95,9 +94,14 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attn = SelfAttention(config, input_size)
         self.feed_forward = FeedForward(config.size, config.linear_units)
-        self.norm1 = layer_norm(input_size)
-        self.norm2 = layer_norm(config.size)
+        self.norm1 = LayerNorm(input_size)
+        self.norm2 = LayerNorm(config.size)
         self.residual = input_size == config.size
+
+    def pack(self) -> None:
+        """See `Dense.pack`."""
+        self.norm1.hand_over(self.self_attn.linear_q_k_v)
+        self.norm2.hand_over(self.feed_forward.w_1)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, keys: mx.array | None = None) -> mx.array:
         """Full context: x (B, T, input) -> (B, T, size); masks as in `SelfAttention`."""
@@ -120,7 +124,7 @@ class Encoder(nn.Module):
         self.layers = [
             EncoderLayer(config, config.input_size if i == 0 else config.size) for i in range(config.num_blocks)
         ]
-        self.after_norm = layer_norm(config.size)
+        self.after_norm = LayerNorm(config.size)
         self._config = config
         self._positions = PositionTable(config.input_size)
         self._scale = np.float32(config.size**0.5)
@@ -176,10 +180,10 @@ class Encoder(nn.Module):
         takes_part = np.concatenate([length_mask(np.array([s.filled for s in states]), capacity), real], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
         mask = None if real.all() else mx.array(real)[:, None, :, None].astype(mx.float32)
-        memories = _memories(states, capacity) if capacity else [None] * len(self.layers)
         x = mx.array(padded)
+        memories = _memories(states, capacity) if capacity else repeat(None)
         kept = []
-        for layer, memory in zip(self.layers, memories, strict=True):
+        for layer, memory in zip(self.layers, memories, strict=False):
             x, keys_values = layer.step(x, memory, mask, keys)
             kept.append(keys_values[:, :, : max(0, width - chunk.look_ahead)])
             yield x, kept[-1]
@@ -207,7 +211,7 @@ def remember(states: Sequence[EncoderState], fresh: mx.array) -> None:
             state.filled = min(capacity, state.filled + count)
 
 
-def _memories(states: Sequence[EncoderState], capacity: int) -> list[mx.array]:
+def _memories(states: Sequence[EncoderState], capacity: int) -> Iterator[mx.array]:
     """For each layer, the memories of all states side by side: (B, 2 heads, capacity, size / heads)."""
     padded = [
         state.memory
@@ -216,5 +220,5 @@ def _memories(states: Sequence[EncoderState], capacity: int) -> list[mx.array]:
         for state in states
     ]
     # One layer at a time, so that a layer finds in the cache what was copied for it.
-    by_layer = zip(*(mx.split(memory, memory.shape[0]) for memory in padded), strict=True)
-    return [mx.concatenate(list(layer)) for layer in by_layer]
+    for layer in zip(*(mx.split(memory, memory.shape[0]) for memory in padded), strict=True):
+        yield mx.concatenate(list(layer))

@@ -53,17 +53,17 @@ class Lanes:
         """As `run`, but yields what is being evaluated after every step of all works."""
         results: dict[int, T] = {}
         while True:
-            pending = []
+            pending: list[object] = []
             for i, (work, stream) in enumerate(zip(works, self._streams, strict=False)):
                 if i in results:
                     continue
                 with mx.stream(stream):
                     try:
                         pending.append(next(work))
+                        # Small steps of all lanes in turn: of a large graph MLX would hand out one lane's part first.
+                        mx.async_eval(pending[-1])
                     except StopIteration as end:
                         results[i] = end.value
             if len(results) == len(works):
                 return [results[i] for i in range(len(works))]
-            # Small steps of all lanes in turn: of a large graph MLX would hand out all of one lane first.
-            mx.async_eval(pending)
             yield pending

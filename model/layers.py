@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 import mlx.core as mx
 import mlx.nn as nn
 
+from .dense import Dense
+
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""
 
@@ -18,9 +20,28 @@ _BAND = 16
 """Output rows of a band matrix of `FSMN`; more rows are computed in blocks."""
 
 
-def layer_norm(size: int) -> nn.LayerNorm:
-    """FunASR's LayerNorm over the last axis."""
-    return nn.LayerNorm(size, eps=LAYER_NORM_EPS)
+class LayerNorm(nn.Module):
+    """FunASR's LayerNorm over the last axis. A `Dense` behind it may take over its scale and shift."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = mx.ones((size,))
+        self.bias = mx.zeros((size,))
+        self._mean = mx.full((size, 1), 1 / size)
+
+    def hand_over(self, layer: Dense) -> None:
+        """Moves scale and shift into the layer behind, which must be the only one and not packed yet."""
+        layer.bias = layer.bias + layer.weight @ self.bias
+        layer.weight = layer.weight * self.weight
+        del self.weight, self.bias
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (..., size) with mean 0 and variance 1, scaled and shifted unless that is done behind."""
+        if "weight" in self or mx.default_device() != mx.Device(mx.cpu):
+            return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), LAYER_NORM_EPS)
+        # MLX's own takes twice the time on CPUs: its sums over an axis are slow, but not a matrix product.
+        x = x - x @ self._mean
+        return x * mx.rsqrt(mx.square(x) @ self._mean + LAYER_NORM_EPS)
 
 
 class FSMN(nn.Module):
@@ -32,44 +53,47 @@ class FSMN(nn.Module):
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.weight = mx.zeros((channels, kernel_size, 1))
-        self._bands: dict[tuple[int, int, int], mx.array] = {}
+        self._bands: dict[tuple[int, int, int, int | None], mx.array] = {}
 
     @property
     def kernel_size(self) -> int:
         """Rows that one output row sees."""
         return int(self.weight.shape[1])
 
-    def __call__(self, x: mx.array, before: int = 0, after: int = 0) -> mx.array:
+    def __call__(self, x: mx.array, before: int = 0, after: int = 0, *, residual: bool = False) -> mx.array:
         """Convolution over time of x (B, T, …), whose last axes are joined to C channels.
 
-        Zeros are put in front and behind: the result is (B, T + before + after - kernel + 1, C).
+        Zeros are put in front and behind: the result is (B, T + before + after - kernel + 1, C). With `residual`, x is
+        added to it.
         """
         batch, length = x.shape[:2]
         if mx.default_device() != mx.Device(mx.cpu):
-            padded = pad_time(x.reshape(batch, length, -1), before, after)
-            return mx.conv1d(padded, self.weight, groups=self.weight.shape[0])
+            x = x.reshape(batch, length, -1)
+            filtered = mx.conv1d(pad_time(x, before, after), self.weight, groups=self.weight.shape[0])
+            return filtered + x if residual else filtered
         # MLX's grouped convolution is slow on CPUs. A product of each channel's rows and a band matrix that holds
         # the filter once for each output row takes a small part of the time, though it multiplies many zeros.
         x = x.transpose(*range(2, x.ndim), 0, 1).reshape(-1, batch, length)
         outputs = length + before + after - self.kernel_size + 1
+        own = before if residual else None
         if length <= _BAND:
-            return (x @ self._band(length, before, outputs)).transpose(1, 2, 0)
+            return (x @ self._band(length, before, outputs, own)).transpose(1, 2, 0)
         blocks = math.ceil(outputs / _BAND)
         span = _BAND + self.kernel_size - 1
         x = mx.pad(x, [(0, 0), (0, 0), (before, blocks * _BAND + self.kernel_size - 1 - before - length)])
         step = x.shape[2]
         seen = mx.as_strided(x, (x.shape[0], batch, blocks, span), (batch * step, step, _BAND, 1))
-        filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, _BAND)
+        filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, _BAND, own)
         return filtered.reshape(-1, batch, blocks * _BAND)[:, :, :outputs].transpose(1, 2, 0)
 
-    def _band(self, inputs: int, before: int, outputs: int) -> mx.array:
-        """(C, inputs, outputs): the filter's tap for input row i and output row o is tap i + before - o."""
-        key = (inputs, before, outputs)
+    def _band(self, inputs: int, before: int, outputs: int, own: int | None) -> mx.array:
+        """(C, inputs, outputs): for input row i and output row o the tap i + before - o, and 1 more at tap `own`."""
+        key = (inputs, before, outputs, own)
         if key not in self._bands:
             taps = np.arange(inputs)[:, None] + before - np.arange(outputs)
             inside = (taps >= 0) & (taps < self.kernel_size)
             chosen = self.weight[:, :, 0][:, mx.array(np.where(inside, taps, 0))]
-            band = mx.where(mx.array(inside), chosen, 0)
+            band = mx.where(mx.array(inside), chosen, 0) + mx.array(taps == own).astype(chosen.dtype)
             mx.eval(band)
             self._bands[key] = band
         return self._bands[key]
@@ -91,6 +115,8 @@ def attend(
     """
     batch, heads, length, depth = q.shape
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    if memory is not None and not memory.size:
+        memory = None
     if memory is not None and not on_cpu:
         keys_values, memory = mx.concatenate([memory, keys_values], axis=2), None
     scale = depth**-0.5

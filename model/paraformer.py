@@ -72,6 +72,8 @@ class Paraformer(nn.Module):
 
     def pack(self) -> None:
         """Brings the weights into the layout that this machine computes fastest with; once, after loading."""
+        for layer in self.encoder.layers:
+            layer.pack()
         for module in self.modules():
             if isinstance(module, Dense):
                 module.pack()
