@@ -148,6 +148,11 @@ class Decoder(nn.Module):
         self._config = config
 
     @property
+    def dtype(self) -> mx.Dtype:
+        """Type of what the layers give."""
+        return self.output_layer.dtype
+
+    @property
     def _reach(self) -> int:
         return self._config.kernel_size - 1
 
@@ -155,8 +160,8 @@ class Decoder(nn.Module):
         """State before the first token. `look_back` counts hops; 0 or less remembers nothing."""
         size, heads, rows = self._config.size, self._config.attention_heads, max(0, look_back) * chunk.hop
         return DecoderState(
-            history=mx.zeros((self._config.num_blocks, self._reach, size)),
-            memory=mx.zeros((len(self.layers), 2 * heads, rows, size // heads)),
+            history=mx.zeros((self._config.num_blocks, self._reach, size), self.dtype),
+            memory=mx.zeros((len(self.layers), 2 * heads, rows, size // heads), self.dtype),
         )
 
     def __call__(

@@ -4,6 +4,9 @@ On processors with AVX-512, OpenBLAS has kernels for small products that read th
 ordinary ones first copy them into another order. A streaming window has so few rows that this copy is half of the
 work: on a Zen 4 core, 15 rows times (512, 1536) run at 84 GFLOP/s as many small products and at 38 as one. So the
 weights are cut into tiles of 32 columns, and the rows into groups for which the small kernels are chosen.
+
+Quantised weights are multiplied as they are on a GPU. On a CPU, where MLX is slow at that, they become float32 once they
+are loaded (`dequantize`), and everything is computed as with weights that never were anything else.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import blas
+from .quantization import Quantization
 
 _TILE = 32
 """Outputs of a tile: two vectors of AVX-512."""
@@ -35,7 +39,8 @@ def tiles_are_faster() -> bool:
 class Dense(nn.Module):
     """y = x Wᵀ. The bias is left to the caller, who adds it (`offset`) in a step that is needed anyway.
 
-    `weight` is (outputs, inputs), as in `nn.Linear`, until `pack` brings it into its final layout.
+    `weight` is (outputs, inputs), as in `nn.Linear`, until `pack` brings it into its final layout. x may be of any
+    type; y is of the weights' own.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, parts: int = 1) -> None:
@@ -47,6 +52,24 @@ class Dense(nn.Module):
             self.bias = mx.zeros((outputs,))
         self._outputs = outputs
         self._parts = parts
+        self._quantization: Quantization | None = None
+
+    def quantized(self, quantization: Quantization) -> None:
+        """Makes room for quantised weights, to be loaded, in place of the ones that are there."""
+        self._quantization = quantization
+        for name, shape in quantization.shapes(*self.weight.shape).items():
+            setattr(self, name, mx.zeros(shape, mx.uint32 if name == "weight" else mx.float32))
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Type in which the layer computes."""
+        kind: mx.Dtype = (self.weight if self._quantization is None else self.scales).dtype
+        return kind
+
+    @property
+    def rewritable(self) -> bool:
+        """Whether the weights can be changed without loss: one float32 number each, and not packed yet."""
+        return self._quantization is None and not self._tiled and self.dtype == mx.float32
 
     @property
     def offset(self) -> mx.array:
@@ -66,8 +89,18 @@ class Dense(nn.Module):
     def _width(self) -> int:
         return _TILE if self._tiled else self._outputs // self._parts
 
+    def dequantize(self) -> None:
+        """On a CPU, turns quantised weights into float32; once, after loading, before anything else changes them."""
+        if self._quantization is not None and mx.default_device() == mx.Device(mx.cpu):
+            self.weight = self._quantization.dequantize(self.weight, self.scales, self.biases)
+            mx.eval(self.weight)
+            del self.scales, self.biases
+            self._quantization = None
+
     def pack(self) -> None:
         """Brings the weights into the layout that this machine is fastest with; once, after loading."""
+        if not self.rewritable:
+            return
         outputs, inputs = self.weight.shape
         splits = inputs // _DEPTH if inputs % _DEPTH == 0 else 1
         if tiles_are_faster() and (outputs // self._parts) % _TILE == 0:
@@ -93,7 +126,7 @@ class Dense(nn.Module):
         """As `__call__`, for x that is cut into pieces already: (splits, B, T, inputs / splits)."""
         splits, batch, length, depth = x.shape
         if not self._tiled:
-            return (x[0] @ self.weight.T).reshape(batch, length, self._parts, 1, -1)
+            return self._product(x[0].astype(self.dtype)).reshape(batch, length, self._parts, 1, -1)
         tiles, rows = self.weight.shape[1], batch * length
         groups = math.ceil(rows * depth * _TILE / _VOLUME)
         each = math.ceil(rows / groups)
@@ -104,6 +137,11 @@ class Dense(nn.Module):
         y = y.sum(0) if splits > 1 else y[0]
         y = y.reshape(tiles, groups * each, _TILE)[:, :rows]
         return y.reshape(self._parts, tiles // self._parts, batch, length, _TILE).transpose(2, 3, 0, 1, 4)
+
+    def _product(self, x: mx.array) -> mx.array:
+        if self._quantization is None:
+            return x @ self.weight.T
+        return self._quantization.multiply(x, self.weight, self.scales, self.biases)
 
     def add_to(self, x: mx.array, y: mx.array) -> mx.array:
         """x (B, T, outputs) + y, which `__call__` gave, + bias."""

@@ -129,13 +129,18 @@ class Encoder(nn.Module):
         self._positions = PositionTable(config.input_size)
         self._scale = np.float32(config.size**0.5)
 
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Type of what the layers give."""
+        return self.layers[0].self_attn.linear_q_k_v.dtype
+
     def new_state(self, chunk: ChunkSize, look_back: int) -> EncoderState:
         """State before the first window. `look_back` counts hops; -1 is unlimited."""
         capacity = max(0, look_back) * chunk.hop
         heads = self._config.attention_heads
         return EncoderState(
             overlap=np.zeros((chunk.overlap, self._config.input_size), np.float32),
-            memory=mx.zeros((len(self.layers), 2 * heads, capacity, self._config.size // heads)),
+            memory=mx.zeros((len(self.layers), 2 * heads, capacity, self._config.size // heads), self.dtype),
             unlimited=look_back < 0,
         )
 
@@ -149,7 +154,7 @@ class Encoder(nn.Module):
 
     def layer_by_layer(self, x: mx.array, mask: mx.array | None = None) -> Iterator[mx.array]:
         """As `__call__`, but yields after each layer, so that a caller can cut the work in slices."""
-        rows = None if mask is None else mask[:, None, :, None].astype(x.dtype)
+        rows = None if mask is None else mask[:, None, :, None].astype(self.dtype)
         keys = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = layer(x, rows, keys)
@@ -179,7 +184,7 @@ class Encoder(nn.Module):
         capacity = max(state.memory.shape[2] for state in states)
         takes_part = np.concatenate([length_mask(np.array([s.filled for s in states]), capacity), real], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
-        mask = None if real.all() else mx.array(real)[:, None, :, None].astype(mx.float32)
+        mask = None if real.all() else mx.array(real)[:, None, :, None].astype(self.dtype)
         x = mx.array(padded)
         memories = _memories(states, capacity) if capacity else repeat(None)
         kept = []

@@ -30,7 +30,9 @@ class LayerNorm(nn.Module):
         self._mean = mx.full((size, 1), 1 / size)
 
     def hand_over(self, layer: Dense) -> None:
-        """Moves scale and shift into the layer behind, which must be the only one and not packed yet."""
+        """Moves scale and shift into the layer behind, which must be the only one, unless its weights would lose by it."""
+        if not layer.rewritable:
+            return
         layer.bias = layer.bias + layer.weight @ self.bias
         layer.weight = layer.weight * self.weight
         del self.weight, self.bias
@@ -135,7 +137,7 @@ def attend(
 def _softmax(scores: mx.array, mask: mx.array | None) -> mx.array:
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf)
-    return mx.softmax(scores, axis=-1)
+    return mx.softmax(scores, axis=-1, precise=True)
 
 
 def split_heads(y: mx.array) -> mx.array:

@@ -72,11 +72,13 @@ class Paraformer(nn.Module):
 
     def pack(self) -> None:
         """Brings the weights into the layout that this machine computes fastest with; once, after loading."""
+        dense = [module for module in self.modules() if isinstance(module, Dense)]
+        for linear in dense:
+            linear.dequantize()
         for layer in self.encoder.layers:
             layer.pack()
-        for module in self.modules():
-            if isinstance(module, Dense):
-                module.pack()
+        for linear in dense:
+            linear.pack()
 
     def transcribe(self, features: Sequence[NDArray[np.float32]]) -> list[Tokens]:
         """Recognises whole utterances with full context.
@@ -207,10 +209,14 @@ class Paraformer(nn.Module):
             picked = mx.array(heard)
             decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
             logits = yield from self.decoder.step(
-                embeddings[picked, :-1], fired.counts[heard], encoded[picked], lengths[heard], decoders
+                embeddings[picked, :-1].astype(self.decoder.dtype),
+                fired.counts[heard],
+                encoded[picked],
+                lengths[heard],
+                decoders,
             )
             best = _best(logits)
-        unfinished = embeddings[:, -1].astype(mx.float32)
+        unfinished = embeddings[:, -1]
         # No lazy graph may survive the step: it would hold on to the whole batch.
         yield best, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
         for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):

@@ -50,7 +50,7 @@ class Fired:
     """(B,) weight of the token that has not fired, in units of 2**-30 tokens."""
 
     def embeddings(self, hidden: mx.array) -> mx.array:
-        """The tokens of rows (B, T, size): (B, U + 1, size), the last of them unfinished."""
+        """The tokens of rows (B, T, size), summed up in float32: (B, U + 1, size), the last of them unfinished."""
         return (mx.array(self.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
 
 
@@ -70,8 +70,8 @@ class Predictor(nn.Module):
 
     def weigh(self, hidden: mx.array) -> mx.array:
         """Encoded rows (B, T, size), zero beyond each utterance's own -> weights (B, T), each from 0 to 1 tokens."""
-        x = nn.relu(self.cif_conv1d(pad_time(hidden, 1, 1)))
-        weights = mx.sigmoid(self.cif_output(x).astype(mx.float32))[..., 0]
+        x = nn.relu(self.cif_conv1d(pad_time(hidden.astype(mx.float32), 1, 1)))
+        weights = mx.sigmoid(self.cif_output(x))[..., 0]
         return mx.maximum(weights * self._config.smooth_factor - self._config.noise_threshold, 0)
 
     def fire(self, weights: NDArray[np.float32], lengths: NDArray[np.int64]) -> Fired:
