@@ -1,6 +1,7 @@
 """Weights of a model directory: FunASR's `model.pt` or our `model.safetensors`, read strictly into a network.
 
-FunASR's names and layouts end at `sanitize`; everything behind it sees the names of our own network.
+FunASR's names and layouts end at `sanitize`; everything behind it sees the names of our own network. The linear layers
+of a model may be quantised, see `quantization`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import torch_zip
+from parastream.model.config import ModelConfig
+from parastream.model.dense import Dense
 from parastream.model.errors import CheckpointError
+from parastream.model.paraformer import Paraformer
+from parastream.model.quantization import KEY, Quantization
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 logger = logging.getLogger(__name__)
+
+Precision = Literal["float16", "float32", "bfloat16"]
 
 SAFETENSORS = "model.safetensors"
 _WEIGHTS_FILES = (SAFETENSORS, "model.pt")
@@ -41,6 +48,8 @@ _RENAMED = tuple(
     )
 )
 _CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
+_FLOAT32 = re.compile(r"predictor\.")
+"""Weights that are float32 in every network: few, and a small error of theirs moves tokens."""
 _TRAINING_ONLY = re.compile(r"decoder\.embed\.|ctc\.|criterion|.*\.num_batches_tracked$")
 _EXTRAS = {
     "hotword biasing (SeACo)": re.compile(r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."),
@@ -100,7 +109,8 @@ def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float32) -> None:
     """Loads a model directory's weights into a network, all of them and no others.
 
-    They are evaluated one by one, on the calling thread.
+    They are evaluated one by one, on the calling thread. Quantised weights stay as they are; the predictor's become
+    float32, all others `dtype`.
 
     Raises:
         CheckpointError: as `read_weights`; or names or shapes differ from the network's, or values are not
@@ -108,14 +118,34 @@ def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float
     """
     weights = read_weights(directory)
     expected = {name: value.shape for name, value in _parameters(network).items()}
+    quantization = stored_quantization(directory)
+    quantized: dict[str, Dense] = {}
+    if quantization is not None:
+        quantized = _quantizable(network, quantization)
+        for name, layer in quantized.items():
+            shapes = quantization.shapes(*layer.weight.shape)
+            expected |= {f"{name}.{part}": shape for part, shape in shapes.items()}
+    packed = {f"{name}.weight" for name in quantized}
     problems = _differences(expected, {name: array.shape for name, array in weights.items()})
+    problems += _listed((n for n in packed & set(weights) if weights[n].dtype != np.uint32), "not packed integers")
     problems += _listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
     if problems:
         raise CheckpointError(
             f"{_weights_file(directory)} does not fit the network of its config.yaml: {'; '.join(problems)}"
         )
-    loaded = [(name, _to_mlx(weights.pop(name), dtype)) for name in expected]
-    network.load_weights(loaded)
+    for layer in quantized.values():
+        layer.quantized(cast(Quantization, quantization))
+    kinds = {name: mx.uint32 if name in packed else mx.float32 if _FLOAT32.match(name) else dtype for name in expected}
+    network.load_weights([(name, _to_mlx(weights.pop(name), kind)) for name, kind in kinds.items()])
+
+
+def stored_quantization(directory: Path) -> Quantization | None:
+    """How a model directory's linear layers are quantised; None if they are not.
+
+    Raises:
+        CheckpointError: its `configuration.json` cannot be used.
+    """
+    return Quantization.of(_configuration(directory))
 
 
 def save(weights: Mapping[str, mx.array], directory: Path) -> None:
@@ -123,11 +153,11 @@ def save(weights: Mapping[str, mx.array], directory: Path) -> None:
     mx.save_safetensors(str(directory / SAFETENSORS), dict(weights), _FORMAT)
 
 
-def convert(source: Path, destination: Path, dtype: Literal["float16", "float32", "bfloat16"] = "float16") -> None:
+def convert(source: Path, destination: Path, dtype: Precision = "float16") -> None:
     """Makes a model directory with `model.safetensors` that loads like `source`.
 
     Args:
-        source: a model directory, with weights of either form.
+        source: a model directory, with weights of either form, which are not quantised.
         destination: a directory to make; it may exist if it is empty. It appears only when complete.
         dtype: precision of the weights in the new file.
 
@@ -135,8 +165,65 @@ def convert(source: Path, destination: Path, dtype: Literal["float16", "float32"
         CheckpointError: the source cannot be read or lacks a file, weights do not fit in `dtype`, or the
             destination is not empty or cannot be written.
     """
+    _refuse_to_overwrite(destination)
+    configuration = _configuration(source)
+    _write(source, destination, _converted(source, configuration, dtype), configuration)
+
+
+def quantize(
+    source: Path, destination: Path, quantization: Quantization | None = None, dtype: Precision = "float16"
+) -> None:
+    """Makes a model directory whose linear layers are quantised, see `quantization`; `load` takes it like any other.
+
+    Args:
+        source, destination: as for `convert`.
+        quantization: bits and size of the groups; 8 bits in groups of 64 if left out.
+        dtype: precision of scales and biases, and of the weights that are not quantised.
+
+    Raises:
+        ModelConfigError: the source's configuration cannot be used.
+        CheckpointError: as for `convert`, or its weights do not fit its configuration, are quantised already, or no
+            layer of it can be quantised in such groups.
+    """
+    quantization = quantization or Quantization()
+    _refuse_to_overwrite(destination)
+    configuration = _configuration(source)
+    network = Paraformer(ModelConfig.from_directory(source))
+    layers = _quantizable(network, quantization)
+    if not layers:
+        raise CheckpointError(
+            f"{source} cannot be quantised: no layer has inputs in groups of {quantization.group_size}"
+        )
+    weights = _converted(source, configuration, dtype)
+    expected = {name: value.shape for name, value in _parameters(network).items()}
+    if problems := _differences(expected, {name: value.shape for name, value in weights.items()}):
+        raise CheckpointError(f"{source} does not fit the network of its config.yaml: {'; '.join(problems)}")
+    for name in layers:
+        parts = quantization.quantize(weights.pop(f"{name}.weight"))
+        mx.eval(parts)
+        weights |= {f"{name}.{part}": value for part, value in parts.items()}
+    _write(source, destination, weights, configuration | {KEY: quantization.described()})
+
+
+def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, Dense]:
+    """The layers that are quantised, by name."""
+    modules = cast(list[tuple[str, nn.Module]], network.named_modules())
+    return {
+        name: module
+        for name, module in modules
+        if isinstance(module, Dense) and quantization.fits(module.weight.shape[1])
+    }
+
+
+def _refuse_to_overwrite(destination: Path) -> None:
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(f"{destination} exists already: name a new or an empty directory")
+
+
+def _converted(source: Path, configuration: Mapping[str, Any], dtype: Precision) -> dict[str, mx.array]:
+    """A directory's weights, in `dtype`."""
+    if quantization := Quantization.of(configuration):
+        raise CheckpointError(f"{source} is quantised already ({quantization}): name the model that it was made from")
     weights = read_weights(source)
     converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
     too_large = _listed(
@@ -145,19 +232,23 @@ def convert(source: Path, destination: Path, dtype: Literal["float16", "float32"
     )
     if too_large:
         raise CheckpointError(f"{source} cannot be converted to {dtype}: {too_large[0]}")
-    configuration = _configuration(source)
-    configuration.setdefault("file_path_metas", {})["init_param"] = SAFETENSORS
+    return converted
+
+
+def _write(source: Path, destination: Path, weights: Mapping[str, mx.array], configuration: Mapping[str, Any]) -> None:
+    """Makes a model directory of weights and of what else `source` has."""
+    metas = {**configuration.get("file_path_metas", {}), "init_param": SAFETENSORS}
+    text = json.dumps({**configuration, "file_path_metas": metas}, ensure_ascii=False, indent=1)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
             made = Path(scratch) / destination.name
             made.mkdir()
-            save(converted, made)
+            save(weights, made)
             for name in ("config.yaml", "am.mvn", "tokens.json"):
                 shutil.copyfile(source / name, made / name)
             if (source / "seg_dict").exists():
                 shutil.copyfile(source / "seg_dict", made / "seg_dict")
-            text = json.dumps(configuration, ensure_ascii=False, indent=1)
             (made / "configuration.json").write_text(text + "\n", encoding="utf-8")
             made.replace(destination)
     except OSError as error:

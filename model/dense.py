@@ -5,8 +5,8 @@ ordinary ones first copy them into another order. A streaming window has so few 
 work: on a Zen 4 core, 15 rows times (512, 1536) run at 84 GFLOP/s as many small products and at 38 as one. So the
 weights are cut into tiles of 32 columns, and the rows into groups for which the small kernels are chosen.
 
-Quantised weights are multiplied as they are on a GPU. On a CPU, where MLX is slow at that, they become float32 once they
-are loaded (`dequantize`), and everything is computed as with weights that never were anything else.
+Quantised weights are multiplied as they are on a GPU. On a CPU, where MLX is slow at that, they become float32 once
+they are loaded (`dequantize`), and everything is computed as with weights that never were anything else.
 """
 
 from __future__ import annotations

@@ -20,6 +20,14 @@ _BAND = 16
 """Output rows of a band matrix of `FSMN`; more rows are computed in blocks."""
 
 
+_MANY = 8192
+"""Attention scores from which on their softmax is computed by operations on whole arrays."""
+_ROUND = 1.5 * 2**23
+"""Added to a small float32, it leaves no bits for a fraction."""
+_POWER_OF_TWO = (0.00132669704, 0.00967545975, 0.0555074262, 0.240221218, 0.693146949, 1.00000007)
+"""2**x between -0.5 and 0.5 as a polynomial, exact to 8e-8; highest power first."""
+
+
 class LayerNorm(nn.Module):
     """FunASR's LayerNorm over the last axis. A `Dense` behind it may take over its scale and shift."""
 
@@ -30,7 +38,7 @@ class LayerNorm(nn.Module):
         self._mean = mx.full((size, 1), 1 / size)
 
     def hand_over(self, layer: Dense) -> None:
-        """Moves scale and shift into the layer behind, which must be the only one, unless its weights would lose by it."""
+        """Moves scale and shift into the layer behind, which must be the only one, unless it would lose by it."""
         if not layer.rewritable:
             return
         layer.bias = layer.bias + layer.weight @ self.bias
@@ -129,15 +137,28 @@ def attend(
         # Joining the scores costs less than joining the keys and values.
         remembered = memory.shape[2]
         scores = [q @ memory[:, :heads].swapaxes(2, 3), q @ k.swapaxes(2, 3)]
-        weights = _softmax(mx.concatenate(scores, axis=-1) * scale, mask)
+        weights = _softmax(mx.concatenate(scores, axis=-1), scale, mask)
         out = weights[..., :remembered] @ memory[:, heads:] + weights[..., remembered:] @ v
     return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
 
 
-def _softmax(scores: mx.array, mask: mx.array | None) -> mx.array:
+def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
+    """Softmax of scale * scores over the last axis, where `mask` is True."""
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf)
-    return mx.softmax(scores, axis=-1, precise=True)
+    if scores.size < _MANY or scores.dtype != mx.float32:
+        return mx.softmax(scores * scale, axis=-1)
+    # MLX calls the C library's exponential for each value, which takes twice as long as all of these operations.
+    x = scores * (scale * math.log2(math.e))
+    x = mx.maximum(x - mx.max(x, axis=-1, keepdims=True), -126)
+    whole = x + _ROUND  # its lowest bits are those of x, rounded, as an integer
+    x = x - (whole - _ROUND)
+    power = mx.full((), _POWER_OF_TWO[0])
+    for factor in _POWER_OF_TWO[1:]:
+        power = power * x + factor
+    # 2 to the whole part: added to the exponent, which begins at bit 23.
+    weights = (power.view(mx.int32) + (whole.view(mx.int32) << 23)).view(mx.float32)
+    return weights / mx.sum(weights, axis=-1, keepdims=True)
 
 
 def split_heads(y: mx.array) -> mx.array:

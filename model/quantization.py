@@ -1,8 +1,8 @@
 """Quantised weights: linear layers in 8 or 4 bits, in MLX's affine form.
 
 A weight (outputs, inputs) becomes three arrays: `weight`, the small integers packed into 32-bit ones, (outputs,
-inputs * bits / 32); `scales` and `biases`, (outputs, inputs / group size), one of each for every group of inputs in a row.
-The weight is about scale * integer + bias.
+inputs * bits / 32); `scales` and `biases`, (outputs, inputs / group size), one of each for every group of inputs in a
+row. The weight is about scale * integer + bias.
 
 A model directory says so in its `configuration.json`, as mlx-lm's do: `"quantization": {"group_size": 64, "bits": 8}`.
 In such a model every linear layer is quantised whose inputs are whole groups; the others, convolutions, norms and the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -11,17 +12,21 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from . import checkpoint, hub, punctuation
+from .checkpoint import Precision
 from .config import ChunkSize, ModelConfig
 from .errors import ModelConfigError
 from .frontend import Frontend
 from .paraformer import Paraformer
 from .punctuation import Punctuator
+from .quantization import Quantization
 from .tokenizer import Tokenizer
 
 DEFAULT_SPEECH_MODEL = hub.DEFAULT
 DEFAULT_PUNCTUATION = "punc-small-realtime"
 TRAINED_CHUNKS = (ChunkSize(0, 10, 5), ChunkSize(0, 8, 4))
 _WARM_UP_SECONDS = 2.0
+_ON_GPU: Precision = "bfloat16"
+"""float16 is finer, but published encoders outgrow its range: FunASR scales them down for its own float16 export."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,17 @@ class SpeechModel:
     frontend: Frontend
     network: Paraformer
     tokenizer: Tokenizer
+    parameters: int
+    """Number of weights."""
+    dtype: Precision
+    """Type in which the network computes."""
+    quantization: Quantization | None
+    """How the linear layers are stored in the model's directory; None if they are not quantised."""
 
     @property
     def window_samples(self) -> int:
         """Samples at 16 kHz that a streaming window adds: one hop."""
         return self.config.chunk.hop * self.frontend.row_samples
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(array.size for _, array in _weights(self.network))
 
     def warm_up(self) -> None:
         """Runs each form once, so that the first client does not wait for kernels and buffers."""
@@ -67,9 +73,12 @@ def load(
     name_or_directory: str | Path = DEFAULT_SPEECH_MODEL,
     *,
     chunk: ChunkSize = TRAINED_CHUNKS[0],
+    dtype: Precision | None = None,
     offline: bool = False,
 ) -> SpeechModel:
     """Loads a speech model: a name that `parastream models list` shows, a hub id, or a FunASR directory.
+
+    On a CPU a quantised model is computed in float32 like any other; on a GPU from its quantised weights.
 
     Example:
         >>> import parastream.model
@@ -79,11 +88,13 @@ def load(
 
     Args:
         chunk: shape of the streaming windows, [0, 10, 5] or [0, 8, 4].
+        dtype: type in which the network computes, whatever its weights are stored in. Default: bfloat16 on a GPU;
+            a CPU computes in float32 only.
         offline: never ask the network, use the cache only.
 
     Raises:
         HubError: the name is unknown, or its files cannot be fetched.
-        ModelConfigError: the directory's configuration cannot be used.
+        ModelConfigError: the directory's configuration cannot be used, or `dtype` is not for this device.
         CheckpointError: the weights are damaged or do not fit the configuration.
     """
     if chunk not in TRAINED_CHUNKS:
@@ -91,10 +102,12 @@ def load(
         raise ModelConfigError(
             f"chunk size [{chunk.left}, {chunk.hop}, {chunk.look_ahead}]: Paraformer was trained for {allowed}"
         )
+    dtype = _computed_in(dtype)
     directory = hub.resolve(str(name_or_directory), offline=offline)
     config = replace(ModelConfig.from_directory(directory), chunk=chunk)
     network = Paraformer(config)
-    checkpoint.load_weights(network, directory)
+    parameters = sum(array.size for _, array in _weights(network))
+    checkpoint.load_weights(network, directory, getattr(mx, dtype))
     network.pack()
     mx.eval(network.parameters())
     return SpeechModel(
@@ -103,7 +116,24 @@ def load(
         frontend=Frontend.from_directory(config.frontend, directory),
         network=network,
         tokenizer=Tokenizer.from_file(directory / "tokens.json"),
+        parameters=parameters,
+        dtype=dtype,
+        quantization=checkpoint.stored_quantization(directory),
     )
+
+
+def _computed_in(dtype: Precision | None) -> Precision:
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    if dtype is None:
+        return "float32" if on_cpu else _ON_GPU
+    if dtype not in get_args(Precision):
+        raise ModelConfigError(f"dtype is {dtype!r}; allowed are {', '.join(get_args(Precision))}")
+    if on_cpu and dtype != "float32":
+        raise ModelConfigError(
+            f"{dtype} is for GPUs: a CPU computes in float32 (several times faster there), whatever the weights are"
+            " stored in"
+        )
+    return dtype
 
 
 def load_punctuation(name_or_directory: str | Path = DEFAULT_PUNCTUATION, *, offline: bool = False) -> Punctuator:
