@@ -71,7 +71,7 @@ def read_weights(directory: Path) -> dict[str, NDArray[Any]]:
     Raises:
         CheckpointError: there is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
-    path = _weights_file(directory)
+    path = weights_file(directory)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return sanitize(torch_zip.read(path))
@@ -131,7 +131,7 @@ def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float
     problems += _listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
     if problems:
         raise CheckpointError(
-            f"{_weights_file(directory)} does not fit the network of its config.yaml: {'; '.join(problems)}"
+            f"{weights_file(directory)} does not fit the network of its config.yaml: {'; '.join(problems)}"
         )
     for layer in quantized.values():
         layer.quantized(cast(Quantization, quantization))
@@ -269,7 +269,12 @@ def _configuration(directory: Path) -> dict[str, Any]:
     return configuration
 
 
-def _weights_file(directory: Path) -> Path:
+def weights_file(directory: Path) -> Path:
+    """The file that holds a model directory's weights.
+
+    Raises:
+        CheckpointError: there is none, or `configuration.json` cannot be used.
+    """
     named = _configuration(directory).get("file_path_metas", {}).get("init_param")
     if named is not None and (not isinstance(named, str) or Path(named).name != named):
         raise CheckpointError(

@@ -6,7 +6,6 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,13 +16,11 @@ from parastream.client.commands.bench_latency import percentile
 from parastream.client.commands.bench_results import Result, hardware, publish
 from parastream.client.sources import read
 from parastream.model import SpeechModel, blas, load, load_punctuation, random_weights
+from parastream.model.checkpoint import Precision
 from parastream.model.errors import ModelConfigError
 from parastream.model.speech import DEFAULT_SPEECH_MODEL
 from parastream.streaming import Transcriber
 from parastream.streaming.audio import SAMPLE_RATE, resample
-
-import mlx.core as mx
-from mlx.utils import tree_flatten
 
 Float32 = NDArray[np.float32]
 
@@ -42,13 +39,15 @@ def model_directory(name: str | None) -> Iterator[str]:
         yield str(Path(scratch) / random_weights.NAME)
 
 
-def window(model: str | None, batches: Sequence[int], repeats: int, file: Path | None) -> int:
+def window(
+    model: str | None, batches: Sequence[int], repeats: int, file: Path | None, *, dtype: Precision | None = None
+) -> int:
     """Measure windows, print, and return the exit status.
 
     Raises `ParastreamError` or `OSError`.
     """
     with model_directory(model) as directory:
-        speech = load(directory)
+        speech = load(directory, dtype=dtype)
     if not speech.config.streams:
         raise ModelConfigError(f"{speech.name} is a {speech.config.model}, which has no streaming form")
     rows = _rows_of_speech(speech)
@@ -153,17 +152,14 @@ def _rows_of_speech(speech: SpeechModel) -> Float32:
 
 def _described(benchmark: str, speech: SpeechModel) -> Result:
     """What every result says of the machine and the model."""
-    kinds: Counter[str] = Counter()
-    arrays: list[tuple[str, mx.array]] = list(tree_flatten(speech.network.parameters()))  # type: ignore[arg-type]
-    for _, array in arrays:
-        kinds[str(array.dtype).removeprefix("mlx.core.")] += array.nbytes
     return {
         "benchmark": benchmark,
         "hardware": hardware(),
         "blas": str(blas.info()),
         "model": speech.name,
         "parameters": speech.parameters,
-        "dtype": kinds.most_common(1)[0][0],
+        "dtype": speech.dtype,
+        "quantization": str(speech.quantization) if speech.quantization else None,
     }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parastream.model import load, load_punctuation
+from parastream.model.checkpoint import Precision
 from parastream.model.speech import DEFAULT_PUNCTUATION, DEFAULT_SPEECH_MODEL
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
@@ -28,6 +29,8 @@ class ModelChoice:
     punctuation: str | None = None
     """`none` turns punctuation off."""
     offline: bool = False
+    dtype: Precision | None = None
+    """Type in which speech models are computed; None: what suits the device."""
 
     @property
     def speech(self) -> str:
@@ -39,10 +42,10 @@ class ModelChoice:
 
         Raises `ModelError`.
         """
-        offline = self.offline
+        offline, dtype = self.offline, self.dtype
         return Models(
-            speech=load(self.speech, offline=offline),
-            final=load(self.final_model, offline=offline) if self.final_model else None,
+            speech=load(self.speech, dtype=dtype, offline=offline),
+            final=load(self.final_model, dtype=dtype, offline=offline) if self.final_model else None,
             punctuation=(
                 None
                 if self.punctuation == "none"

@@ -6,18 +6,18 @@ import json
 import time
 import unicodedata
 from pathlib import Path
-from typing import Literal
 
 from parastream.client.sources import SourceError, read
 from parastream.model import SpeechModel, checkpoint, hub, load, load_punctuation
+from parastream.model.checkpoint import Precision
 from parastream.model.errors import ModelError
+from parastream.model.quantization import Quantization
 from parastream.streaming import Transcriber
 from rapidfuzz.distance import Levenshtein
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-Dtype = Literal["float16", "float32", "bfloat16"]
 LARGEST_ERROR = 0.05
 """Share of characters that may differ from the known texts."""
 GOLDEN = "golden.json"
@@ -42,10 +42,18 @@ def download(name: str) -> None:
     print(hub.resolve(name))
 
 
-def convert(source: str, destination: Path, dtype: Dtype, *, offline: bool) -> None:
+def convert(source: str, destination: Path, dtype: Precision, *, offline: bool) -> None:
     """Write a model as safetensors. Raises `ModelError`."""
     checkpoint.convert(hub.resolve(source, offline=offline), destination, dtype)
     print(destination)
+
+
+def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: Precision, *, offline: bool) -> None:
+    """Write a model with quantised linear layers, and say how much smaller it is. Raises `ModelError`."""
+    directory = hub.resolve(source, offline=offline)
+    checkpoint.quantize(directory, destination, Quantization(bits, group_size), dtype)
+    before, after = (checkpoint.weights_file(d).stat().st_size for d in (directory, destination))
+    print(f"{destination}: {after / 1e6:.1f} MB instead of {before / 1e6:.1f}")
 
 
 def check(name: str, recordings: Path | None, *, offline: bool) -> int:
@@ -84,6 +92,8 @@ def _check_punctuation(directory: Path) -> int:
 def _describe(model: SpeechModel) -> None:
     encoder, decoder = model.config.encoder, model.config.decoder
     print(f"parameters  {model.parameters / 1e6:.2f} million")
+    print(f"stored      {model.quantization or 'not quantised'}")
+    print(f"computed    in {model.dtype}")
     print(f"encoder     {encoder}")
     print(f"decoder     {decoder}")
     print(f"tokens      {len(model.tokenizer)}")

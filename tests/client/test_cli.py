@@ -433,6 +433,42 @@ def test_models_convert_and_check(run: Run, tmp_path: Path) -> None:
     assert str(converted) in again.err
 
 
+def test_models_quantize_and_transcribe(run: Run, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    made = run("models", "quantize", "asr-small-en", small, "--bits", "4", "--group-size", "32")
+    assert made.status == 0
+    assert re.fullmatch(rf"{small}: 8\.\d MB instead of 24\.4\n", made.out)
+    checked = run("models", "check", small)
+    assert checked.status == 0
+    assert "12.21 million" in checked.out
+    assert re.search(r"^stored +4 bits in groups of 32$", checked.out, re.M)
+    assert re.search(r"^computed +in float32$", checked.out, re.M)
+    heard = run("transcribe", SAMPLE, "--model", small, "--dtype", "float32")
+    assert heard.status == 0
+    assert words(heard.out) == " ".join(SAID)
+    again = run("models", "quantize", small, tmp_path / "smaller")
+    assert again.status == 1
+    assert "is quantised already (4 bits in groups of 32)" in again.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"), [("--bits", "3", "'8', '4'"), ("--group-size", "48", "'32', '64', '128'")]
+)
+def test_models_quantize_says_what_is_allowed(run: Run, tmp_path: Path, option: str, value: str, allowed: str) -> None:
+    refused = run("models", "quantize", "asr-small-en", tmp_path / "new", option, value)
+    assert refused.status == 2
+    assert f"'{value}' is not one of {allowed}" in refused.err
+
+
+def test_half_precision_on_a_cpu_is_refused(run: Run) -> None:
+    refused = run("transcribe", SAMPLE, "--dtype", "float16")
+    assert refused.status == 1
+    assert "float16 is for GPUs" in refused.err
+    remote = run("transcribe", SAMPLE, "--server", "ws://127.0.0.1:1", "--dtype", "float32")
+    assert remote.status == 2
+    assert "--dtype: cannot be chosen by a client" in remote.err
+
+
 def test_models_check_compares_with_known_texts(run: Run, tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path)
     golden = {"source": "AN4", "asr-small-en": {SAMPLE.name: " ".join(SAID)}}
