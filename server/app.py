@@ -225,7 +225,7 @@ class Server:
         try:
             session.open(self._open_stream)
         except CapacityError as error:
-            raise RefusalError("capacity", f"{error}, try again later") from error
+            raise RefusalError("capacity", str(error)) from error
         except ModelConfigError as error:
             raise RefusalError("unsupported", str(error)) from error
         except ParastreamError as error:

@@ -60,7 +60,11 @@ class ServerConfig:
     """A session without audio for this long is ended (its finals are sent)."""
     max_session: float = 4 * 3600.0
     """A session open for this long is ended (its finals are sent)."""
-    max_sessions: int = 64
+    max_sessions: int = 500
+    """Sessions at a time, whatever the machine can do."""
+    target_utilisation: float = 0.85
+    """Share of the machine's time that sessions may take if all of them speak all the time; a session that would need
+    more is refused. More than 1 relies on pauses; a large number leaves `max_sessions` alone to decide."""
     max_message: int = 1 << 20
     """Bytes in one WebSocket message."""
     resume_window: float = 30.0

@@ -32,7 +32,10 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     stop = _stop_on_signals()
     began = time.monotonic()
     # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
-    engine = Engine(load, EngineConfig(max_sessions=2 * config.max_sessions))
+    engine = Engine(
+        load,
+        EngineConfig(max_sessions=2 * config.max_sessions, target_utilisation=config.target_utilisation),
+    )
     server = Server(engine, config)
     try:
         await server.start()

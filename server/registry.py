@@ -39,7 +39,9 @@ class Registry:
         """Raises `RefusalError` when there is no room for another session."""
         working = sum(session.state is not State.ENDED for session in self._sessions.values())
         if working >= self._max_sessions:
-            raise RefusalError("capacity", f"all {self._max_sessions} sessions are in use, try again later")
+            raise RefusalError(
+                "capacity", f"all {self._max_sessions} sessions are in use; try again when one has ended"
+            )
 
     @staticmethod
     def new_name() -> str:

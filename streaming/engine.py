@@ -1,7 +1,8 @@
 """The engine: one thread that owns MLX and serves all sessions, in batches.
 
-Order of work: VAD frames (so that endpoints are known), then streaming windows, then one slice of a full-context
-pass, then marks. A window therefore waits for at most one slice of a final pass and one batch of windows.
+A turn of the thread: a round of voice activity (so that endpoints are known), one batch of streaming windows, then, in
+a slice of time, marks and full-context passes. A window that can be computed therefore waits for at most the turn that
+is going on. docs/engine.md says what bounds each part; `schedule` has the decisions, `capacity` the measurements.
 """
 
 from __future__ import annotations
@@ -10,36 +11,44 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 
+from . import schedule
+from .capacity import Capacity, Longest, Utilisation, calibrate
 from .events import Event
+from .pending import Pass, Queues
 from .runner import Models, Runner
-from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork, Work
+from .schedule import Pace, Rank, Slice
+from .session import Session, SessionConfig, Work
 
 logger = logging.getLogger(__name__)
 
 _DONE = object()
+_COLLECT = 1.0  # seconds of audio that a session takes at a time; the rest waits as it came
+
+_clock = time.monotonic
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """How the engine schedules."""
 
-    max_sessions: int = 64
-    """Sessions at a time; more are refused."""
-    max_vad_frames: int = 20
-    """VAD frames (of 32 ms) of each session in a row, so that a client that sends a whole file at once holds up
-    nobody's windows."""
+    max_sessions: int = 1000
+    """Sessions at a time, whatever the machine can do; more are refused."""
+    target_utilisation: float = 0.85
+    """Share of the machine's time that sessions may take if all of them speak all the time; one that would need more
+    is refused, unless it is the only one."""
+    slice_budget: float = 0.05
+    """Seconds of less urgent work (full-context passes and marks) between two batches of windows."""
     max_windows: int = 32
     """Streaming windows in one batch."""
+    max_vad_frames: int = 20
+    """VAD frames (of 32 ms) of each session in a round, so that utterances are shown while they last."""
     max_final_rows: int = 1000
     """Rows (of 60 ms, padding included) in one batch of full-context passes."""
-    slice_layers: int = 10
-    """Encoder layers of a full-context pass that run before windows get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +57,16 @@ class EngineStats:
 
     sessions: int = 0
     """Open sessions."""
+    capacity: int = 0
+    """Sessions that the machine can serve in real time, by what work has cost of late; 0 before it is known."""
+    utilisation: float = 0.0
+    """Share of time spent computing, over about the last ten seconds. It may be 1 long before the capacity is reached:
+    an engine with time to spare computes small batches at once instead of waiting for large ones."""
     backlog: float = 0.0
     """Seconds of audio that have come in but not been looked at, of the session that waits longest."""
+    window_wait: float = 0.0
+    """Seconds that the window that waited longest took from when it could be computed until it was, among those of the
+    last ten to twenty seconds. Windows ahead of real time do not count."""
     windows: int = 0
     window_batches: int = 0
     finals: int = 0
@@ -74,15 +91,22 @@ class Stream:
         self._engine = engine
         self.session = session
         self._on_events = on_events
+        self._pace = Pace(_clock())
         self._inbox: deque[bytes] = deque()
         self._inbox_bytes = 0
+        self._fresh_bytes = 0  # of them, those that came since the last look
+        self._fresh_since = 0.0
         self._ending = False
         self._ended = False  # the session has been told
         self._cancelled = False
         self._lag = 0.0
+        audio = session.config.format
+        self._bytes_per_second: int = audio.frame_bytes * audio.rate
 
     def send(self, data: bytes) -> None:
         """Hands over audio bytes; from here on they are not lost. Ignored after `end`.
+
+        Nothing is ever refused: a caller that can send faster than real time bounds what waits by looking at `backlog`.
 
         Raises:
             EngineError: the engine has stopped.
@@ -92,48 +116,79 @@ class Stream:
             if not self._ending:
                 self._inbox.append(data)
                 self._inbox_bytes += len(data)
-                self._engine.changed.notify()
+                if not self._fresh_bytes:
+                    self._fresh_since = _clock()
+                self._fresh_bytes += len(data)
+                self._engine.touch(self)
 
     def end(self) -> None:
         """The input ends: `Final` events and `SessionEnded` follow."""
         with self._engine.changed:
             self._ending = True
-            self._engine.changed.notify()
+            self._engine.touch(self)
 
     def cancel(self) -> None:
         """Drops the session; no more events follow."""
         with self._engine.changed:
             self._cancelled = True
-            self._engine.changed.notify()
+            self._engine.touch(self)
 
     @property
     def backlog(self) -> float:
         """Seconds of audio handed over but not yet looked at."""
-        audio = self.session.config.format
-        return self._lag + self._inbox_bytes / (audio.frame_bytes * audio.rate)
+        return self._lag + self._inbox_bytes / self._bytes_per_second
+
+    @property
+    def receiving(self) -> bool:
+        """Whether more audio may come."""
+        return not (self._ending or self._cancelled)
 
     # The rest is for the engine's thread.
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the client has sent something that was not collected yet."""
-        return bool(self._inbox) or self._cancelled or (self._ending and not self._ended)
+    def collect(self) -> float:
+        """Moves what has come in into the session, a second of it at most, and none if that has enough to do already.
 
-    def collect(self) -> None:
-        """Moves what has come in into the session."""
+        Returns how many seconds.
+        """
+        received: list[bytes] = []
         with self._engine.changed:
-            received, self._inbox = self._inbox, deque()
-            self._inbox_bytes = 0
-            ending, self._ended = self._ending and not self._ended, self._ending
+            if self._fresh_bytes:
+                self._pace.receive(self._fresh_bytes / self._bytes_per_second, self._fresh_since)
+                self._fresh_bytes = 0
+            self._lag = self.session.backlog
+            if self._lag >= _COLLECT:
+                return 0.0
+            room = int(_COLLECT * self._bytes_per_second)
+            while self._inbox and room > 0:
+                data = self._inbox.popleft()
+                if len(data) > room:
+                    self._inbox.appendleft(data[room:])
+                    data = data[:room]
+                received.append(data)
+                room -= len(data)
+            size = sum(map(len, received))
+            seconds = size / self._bytes_per_second
+            self._inbox_bytes -= size
+            self._lag += seconds
+            finished = self._ending and not self._inbox
+            ending, self._ended = finished and not self._ended, finished
         for data in received:
             self.session.receive_audio(data)
         if ending:
             self.session.receive_end()
+        return seconds
 
-    def publish(self) -> bool:
+    @property
+    def due(self) -> float:
+        """Since when the next work of the session waits; in the future for what comes ahead of real time."""
+        return self._pace.due(self.backlog)
+
+    def publish(self, now: float) -> bool:
         """Tells what has happened; returns whether the session is over."""
         events = self.session.events()
         self._lag = self.session.backlog
+        if self.backlog < _COLLECT:
+            self._pace.catch_up(now)
         if events and not self._cancelled:
             try:
                 self._on_events(events)
@@ -141,38 +196,6 @@ class Stream:
                 logger.exception("a listener failed; its session is dropped")
                 self._cancelled = True
         return self._cancelled or self.session.ended
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Work that sessions have handed out."""
-
-    vad: list[VadWork] = field(default_factory=list)
-    windows: deque[WindowWork] = field(default_factory=deque)
-    finals: deque[FinalWork] = field(default_factory=deque)
-    marks: list[PunctuationWork] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.vad or self.windows or self.finals or self.marks)
-
-    def drop(self, sessions: Sequence[Session]) -> None:
-        """Forgets the work of sessions that are over."""
-        self.vad = [w for w in self.vad if w.session not in sessions]
-        self.windows = deque(w for w in self.windows if w.session not in sessions)
-        self.finals = deque(w for w in self.finals if w.session not in sessions)
-        self.marks = [w for w in self.marks if w.session not in sessions]
-
-    def add(self, work: Sequence[Work]) -> None:
-        for item in work:
-            match item:
-                case VadWork():
-                    self.vad.append(item)
-                case WindowWork():
-                    self.windows.append(item)
-                case FinalWork():
-                    self.finals.append(item)
-                case PunctuationWork():
-                    self.marks.append(item)
 
 
 class Engine:
@@ -188,11 +211,17 @@ class Engine:
         self._loaded = threading.Event()
         self._failure: BaseException | None = None
         self._stopping = False
-        self._streams: list[Stream] = []
-        self._pending = _Pending()
-        self._final: Generator[None] | None = None
-        self._final_batch: list[FinalWork] = []
+        self._streams: dict[Session, Stream] = {}
+        self._touched: dict[Stream, None] = {}  # in order: those to which clients have done something
+        self._costs: Capacity | None = None
         self._counters = _Counters()
+        self._utilisation = Utilisation(_clock())
+        self._waits = Longest(_clock())
+        # The rest is for the inference thread.
+        self._queues = Queues()
+        self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
+        self._computed = 0.0  # seconds in the models
+        self._collected = self._overhead = 0.0  # seconds of audio, and outside the models, that are not yet measured
 
     def start(self) -> None:
         """Starts the inference thread, which loads and warms up the models; returns at once."""
@@ -249,24 +278,42 @@ class Engine:
                 raise EngineError("the models are not loaded yet")
             if len(self._streams) >= self.config.max_sessions:
                 raise CapacityError(f"all {self.config.max_sessions} sessions are in use; try again when one has ended")
-            stream = Stream(self, self._runner.new_session(config), on_events)
-            self._streams.append(stream)
-            self.changed.notify()
+            receiving = sum(stream.receiving for stream in self._streams.values())
+            if receiving >= self._capacity():
+                raise CapacityError(
+                    f"serving {receiving} sessions, which is what this machine can do in real time;"
+                    " try again when one has ended"
+                )
+            session = self._runner.new_session(config)
+            stream = self._streams[session] = Stream(self, session, on_events)
             return stream
+
+    def touch(self, stream: Stream) -> None:
+        """Has the inference thread look at a stream; the caller holds `changed`."""
+        self._touched[stream] = None
+        self.changed.notify()
 
     def stats(self) -> EngineStats:
         """A snapshot."""
         with self.changed:
-            counters = self._counters
+            counters, now = self._counters, _clock()
             return EngineStats(
                 sessions=len(self._streams),
-                backlog=max((stream.backlog for stream in self._streams), default=0.0),
+                capacity=self._capacity(),
+                utilisation=self._utilisation.at(now),
+                backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
+                window_wait=self._waits.at(now),
                 windows=counters.windows,
                 window_batches=counters.window_batches,
                 finals=counters.finals,
                 final_batches=counters.final_batches,
                 busy=counters.busy,
             )
+
+    def _capacity(self) -> int:
+        if self._costs is None:
+            return 0
+        return self._costs.sessions(self.config.target_utilisation, self.config.max_windows)
 
     def close(self) -> None:
         """Stops the thread; open sessions get no more events."""
@@ -282,6 +329,7 @@ class Engine:
         try:
             runner = Runner(self._load())
             runner.warm_up()
+            self._costs = costs = calibrate(runner.models)
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -289,95 +337,186 @@ class Engine:
         finally:
             self._loaded.set()
         try:
-            while self._turn(runner):
+            while self._turn(runner, costs):
                 pass
         except BaseException as error:
             logger.exception("the inference thread failed")
             self._failure = error
-            for stream in self._streams:
+            for stream in list(self._streams.values()):
                 stream.session.fail("the recogniser has stopped")
-                stream.publish()
+                stream.publish(_clock())
 
-    def _turn(self, runner: Runner) -> bool:
+    def _turn(self, runner: Runner, costs: Capacity) -> bool:
         """Takes what has come in and does the most urgent work; False when the engine stops."""
         with self.changed:
-            while not (self._stopping or self._pending or self._final or any(s.waiting for s in self._streams)):
+            while not (self._stopping or self._touched or self._queues):
                 self.changed.wait()
             if self._stopping:
                 return False
-            streams = list(self._streams)
-        began = time.perf_counter()
-        for stream in streams:
-            stream.collect()
-        self._gather(streams)
-        pending = self._pending
-        if pending.vad:
-            frames, pending.vad = pending.vad, []
-            with self._guarded(frames):
-                runner.run_vad(frames)
-            self._gather(streams)
-        if pending.windows:
-            self._run_windows(runner)
-        if self._final is not None or pending.finals:
-            self._run_final_slice(runner)
-        self._gather(streams)
-        if pending.marks:
-            marks, pending.marks = pending.marks, []
-            with self._guarded(marks):
-                runner.run_punctuation(marks)
-            self._gather(streams)
-        over = [stream for stream in streams if stream.publish()]
-        if over:
-            pending.drop([stream.session for stream in over])
+            touched = [stream for stream in self._touched if stream.session in self._streams]
+            self._touched = {}
+        began = _clock()
+        computed = self._computed
+        self._advance(touched)
+        self._run_vad(runner, costs)
+        windows = self._run_windows(runner, costs)
+        self._publish()
+        self._run_slice(runner, costs, windows)
+        self._publish()
+        ended = _clock()
+        self._overhead += ended - began - (self._computed - computed)
+        if self._collected >= 1:
+            costs.turns.observe(self._overhead, self._collected)
+            self._overhead = self._collected = 0.0
         with self.changed:
-            self._streams = [stream for stream in self._streams if stream not in over]
-            self._counters.busy += time.perf_counter() - began
+            self._counters.busy += ended - began
+            self._utilisation.add(began, ended)
         return True
 
-    def _gather(self, streams: Sequence[Stream]) -> None:
+    def _publish(self) -> None:
+        """Tells what the turn has brought so far, and lets go of sessions that are over."""
+        now = _clock()
+        over = [stream for stream in self._active if stream.publish(now)]
+        self._active.clear()
+        if over:
+            sessions = {stream.session for stream in over}
+            self._queues.drop(sessions)
+            with self.changed:
+                for session in sessions:
+                    del self._streams[session]
+
+    def _advance(self, streams: Iterable[Stream]) -> None:
+        """Lets sessions take what has come in and hand out what can be computed now."""
         for stream in streams:
-            self._pending.add(stream.session.work(max_vad_frames=self.config.max_vad_frames))
+            self._active[stream] = None
+            self._collected += stream.collect()
+            due = stream.due
+            self._queues.add(stream.session.work(max_vad_frames=self.config.max_vad_frames), due)
 
-    def _run_windows(self, runner: Runner) -> None:
-        windows = self._pending.windows
-        batch = [windows.popleft() for _ in range(min(len(windows), self.config.max_windows))]
-        with self._guarded(batch):
-            runner.run_windows(batch)
-        self._counters.windows += len(batch)
-        self._counters.window_batches += 1
+    def _run_vad(self, runner: Runner, costs: Capacity) -> None:
+        waiting = self._queues.vad
+        if not waiting:
+            return
+        chosen = schedule.next_frames(waiting, costs.frames.each, self.config.slice_budget)
+        self._queues.vad = [item for item in waiting if item not in chosen]
+        batch = [item.work for item in chosen]
+        steps = max(work.frames for work in batch)
+        sessions = sum(work.frames for work in batch) / steps
+        costs.frames.observe(self._compute(batch, lambda: runner.run_vad(batch)), sessions, steps)
+        self._queues.drop_unwanted()
+        self._advance(self._streams_of(batch))
 
-    def _run_final_slice(self, runner: Runner) -> None:
-        if self._final is None:
-            self._final_batch = self._next_finals()
-            self._final = runner.run_finals(self._final_batch, layers=self.config.slice_layers)
-            self._counters.finals += len(self._final_batch)
-            self._counters.final_batches += 1
-        done = True
-        with self._guarded(self._final_batch):
-            done = next(self._final, _DONE) is _DONE
-        if done:
-            self._final, self._final_batch = None, []
+    def _run_windows(self, runner: Runner, costs: Capacity) -> float:
+        """The next batch of windows; returns how many seconds it took."""
+        waiting, now = self._queues.windows, _clock()
+        if not waiting:
+            return 0.0
+        extra = self._extra_windows(costs, now) if any(item.due > now for item in waiting) else 0
+        chosen = schedule.next_windows(waiting, now, most=self.config.max_windows, extra=extra)
+        self._queues.windows = [item for item in waiting if item not in chosen]
+        batch = [item.work for item in chosen]
+        seconds = self._compute(batch, lambda: runner.run_windows(batch))
+        costs.windows.observe(seconds, len(batch))
+        after = _clock()
+        with self.changed:
+            self._counters.windows += len(batch)
+            self._counters.window_batches += 1
+            self._waits.add(max((after - item.due for item in chosen if item.due <= now), default=0.0), after)
+        self._advance(self._streams_of(batch))
+        return seconds
 
-    def _next_finals(self) -> list[FinalWork]:
-        """The oldest pass, and others of about its length while padding stays cheap."""
-        finals = self._pending.finals
-        batch = [finals.popleft()]
-        rows = len(batch[0].features)
-        for work in list(finals):
-            longest = max(rows, len(work.features))
-            alike = 2 * min(rows, len(work.features)) >= longest
-            if alike and longest * (len(batch) + 1) <= self.config.max_final_rows:
-                finals.remove(work)
-                batch.append(work)
-                rows = longest
-        return batch
+    def _extra_windows(self, costs: Capacity, now: float) -> int:
+        """How many windows ahead of real time may go with those that are due.
 
-    @contextmanager
-    def _guarded(self, batch: Sequence[Work]) -> Iterator[None]:
-        """An error in a batch ends the sessions in it, and no others."""
+        While anybody speaks in real time, no more than take as long as a slice: who speaks next has to wait for them.
+        """
+        if all(stream.due > now for stream in list(self._streams.values()) if stream.receiving):
+            return self.config.max_windows
+        return int(self.config.slice_budget / max(costs.windows.each, 1e-9))
+
+    def _run_slice(self, runner: Runner, costs: Capacity, windows: float) -> None:
+        """Marks, which are all that some utterances still need, and pieces of full-context passes.
+
+        `windows` is how many seconds the batch of windows before it took. When there is little time to spare, passes
+        over pauses in which speech may go on wait for a turn without windows.
+        """
+        now = _clock()
+        waits = now - self._queues.oldest_decided
+        speculative = not windows or self._utilisation.at(now) < schedule.SPARE
+        time_left = Slice(schedule.slice_budget(self.config.slice_budget, windows=windows, waits=waits))
+        while not time_left.over:
+            began = _clock()
+            if self._queues.marks:
+                self._run_marks(runner, costs)
+            elif not self._run_piece(runner, costs, speculative=speculative):
+                break
+            time_left.spend(_clock() - began)
+
+    def _run_marks(self, runner: Runner, costs: Capacity) -> None:
+        batch = [self._queues.marks.popleft()]
+        costs.marks.observe(self._compute(batch, lambda: runner.run_punctuation(batch)), len(batch))
+        self._advance(self._streams_of(batch))
+
+    def _run_piece(self, runner: Runner, costs: Capacity, *, speculative: bool) -> bool:
+        """A few layers of the most urgent batch of passes; False when there is none."""
+        current = self._next_pass(runner, costs, speculative=speculative)
+        if current is None:
+            return False
+        finished = True  # as is a batch that fails
+
+        def advance() -> None:
+            nonlocal finished
+            finished = next(current.pieces, _DONE) is _DONE
+
+        batch = [item.work for item in current.batch]
+        current.seconds += self._compute(batch, advance)
+        if finished:
+            self._queues.passes.remove(current)
+            costs.passes.observe(current.seconds, current.rows)
+            self._advance(self._streams_of(batch))
+        return True
+
+    def _next_pass(self, runner: Runner, costs: Capacity, *, speculative: bool) -> Pass | None:
+        """The batch of passes to go on with, begun now if need be."""
+        now, waiting = _clock(), self._queues.finals
+        begun = min(self._queues.passes, key=lambda begun: begun.rank(now), default=None)
+        ranks = [schedule.rank(item, now) for item in waiting]
+        if begun is not None:
+            ranks.append(begun.rank(now))
+        if not ranks or (min(ranks) is Rank.SPECULATIVE and not speculative):
+            return None
+        if begun is not None and begun.rank(now) == min(ranks):
+            return begun
+        return self._begin_pass(runner, costs, now)
+
+    def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> Pass:
+        budget, waiting = self.config.slice_budget, self._queues.finals
+        row = costs.passes.each / runner.final_layers  # seconds in one layer
+        most = min(self.config.max_final_rows, schedule.most_rows(row, budget))
+        chosen = schedule.next_passes(waiting, now, most_rows=most)
+        self._queues.finals = [item for item in waiting if item not in chosen]
+        begun = Pass(chosen)
+        layers = schedule.layers_per_piece(begun.rows, row, budget)
+        begun.pieces = runner.run_finals([item.work for item in chosen], layers=layers)
+        self._queues.passes.append(begun)
+        self._counters.finals += len(chosen)
+        self._counters.final_batches += 1
+        return begun
+
+    def _compute(self, batch: Sequence[Work], run: Callable[[], object]) -> float:
+        """Seconds that a batch takes. An error ends the sessions in it, and no others; it takes no time then."""
+        began = _clock()
         try:
-            yield
+            run()
         except Exception:
             logger.exception("a batch of %d failed", len(batch))
             for work in batch:
                 work.session.fail("the recogniser could not deal with this audio")
+            return 0.0
+        seconds = _clock() - began
+        self._computed += seconds
+        return seconds
+
+    def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:
+        """Of the sessions in a batch, those that are still there."""
+        return [self._streams[work.session] for work in batch if work.session in self._streams]

@@ -42,6 +42,11 @@ class Runner:
         if self.models.punctuation is not None:
             self.models.punctuation.punctuate("warm up")
 
+    @property
+    def final_layers(self) -> int:
+        """Encoder layers of a full-context pass."""
+        return self._final.config.encoder.num_blocks
+
     def new_session(self, config: SessionConfig) -> Session:
         """A session on these models."""
         return Session(

@@ -31,8 +31,6 @@ from .vad import FRAME, VadState
 
 Float32 = NDArray[np.float32]
 
-_NO_SAMPLES = np.zeros(0, np.float32)
-
 
 @dataclass(frozen=True)
 class SessionConfig:
@@ -57,6 +55,11 @@ class VadWork:
     """(n · 512,), with n at least 1."""
     state: VadState
 
+    @property
+    def frames(self) -> int:
+        """n."""
+        return len(self.samples) // FRAME
+
 
 @dataclass(eq=False, slots=True)
 class WindowWork:
@@ -67,6 +70,11 @@ class WindowWork:
     features: Float32
     """New rows (n, row_size)."""
     last: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply`."""
+        return not (self.session.config.final_pass and self.utterance.end is not None)
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +87,21 @@ class FinalWork:
     """All rows (T, row_size)."""
     end: int
     """Session sample at which the utterance is taken to end."""
+
+    @property
+    def rows(self) -> int:
+        """T."""
+        return len(self.features)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the utterance has ended; else the pass runs ahead, in a pause that may not last."""
+        return self.utterance.end is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the result still matters; if not, it need not be computed."""
+        return self.utterance.pass_end == self.end
 
 
 @dataclass(eq=False, slots=True)
@@ -217,11 +240,19 @@ class Session:
 
     @property
     def backlog(self) -> float:
-        """Seconds of audio that have come in but not been looked at."""
+        """Seconds of audio that have come in but not been looked at.
+
+        Audio whose final text is not there yet counts too, beyond one utterance of the longest kind. So a driver that
+        takes no more audio while there is a backlog bounds what a session keeps.
+        """
         waiting = self._samples.end - self._vad_position
-        if self._utterances and self._streaming:
-            last = self._utterances[-1]
-            waiting += max(0, last.due - last.fed)
+        if self._utterances:
+            oldest, newest = self._utterances[0], self._utterances[-1]
+            if newest.end is None and self._streaming:
+                waiting += max(0, newest.due - newest.fed)
+            if oldest.end is not None:
+                longest = int(self.config.endpoint.max_utterance * SAMPLE_RATE)
+                waiting += max(0, self._vad_position - oldest.start - longest)
         return waiting / SAMPLE_RATE
 
     # ------------------------------------------------------------------- work
@@ -276,6 +307,11 @@ class Session:
                 raise TypeError(f"{type(work).__name__} cannot take a {type(result).__name__}")
         self._close_unmarked()
         self._finish_session()
+
+    def skip(self, work: WindowWork) -> None:
+        """Takes back a window that is not `wanted` any more."""
+        assert not work.wanted
+        self._window_busy = False
 
     def events(self) -> list[Event]:
         """What has happened since the last call, in order."""
@@ -439,31 +475,37 @@ class Session:
 
 
 class _SampleBuffer:
-    """The newest samples of a session, addressed by their place since it began."""
+    """The newest samples of a session, addressed by their place since it began.
+
+    Adding and dropping samples costs the same whatever is held; its memory is at most 1.5 times what was held at once.
+    """
 
     def __init__(self) -> None:
-        self._first = 0
-        self._held = _NO_SAMPLES
-        self._fresh: list[Float32] = []
+        self._store = np.empty(SAMPLE_RATE, np.float32)
+        self._offset = 0  # in the store, of the oldest sample kept
+        self._first = 0  # its place
         self.end = 0
 
     def append(self, samples: Float32) -> None:
-        if len(samples):
-            self._fresh.append(samples)
-            self.end += len(samples)
+        used = self._offset + self.end - self._first
+        if used + len(samples) > len(self._store):
+            # Not in place: work that was handed out may look at the old store.
+            held = self._store[self._offset : used]
+            used = len(held)
+            self._store = np.empty(max(SAMPLE_RATE, (used + len(samples)) * 3 // 2), np.float32)
+            self._store[:used] = held
+            self._offset = 0
+        self._store[used : used + len(samples)] = samples
+        self.end += len(samples)
 
     def __getitem__(self, place: slice) -> Float32:
-        if self._fresh:
-            self._held = np.concatenate([self._held, *self._fresh])
-            self._fresh.clear()
         assert place.start >= self._first, f"samples before {self._first} are gone, {place.start} was asked for"
-        return self._held[place.start - self._first : place.stop - self._first]
+        shift = self._offset - self._first
+        return self._store[place.start + shift : min(place.stop, self.end) + shift]
 
     def drop_before(self, sample: int) -> None:
-        # Copying costs time, so audio goes in big pieces.
-        if sample - self._first > max(SAMPLE_RATE, len(self._held) // 2):
-            held = self[sample : self.end]
-            self._held = held.copy()
+        if sample > self._first:
+            self._offset += sample - self._first
             self._first = sample
 
 

@@ -374,7 +374,7 @@ async def test_too_many_sessions() -> None:
             messages, code, _ = await receive_all(third)
         error = error_in(messages)
         assert (error.code, code) == ("capacity", 1013)
-        assert "try again later" in error.message
+        assert error.message == "all 2 sessions are in use; try again when one has ended"
         await first.send(STOP)
         await receive_all(first)
         async with connected(server, START) as third:

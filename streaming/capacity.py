@@ -1,0 +1,199 @@
+"""What work costs on this machine, and how many sessions it can therefore serve in real time.
+
+Costs are measured when the models are warm, and then corrected by everything that is computed. What is promised is a
+machine on which all sessions speak all the time: sessions that are silent for a while may all speak at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model.punctuation import Context
+
+from .audio import SAMPLE_RATE
+from .runner import Models
+from .vad import FRAME
+
+_MEMORY = 3.0  # seconds of computing of one kind after which what was measured before counts a third
+_OUTLIER = 3.0  # a batch that took more times what was expected counts as if it had taken so many times
+_UTTERANCE = 5.0  # seconds of a typical utterance
+_TURNS = 0.002  # seconds for each second of audio, before it has been measured
+
+# What is measured at the start:
+_WINDOWS = (1, 4, 16)  # sessions in a batch of windows,
+_FRAMES = (1, 16)  # and in a round of voice activity
+_STEPS = 4  # with so many frames of each,
+_ROWS = (25, 83)  # rows of an utterance,
+_WORDS = ["so", "this", "is", "about", "how", "many", "words", "a", "typical", "utterance", "has", "in", "it"]
+_REPEATS = 2  # and the better of two times counts: other things that the machine does only make it slower.
+
+
+class Cost:
+    """Seconds that a batch of one kind of work takes, by its size."""
+
+    def __init__(self, *measured: tuple[float, float]) -> None:
+        """`measured` are rising sizes, and the seconds that a batch of each took.
+
+        Between them the cost is taken for a straight line, and so beyond the last. There a unit costs at least half
+        of what it does in the largest batch measured, lest noise make units free.
+        """
+        sizes, seconds = np.array(measured, np.float64).T
+        seconds = np.maximum.accumulate(seconds)
+        slopes = np.diff(seconds) / np.diff(sizes) if len(sizes) > 1 else seconds / sizes
+        self._each = float(max(slopes[-1], seconds[-1] / sizes[-1] / 2))
+        self._sizes = np.array([0.0, *sizes])
+        self._seconds = np.array([max(0.0, seconds[0] - slopes[0] * sizes[0]), *seconds])
+        self.slowness = 1.0
+        """How many times longer than measured at the start it has taken of late."""
+
+    @property
+    def each(self) -> float:
+        """Seconds that one unit more takes in a large batch."""
+        return self.slowness * self._each
+
+    def of(self, size: float, batches: float = 1) -> float:
+        """Seconds that so many batches of one size are expected to take."""
+        beyond = max(0.0, size - float(self._sizes[-1])) * self._each
+        return self.slowness * batches * (float(np.interp(size, self._sizes, self._seconds)) + beyond)
+
+    def observe(self, seconds: float, size: float, batches: float = 1) -> None:
+        """Takes note of what such batches took."""
+        expected = self.of(size, batches)
+        if expected > 0:
+            ratio = min(max(seconds / expected, 1 / _OUTLIER), _OUTLIER)
+            self.slowness *= 1 + (1 - math.exp(-expected / _MEMORY)) * (ratio - 1)
+
+
+@dataclass(slots=True)
+class Capacity:
+    """Costs of everything that the engine does."""
+
+    hop: float
+    """Seconds of audio in a window."""
+    row: float
+    """Seconds of audio in a row of features."""
+    windows: Cost
+    """Of a batch of streaming windows."""
+    passes: Cost
+    """Of the rows in a batch of full-context passes."""
+    frames: Cost
+    """Of one frame of voice activity of each of some sessions."""
+    marks: Cost
+    """Of the punctuation of an utterance."""
+    turns: Cost
+    """Of everything else, by seconds of audio."""
+
+    def utilisation(self, sessions: int, most_windows: int) -> float:
+        """Share of the machine's time that so many sessions take when all of them speak all the time.
+
+        It is the share for batches as large as they can be: a window of each session, but at most `most_windows`,
+        whenever audio for another one has come.
+        """
+        batch = min(sessions, most_windows)
+        windows = self.windows.of(batch, sessions / batch) / self.hop
+        frames = self.frames.of(sessions) * SAMPLE_RATE / FRAME
+        passes = (self.passes.of(_UTTERANCE / self.row) + self.marks.of(1)) / _UTTERANCE
+        return windows + frames + sessions * (passes + self.turns.of(1))
+
+    def sessions(self, utilisation: float, most_windows: int) -> int:
+        """The largest number of sessions that take no more than this share, but at least one."""
+        low, high = 1, 2
+        while high < 1 << 16 and self.utilisation(high, most_windows) <= utilisation:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.utilisation(middle, most_windows) <= utilisation else (low, middle)
+        return low
+
+
+def calibrate(models: Models) -> Capacity:
+    """Measures warm models, on the thread that will run them: a fraction of a second for the embedded ones."""
+    speech, final, punctuation = models.speech, models.final or models.speech, models.punctuation
+    sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
+    fresh, rows = speech.frontend(sound)[: speech.config.chunk.hop], final.frontend(sound)
+
+    def windows(size: int) -> float:
+        states = [speech.network.new_state() for _ in range(size)]
+        return _best(lambda: speech.network.step([fresh] * size, states, [False] * size))
+
+    def passes(size: int) -> float:
+        return _best(lambda: final.network.transcribe([rows[:size]]))
+
+    def frames(size: int) -> float:
+        states = [models.vad.new_state() for _ in range(size)]
+        return _best(lambda: models.vad([sound[: _STEPS * FRAME]] * size, states)) / _STEPS
+
+    return Capacity(
+        hop=speech.window_samples / SAMPLE_RATE,
+        row=final.frontend.row_samples / SAMPLE_RATE,
+        windows=Cost(*((size, windows(size)) for size in _WINDOWS)) if speech.config.streams else Cost((1, 0.0)),
+        passes=Cost(*((size, passes(size)) for size in _ROWS)),
+        frames=Cost(*((size, frames(size)) for size in _FRAMES)),
+        marks=Cost((1, _best(lambda: punctuation.mark_words(_WORDS, Context(), end=True)) if punctuation else 0.0)),
+        turns=Cost((1, _TURNS)),
+    )
+
+
+def _best(run: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _sound(samples: int) -> NDArray[np.float32]:
+    """A buzz that swells four times a second: networks hear something in it, so that their decoders work too."""
+    seconds = np.arange(samples) / SAMPLE_RATE
+    swell = (1 + np.sin(2 * np.pi * 4 * seconds)) / 2
+    return (0.3 * swell * np.sign(np.sin(2 * np.pi * 120 * seconds))).astype(np.float32)
+
+
+class Utilisation:
+    """The share of time spent computing, over about the last ten seconds."""
+
+    MEMORY = 10.0
+
+    def __init__(self, now: float) -> None:
+        self._share = 0.0
+        self._at = now
+
+    def add(self, began: float, ended: float) -> None:
+        """Takes note of a stretch of computing, later than those before."""
+        self._share = 1 - (1 - self.at(began)) * math.exp((began - ended) / self.MEMORY)
+        self._at = ended
+
+    def at(self, now: float) -> float:
+        """The share at an instant."""
+        return self._share * math.exp(min(0.0, self._at - now) / self.MEMORY)
+
+
+class Longest:
+    """The largest of some values, over the last ten to twenty seconds."""
+
+    MEMORY = 10.0
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._before = self._current = 0.0
+
+    def add(self, value: float, now: float) -> None:
+        """Takes note of a value."""
+        self._age(now)
+        self._current = max(self._current, value)
+
+    def at(self, now: float) -> float:
+        """The largest; 0 without any."""
+        self._age(now)
+        return max(self._before, self._current)
+
+    def _age(self, now: float) -> None:
+        if now - self._began >= self.MEMORY:
+            self._before = self._current if now - self._began < 2 * self.MEMORY else 0.0
+            self._current, self._began = 0.0, now

@@ -1,0 +1,92 @@
+"""Work that sessions have handed out and that waits to be computed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Generator, Iterable
+from dataclasses import dataclass, field
+
+from . import schedule
+from .schedule import Rank, Waiting
+from .session import FinalWork, PunctuationWork, Session, VadWork, WindowWork, Work
+
+
+@dataclass(eq=False)
+class Pass:
+    """A batch of full-context passes that has begun."""
+
+    batch: list[Waiting[FinalWork]]
+    pieces: Generator[None] = field(init=False)
+    """Computes it, a few layers at a time."""
+    seconds: float = 0.0
+    """What it has taken so far."""
+
+    def rank(self, now: float) -> Rank:
+        """That of the most urgent one in it."""
+        return min(schedule.rank(item, now) for item in self.batch)
+
+    @property
+    def rows(self) -> int:
+        """Padding included."""
+        return len(self.batch) * max(item.work.rows for item in self.batch)
+
+
+@dataclass
+class Queues:
+    """What waits: of each session at most one piece of each kind, but for passes, one for each utterance that has not
+    been told and one for a pause in it."""
+
+    vad: list[Waiting[VadWork]] = field(default_factory=list)
+    windows: list[Waiting[WindowWork]] = field(default_factory=list)
+    finals: list[Waiting[FinalWork]] = field(default_factory=list)
+    passes: list[Pass] = field(default_factory=list)
+    """Those that have begun. They overtake each other by rank only, so there are three at most."""
+    marks: deque[PunctuationWork] = field(default_factory=deque)
+
+    def __bool__(self) -> bool:
+        return bool(self.vad or self.windows or self.finals or self.passes or self.marks)
+
+    @property
+    def oldest_decided(self) -> float:
+        """Since when the oldest pass over an utterance that has ended waits; infinity without one."""
+        begun = [item for current in self.passes for item in current.batch]
+        return min((item.due for item in [*begun, *self.finals] if item.work.decided), default=math.inf)
+
+    def add(self, work: Iterable[Work], due: float) -> None:
+        """Takes what a session hands out."""
+        for item in work:
+            match item:
+                case VadWork():
+                    self.vad.append(Waiting(item, due))
+                case WindowWork():
+                    self.windows.append(Waiting(item, due))
+                case FinalWork():
+                    self.finals.append(Waiting(item, due))
+                case PunctuationWork():
+                    self.marks.append(item)
+
+    def drop(self, sessions: Collection[Session]) -> None:
+        """Forgets the work of sessions that are over."""
+        self.vad = [item for item in self.vad if item.work.session not in sessions]
+        self.windows = [item for item in self.windows if item.work.session not in sessions]
+        self.finals = [item for item in self.finals if item.work.session not in sessions]
+        self.marks = deque(work for work in self.marks if work.session not in sessions)
+        for begun in list(self.passes):
+            if all(item.work.session in sessions for item in begun.batch):
+                self._abandon(begun)
+
+    def drop_unwanted(self) -> None:
+        """Forgets windows of utterances that have ended, and passes over pauses that are over."""
+        for item in self.windows:
+            if not item.work.wanted:
+                item.work.session.skip(item.work)
+        self.windows = [item for item in self.windows if item.work.wanted]
+        self.finals = [item for item in self.finals if item.work.wanted]
+        for begun in list(self.passes):
+            if not any(item.work.wanted for item in begun.batch):
+                self._abandon(begun)
+
+    def _abandon(self, begun: Pass) -> None:
+        begun.pieces.close()
+        self.passes.remove(begun)

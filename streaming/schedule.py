@@ -1,0 +1,195 @@
+"""Who goes first, as pure functions of what waits: no threads, no clocks, no models.
+
+Each session is entitled to one second of audio a second. What a client sends ahead of that, a whole file at once for
+instance, is recognised in time that nobody is entitled to. Instants are seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Generic, Protocol, TypeVar
+
+BURST = 2.0
+"""Seconds of audio that may come at once, as after a hold-up of the network, and still be urgent."""
+
+PATIENCE = 0.2
+"""Seconds that a pass over an utterance that has ended may wait before it gets as much time as windows."""
+
+SPARE = 0.8
+"""Utilisation up to which passes over pauses in which speech may go on run beside windows."""
+
+_PIECES = 4  # of a slice: it is left at the end of a piece
+
+
+class Pace:
+    """When a session's audio is due: when it comes or, for what comes ahead of real time, when it would have come.
+
+    This is the virtual clock of a token bucket that holds `BURST` seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._arrived = now
+        self._newest = now - BURST  # when the newest audio would have come, less the burst
+
+    def receive(self, seconds: float, now: float) -> None:
+        """Takes note of audio that comes."""
+        self._arrived = now
+        self._newest = max(self._newest + seconds, now - BURST)
+
+    def catch_up(self, now: float) -> None:
+        """Nothing waits: what was ahead has found time that nobody needed, and what comes next is urgent again."""
+        self._newest = min(self._newest, now - BURST)
+
+    def due(self, behind: float) -> float:
+        """When work on the audio is due that lies so many seconds before the newest."""
+        return max(self._newest - behind, self._arrived)
+
+
+W_co = TypeVar("W_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Generic[W_co]):
+    """A piece of work that waits."""
+
+    work: W_co
+    due: float
+    """Since when it waits; in the future for what came ahead of real time."""
+
+
+def next_windows(waiting: Sequence[Waiting[W_co]], now: float, *, most: int, extra: int) -> list[Waiting[W_co]]:
+    """The next batch of windows: what is due, the oldest first, then up to `extra` windows that are ahead of time.
+
+    There are at most `most` in it. When nothing is due, at least one goes ahead of its time.
+    """
+    ordered = sorted(waiting, key=lambda item: item.due)
+    due = sum(item.due <= now for item in ordered)
+    return ordered[: min(due + max(extra, 0 if due else 1), most)]
+
+
+class Frames(Protocol):
+    """What has to be known of a round of voice activity."""
+
+    @property
+    def frames(self) -> int:
+        """How many a session has judged."""
+
+
+F = TypeVar("F", bound=Frames)
+
+
+def next_frames(waiting: Sequence[Waiting[F]], seconds: float, budget: float) -> list[Waiting[F]]:
+    """The next round of voice activity: the oldest first, as many as fit the budget, but at least one.
+
+    `seconds` is what one frame costs.
+    """
+    chosen: list[Waiting[F]] = []
+    frames = 0
+    for item in sorted(waiting, key=lambda item: item.due):
+        frames += item.work.frames
+        if chosen and frames * seconds > budget:
+            break
+        chosen.append(item)
+    return chosen
+
+
+class Pass(Protocol):
+    """What has to be known of a full-context pass."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether its utterance has ended."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of features that it is over."""
+
+
+P = TypeVar("P", bound=Pass)
+
+
+class Rank(IntEnum):
+    """How urgent a pass is."""
+
+    DUE = auto()
+    """Its utterance has ended."""
+    AHEAD = auto()
+    """Its utterance has ended, ahead of real time."""
+    SPECULATIVE = auto()
+    """It is over a pause in which speech may go on."""
+
+
+def rank(item: Waiting[P], now: float) -> Rank:
+    """How urgent a pass is at an instant."""
+    if not item.work.decided:
+        return Rank.SPECULATIVE
+    return Rank.DUE if item.due <= now else Rank.AHEAD
+
+
+def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) -> list[Waiting[P]]:
+    """The next batch of full-context passes: the oldest of the highest rank, and others of that rank and about its
+    length.
+
+    Every pass in it is at least half as long as the longest, and the batch has at most `most_rows` rows, padding
+    included, unless the first alone has more.
+    """
+    ranks = [rank(item, now) for item in waiting]
+    alike = [item for item, its in zip(waiting, ranks, strict=True) if its == min(ranks)]
+    first, *others = sorted(alike, key=lambda item: item.due)
+    batch = [first]
+    shortest = longest = first.work.rows
+    for item in others:
+        rows = item.work.rows
+        low, high = min(shortest, rows), max(longest, rows)
+        if 2 * low >= high and high * (len(batch) + 1) <= most_rows:
+            batch.append(item)
+            shortest, longest = low, high
+    return batch
+
+
+def layers_per_piece(rows: int, seconds: float, budget: float) -> int:
+    """Into how many layers at a time to cut a pass of so many rows, so that slices end close to their budget.
+
+    `seconds` is what one row costs in one layer.
+    """
+    return max(1, int(budget / _PIECES / max(rows * seconds, 1e-9)))
+
+
+def most_rows(seconds: float, budget: float) -> int:
+    """Rows of a batch of passes of which a layer takes half of a slice."""
+    return int(budget / 2 / max(seconds, 1e-9))
+
+
+def slice_budget(budget: float, *, windows: float, waits: float) -> float:
+    """Seconds of a slice after a batch of windows that took `windows` seconds, when the oldest pass over an utterance
+    that has ended `waits` for so long.
+
+    A pass that waits too long shows that windows leave no time. It then gets as much as they got: they wait in larger
+    batches, which cost less for each window, so there is more time for both.
+    """
+    return max(budget, windows) if waits > PATIENCE else budget
+
+
+class Slice:
+    """Time for work that is less urgent than windows: full-context passes and marks.
+
+    It is over when the next piece, if it takes as long as the one before, would exceed the budget. At least one
+    piece always fits, so that everything progresses.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self._budget = budget
+        self._spent = 0.0
+        self._last = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether no further piece fits."""
+        return self._spent > 0 and self._spent + self._last > self._budget
+
+    def spend(self, seconds: float) -> None:
+        """Takes note of a piece."""
+        self._spent += seconds
+        self._last = seconds
