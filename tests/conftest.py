@@ -17,8 +17,11 @@ SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twent
 
 
 def load_models() -> Models:
-    """What the server loads by default; call it on the thread that will use them."""
-    return Models(parastream.model.load(), Vad(), None, parastream.model.load_punctuation())
+    """What the server loads by default, in the precision of FunASR, with whose tokens the tests compare, on a GPU too.
+
+    Call it on the thread that will use them.
+    """
+    return Models(parastream.model.load(dtype="float32"), Vad(), None, parastream.model.load_punctuation())
 
 
 @pytest.fixture(scope="session")
