@@ -101,12 +101,18 @@ class Dense(nn.Module):
         """Brings the weights into the layout that this machine is fastest with; once, after loading."""
         if not self.rewritable:
             return
-        outputs, inputs = self.weight.shape
+        inputs = self.weight.shape[1]
         splits = inputs // _DEPTH if inputs % _DEPTH == 0 else 1
-        if tiles_are_faster() and (outputs // self._parts) % _TILE == 0:
-            tiles = self.weight.reshape(outputs // _TILE, _TILE, splits, inputs // splits).transpose(2, 0, 3, 1)
-            self.weight = mx.contiguous(tiles)[:, :, None]  # (splits, tiles, 1, inputs / splits, _TILE)
-            mx.eval(self.weight)
+        excess = -(self._outputs // self._parts) % _TILE
+        if not tiles_are_faster() or (excess and self._parts > 1):
+            return
+        if excess:  # `joined` takes these outputs away again
+            self.weight = mx.pad(self.weight, [(0, excess), (0, 0)])
+            if "bias" in self:
+                self.bias = mx.pad(self.bias, [(0, excess)])
+        tiles = self.weight.reshape(-1, _TILE, splits, inputs // splits).transpose(2, 0, 3, 1)
+        self.weight = mx.contiguous(tiles)[:, :, None]  # (splits, tiles, 1, inputs / splits, _TILE)
+        mx.eval(self.weight)
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, T, inputs) -> y (B, T, parts, tiles of a part, width of a tile).
@@ -150,4 +156,4 @@ class Dense(nn.Module):
 
     def joined(self, y: mx.array) -> mx.array:
         """y + bias as (B, T, outputs)."""
-        return (y + self.offset if "bias" in self else y).reshape(*y.shape[:2], -1)
+        return (y + self.offset if "bias" in self else y).reshape(*y.shape[:2], -1)[..., : self._outputs]

@@ -7,6 +7,7 @@ operation of a part runs beside those of the others. On a GPU there is one lane.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
@@ -20,6 +21,9 @@ Work = Generator[object, None, T]
 """Builds a graph, yields now and then what can be computed (any tree of arrays), and returns a result."""
 
 _MOST = 8
+
+# MLX orders a graph by breadth, which takes operations of all lanes in turn, only up to so many at a time.
+os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
 
 
 class Lanes:
@@ -60,10 +64,11 @@ class Lanes:
                 with mx.stream(stream):
                     try:
                         pending.append(next(work))
-                        # Small steps of all lanes in turn: of a large graph MLX would hand out one lane's part first.
-                        mx.async_eval(pending[-1])
                     except StopIteration as end:
                         results[i] = end.value
             if len(results) == len(works):
                 return [results[i] for i in range(len(works))]
+            # Together, so that MLX hands out operations of all lanes in turn; and in small steps, since it hands out
+            # only some of them ahead.
+            mx.async_eval(pending)
             yield pending
