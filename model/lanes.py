@@ -26,6 +26,14 @@ _MOST = 8
 os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
 
 
+def leave_thread() -> None:
+    """Ends the streams of the calling thread, which must not use a model any more.
+
+    Without this they end when the thread has, and if the process exits at that moment, MLX aborts it.
+    """
+    mx.clear_streams()
+
+
 class Lanes:
     """The streams of one model. They belong to the thread that made them."""
 

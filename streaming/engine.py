@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
+from parastream.model.lanes import leave_thread
 
 from . import schedule
 from .capacity import Capacity, Longest, Utilisation, calibrate
@@ -326,6 +327,12 @@ class Engine:
     # --------------------------------------------------------- inference thread
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            leave_thread()
+
+    def _serve(self) -> None:
         try:
             runner = Runner(self._load())
             runner.warm_up()
