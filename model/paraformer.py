@@ -70,6 +70,11 @@ class Paraformer(nn.Module):
         self._config = config
         self._lanes = Lanes()
 
+    @property
+    def lanes(self) -> int:
+        """How many utterances of a batch are computed side by side."""
+        return len(self._lanes)
+
     def pack(self) -> None:
         """Brings the weights into the layout that this machine computes fastest with; once, after loading."""
         dense = [module for module in self.modules() if isinstance(module, Dense)]

@@ -88,26 +88,30 @@ class Capacity:
     turns: Cost
     """Of everything else, by seconds of audio."""
 
-    def utilisation(self, sessions: int, most_windows: int) -> float:
+    def utilisation(self, sessions: int, most_windows: int, most_rows: int) -> float:
         """Share of the machine's time that so many sessions take when all of them speak all the time.
 
         It is the share for batches as large as they can be: a window of each session, but at most `most_windows`,
-        whenever audio for another one has come.
+        whenever audio for another one has come, and passes over `most_rows` rows together.
         """
         batch = min(sessions, most_windows)
         windows = self.windows.of(batch, sessions / batch) / self.hop
         frames = self.frames.of(sessions) * SAMPLE_RATE / FRAME
-        passes = (self.passes.of(_UTTERANCE / self.row) + self.marks.of(1)) / _UTTERANCE
+        rows = _UTTERANCE / self.row
+        together = max(1, min(sessions, int(most_rows / rows)))
+        passes = (self.passes.of(together * rows) / together + self.marks.of(1)) / _UTTERANCE
         return windows + frames + sessions * (passes + self.turns.of(1))
 
-    def sessions(self, utilisation: float, most_windows: int) -> int:
+    def sessions(self, utilisation: float, most_windows: int, most_rows: int) -> int:
         """The largest number of sessions that take no more than this share, but at least one."""
         low, high = 1, 2
-        while high < 1 << 16 and self.utilisation(high, most_windows) <= utilisation:
+        while high < 1 << 16 and self.utilisation(high, most_windows, most_rows) <= utilisation:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.utilisation(middle, most_windows) <= utilisation else (low, middle)
+            low, high = (
+                (middle, high) if self.utilisation(middle, most_windows, most_rows) <= utilisation else (low, middle)
+            )
         return low
 
 
@@ -116,13 +120,14 @@ def calibrate(models: Models) -> Capacity:
     speech, final, punctuation = models.speech, models.final or models.speech, models.punctuation
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
     fresh, rows = speech.frontend(sound)[: speech.config.chunk.hop], final.frontend(sound)
+    side_by_side = final.network.lanes  # utterances, as there are when many sessions are served
 
     def windows(size: int) -> float:
         states = [speech.network.new_state() for _ in range(size)]
         return _best(lambda: speech.network.step([fresh] * size, states, [False] * size))
 
     def passes(size: int) -> float:
-        return _best(lambda: final.network.transcribe([rows[:size]]))
+        return _best(lambda: final.network.transcribe([rows[:size]] * side_by_side))
 
     def frames(size: int) -> float:
         states = [models.vad.new_state() for _ in range(size)]
@@ -132,7 +137,7 @@ def calibrate(models: Models) -> Capacity:
         hop=speech.window_samples / SAMPLE_RATE,
         row=final.frontend.row_samples / SAMPLE_RATE,
         windows=Cost(*((size, windows(size)) for size in _WINDOWS)) if speech.config.streams else Cost((1, 0.0)),
-        passes=Cost(*((size, passes(size)) for size in _ROWS)),
+        passes=Cost(*((size * side_by_side, passes(size)) for size in _ROWS)),
         frames=Cost(*((size, frames(size)) for size in _FRAMES)),
         marks=Cost((1, _best(lambda: punctuation.mark_words(_WORDS, Context(), end=True)) if punctuation else 0.0)),
         turns=Cost((1, _TURNS)),

@@ -314,7 +314,8 @@ class Engine:
     def _capacity(self) -> int:
         if self._costs is None:
             return 0
-        return self._costs.sessions(self.config.target_utilisation, self.config.max_windows)
+        config = self.config
+        return self._costs.sessions(config.target_utilisation, config.max_windows, config.max_final_rows)
 
     def close(self) -> None:
         """Stops the thread; open sessions get no more events."""
