@@ -314,8 +314,7 @@ class Engine:
     def _capacity(self) -> int:
         if self._costs is None:
             return 0
-        config = self.config
-        return self._costs.sessions(config.target_utilisation, config.max_windows, config.max_final_rows)
+        return self._costs.sessions(self.config.target_utilisation, self.config.max_windows)
 
     def close(self) -> None:
         """Stops the thread; open sessions get no more events."""

@@ -158,8 +158,8 @@ def layers_per_piece(rows: int, seconds: float, budget: float) -> int:
 
 
 def most_rows(seconds: float, budget: float) -> int:
-    """Rows of a batch of passes of which a layer takes half of a slice."""
-    return int(budget / 2 / max(seconds, 1e-9))
+    """Rows of a batch of passes of which a layer fills a slice; `seconds` is what a row costs in one layer."""
+    return int(budget / max(seconds, 1e-9))
 
 
 def slice_budget(budget: float, *, windows: float, waits: float) -> float:
