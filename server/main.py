@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -56,6 +57,9 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     try:
         if warm.done():
             warm.result()
+            # What is there now stays: collecting it again and again would hold up audio for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
             console.print(f"ready after {time.monotonic() - began:.1f} s")
             await stopping
         console.print("stopping")
