@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 _DONE = object()
 _COLLECT = 1.0  # seconds of audio that a session takes at a time; the rest waits as it came
 
+_LATE = 0.25  # seconds that a window waits
+_BENEFIT_OF_DOUBT = 1.5
+
 _clock = time.monotonic
 
 
@@ -184,6 +187,10 @@ class Stream:
         """Since when the next work of the session waits; in the future for what comes ahead of real time."""
         return self._pace.due(self.backlog)
 
+    def urgent(self, now: float) -> bool:
+        """Whether that work, or what comes next, is not ahead of real time."""
+        return self.due <= now + schedule.BURST
+
     def publish(self, now: float) -> bool:
         """Tells what has happened; returns whether the session is over."""
         events = self.session.events()
@@ -280,7 +287,7 @@ class Engine:
             if len(self._streams) >= self.config.max_sessions:
                 raise CapacityError(f"all {self.config.max_sessions} sessions are in use; try again when one has ended")
             receiving = sum(stream.receiving for stream in self._streams.values())
-            if receiving >= self._capacity():
+            if not self._has_room(receiving):
                 raise CapacityError(
                     f"serving {receiving} sessions, which is what this machine can do in real time;"
                     " try again when one has ended"
@@ -288,6 +295,16 @@ class Engine:
             session = self._runner.new_session(config)
             stream = self._streams[session] = Stream(self, session, on_events)
             return stream
+
+    def _has_room(self, receiving: int) -> bool:
+        """Whether one more session can be served in real time.
+
+        What is expected from the costs counts when windows are late already. While they are not, it may have been too
+        little: costs are measured in moments, in which other programs may have been at work too.
+        """
+        capacity = self._capacity()
+        late = self._waits.at(_clock()) > _LATE
+        return receiving < (capacity if late else _BENEFIT_OF_DOUBT * capacity)
 
     def touch(self, stream: Stream) -> None:
         """Has the inference thread look at a stream; the caller holds `changed`."""
@@ -418,7 +435,7 @@ class Engine:
         waiting, now = self._queues.windows, _clock()
         if not waiting:
             return 0.0
-        extra = self._extra_windows(costs, now) if any(item.due > now for item in waiting) else 0
+        extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self.config.max_windows, extra=extra)
         self._queues.windows = [item for item in waiting if item not in chosen]
         batch = [item.work for item in chosen]
@@ -428,7 +445,7 @@ class Engine:
         with self.changed:
             self._counters.windows += len(batch)
             self._counters.window_batches += 1
-            self._waits.add(max((after - item.due for item in chosen if item.due <= now), default=0.0), after)
+            self._waits.add(after - min(item.due for item in chosen), after)
         self._advance(self._streams_of(batch))
         return seconds
 
@@ -437,7 +454,7 @@ class Engine:
 
         While anybody speaks in real time, no more than take as long as a slice: who speaks next has to wait for them.
         """
-        if all(stream.due > now for stream in list(self._streams.values()) if stream.receiving):
+        if not any(stream.receiving and stream.urgent(now) for stream in list(self._streams.values())):
             return self.config.max_windows
         return int(self.config.slice_budget / max(costs.windows.each, 1e-9))
 

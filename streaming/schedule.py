@@ -12,7 +12,7 @@ from enum import IntEnum, auto
 from typing import Generic, Protocol, TypeVar
 
 BURST = 2.0
-"""Seconds of audio that may come at once, as after a hold-up of the network, and still be urgent."""
+"""Seconds by which audio may be ahead of real time, as after a hold-up of the network, and still be urgent."""
 
 PATIENCE = 0.2
 """Seconds that a pass over an utterance that has ended may wait before it gets as much time as windows."""
@@ -26,25 +26,28 @@ _PIECES = 4  # of a slice: it is left at the end of a piece
 class Pace:
     """When a session's audio is due: when it comes or, for what comes ahead of real time, when it would have come.
 
-    This is the virtual clock of a token bucket that holds `BURST` seconds.
+    This is the virtual clock of a token bucket.
     """
 
     def __init__(self, now: float) -> None:
-        self._arrived = now
-        self._newest = now - BURST  # when the newest audio would have come, less the burst
+        self._newest = now  # when the newest audio would have come
+        self._since = now  # when the oldest that waits came
+        self._waits = False
 
     def receive(self, seconds: float, now: float) -> None:
         """Takes note of audio that comes."""
-        self._arrived = now
-        self._newest = max(self._newest + seconds, now - BURST)
+        self._newest = max(self._newest, now - min(seconds, BURST)) + seconds
+        if not self._waits:
+            self._since, self._waits = now, True
 
     def catch_up(self, now: float) -> None:
         """Nothing waits: what was ahead has found time that nobody needed, and what comes next is urgent again."""
-        self._newest = min(self._newest, now - BURST)
+        self._newest = min(self._newest, now)
+        self._waits = False
 
     def due(self, behind: float) -> float:
         """When work on the audio is due that lies so many seconds before the newest."""
-        return max(self._newest - behind, self._arrived)
+        return max(self._newest - behind, self._since)
 
 
 W_co = TypeVar("W_co", covariant=True)
@@ -58,15 +61,19 @@ class Waiting(Generic[W_co]):
     due: float
     """Since when it waits; in the future for what came ahead of real time."""
 
+    def urgent(self, now: float) -> bool:
+        """Whether it is not, or hardly, ahead of real time at an instant."""
+        return self.due <= now + BURST
+
 
 def next_windows(waiting: Sequence[Waiting[W_co]], now: float, *, most: int, extra: int) -> list[Waiting[W_co]]:
-    """The next batch of windows: what is due, the oldest first, then up to `extra` windows that are ahead of time.
+    """The next batch of windows: what is urgent, the oldest first, then up to `extra` windows that are ahead of time.
 
-    There are at most `most` in it. When nothing is due, at least one goes ahead of its time.
+    There are at most `most` in it. When nothing is urgent, at least one goes ahead of its time.
     """
     ordered = sorted(waiting, key=lambda item: item.due)
-    due = sum(item.due <= now for item in ordered)
-    return ordered[: min(due + max(extra, 0 if due else 1), most)]
+    urgent = sum(item.urgent(now) for item in ordered)
+    return ordered[: min(urgent + max(extra, 0 if urgent else 1), most)]
 
 
 class Frames(Protocol):
@@ -125,7 +132,7 @@ def rank(item: Waiting[P], now: float) -> Rank:
     """How urgent a pass is at an instant."""
     if not item.work.decided:
         return Rank.SPECULATIVE
-    return Rank.DUE if item.due <= now else Rank.AHEAD
+    return Rank.DUE if item.urgent(now) else Rank.AHEAD
 
 
 def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) -> list[Waiting[P]]:
