@@ -36,8 +36,6 @@ _SYMBOLS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _SYSTEM_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0")
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _NAMES = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS", "flexiblas": "FlexiBLAS"}
-# A window of one session has some 15 rows: more threads than this only wait for each other.
-_MOST_THREADS = 8
 
 _lock = threading.Lock()
 _info: BlasInfo | None = None
@@ -76,8 +74,8 @@ class BlasInfo:
 def preload() -> BlasInfo:
     """Load a fast BLAS before `mlx.core` is imported; later calls only tell what the first one did.
 
-    Sets its number of threads, unless an environment variable such as OPENBLAS_NUM_THREADS does, and keeps
-    every other BLAS of the process (NumPy's) to one thread. Never raises: without a fast BLAS it logs a
+    Keeps it to one thread, unless an environment variable such as OPENBLAS_NUM_THREADS says otherwise, and
+    every other BLAS of the process (NumPy's) too. Never raises: without a fast BLAS it logs a
     warning and MLX stays slow.
     """
     global _info
@@ -253,17 +251,16 @@ def _configure(path: Path, source: str) -> BlasInfo:
     import numpy as np  # noqa: F401 (brings its own BLAS into the process)
     from threadpoolctl import ThreadpoolController
 
-    # Threads of OpenBLAS spin while they wait. With more of them than free CPUs, be it for another process
-    # or for the second BLAS of this one, a product can take 30 times as long. Half of the CPUs leaves room
-    # for the others.
-    threads = min(max(1, cpu_count() // 2), _MOST_THREADS)
+    # One thread: `lanes` shares the work out over the CPUs. Threads of OpenBLAS spin while they wait; with more of
+    # them than free CPUs, be it for another process or for the second BLAS of this one, a product can take 30
+    # times as long.
     blas = BlasInfo(path.name, "", path, 0, source)
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-        if Path(library.filepath).resolve() != path:
+        ours = Path(library.filepath).resolve() == path
+        if not (ours and any(os.environ.get(name) for name in _THREAD_VARIABLES)):
             library.set_num_threads(1)
+        if not ours:
             continue
-        if not any(os.environ.get(name) for name in _THREAD_VARIABLES):
-            library.set_num_threads(threads)
         name = _NAMES.get(library.internal_api, library.internal_api)
         core = getattr(library, "architecture", None) or ""
         version = f"{library.version} ({core})" if core else str(library.version)
