@@ -57,6 +57,8 @@ FULL = Size(batch=0.065, window=0.034, layers=50, row=0.00005)
 class Network:
     """Takes the time that a Paraformer takes."""
 
+    lanes = 1
+
     def __init__(self, size: Size) -> None:
         self._size = size
 
