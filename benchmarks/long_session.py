@@ -1,0 +1,72 @@
+"""One session of two hours, faster than real time: does its memory grow, or what a window costs?
+
+    ./run python -m benchmarks.long_session [--minutes 120]
+
+Streams the embedded recording over and over through the engine and prints, for every ten minutes of audio, the resident
+memory of the process, and the seconds of computing for each second of audio. Exits with 1 if either has grown by more
+than a tenth from the second stretch to the last (the first one fills caches). Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from parastream.client.commands.composition import ModelChoice
+from parastream.streaming import Engine, SessionConfig
+from parastream.streaming.events import Event, Final
+
+SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
+STRETCH = 600
+"""Seconds of audio between two lines of the report."""
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in 10^6 bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Memory and cost of one long session.")
+    parser.add_argument("--minutes", type=int, default=120)
+    minutes = parser.parse_args().minutes
+    samples, rate = soundfile.read(SAMPLE, dtype="int16")
+    audio, seconds = np.asarray(samples).tobytes(), len(samples) / rate
+    finals = 0
+
+    def heard(events: list[Event]) -> None:
+        nonlocal finals
+        finals += sum(isinstance(event, Final) for event in events)
+
+    engine = Engine(ModelChoice(offline=True).load)
+    engine.start()
+    engine.wait_ready()
+    stream = engine.open(SessionConfig(), heard)
+    sent, mark, busy = 0.0, STRETCH, 0.0
+    memory, cost = [], []
+    print(" minutes      MB  s/s of computing  finals")
+    while sent < 60 * minutes:
+        stream.send(audio)
+        sent += seconds
+        while stream.backlog > 5:
+            time.sleep(0.005)
+        if sent >= mark:
+            now = engine.stats().busy
+            memory.append(resident_mb())
+            cost.append((now - busy) / STRETCH)
+            print(f"{sent / 60:8.0f} {memory[-1]:7.0f} {cost[-1]:17.4f} {finals:7d}", flush=True)
+            mark, busy = mark + STRETCH, now
+    stream.cancel()
+    engine.close()
+    grown = len(memory) > 2 and (memory[-1] > 1.1 * memory[1] or cost[-1] > 1.1 * cost[1])
+    print("grown" if grown else "flat")
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
