@@ -19,6 +19,12 @@ from .audio import SAMPLE_RATE
 from .runner import Models
 from .vad import FRAME
 
+LATE = 0.25
+"""Seconds for which a window has waited when it is late."""
+
+BENEFIT_OF_DOUBT = 1.5
+"""How many times more sessions than the capacity fit while no window is late."""
+
 _MEMORY = 3.0  # seconds of computing of one kind after which what was measured before counts a third
 _OUTLIER = 3.0  # a batch that took more times what was expected counts as if it had taken so many times
 _UTTERANCE = 5.0  # seconds of a typical utterance
@@ -63,9 +69,9 @@ class Cost:
         return self.slowness * batches * (float(np.interp(size, self._sizes, self._seconds)) + beyond)
 
     def observe(self, seconds: float, size: float, batches: float = 1) -> None:
-        """Takes note of what such batches took."""
+        """Takes note of what such batches took; those that failed took no time and do not count."""
         expected = self.of(size, batches)
-        if expected > 0:
+        if seconds > 0 and expected > 0:
             ratio = min(max(seconds / expected, 1 / _OUTLIER), _OUTLIER)
             self.slowness *= 1 + (1 - math.exp(-expected / _MEMORY)) * (ratio - 1)
 
@@ -111,6 +117,15 @@ class Capacity:
             middle = (low + high) // 2
             low, high = (middle, high) if self.utilisation(middle, most_windows) <= utilisation else (low, middle)
         return low
+
+
+def has_room(sessions: int, capacity: int, wait: float) -> bool:
+    """Whether one more session fits, where so many are and the longest that a window has waited of late is `wait`.
+
+    The capacity decides once windows are late. Until then it may be too low by a half: people pause when they speak,
+    and costs are measured in moments in which other programs may be at work too.
+    """
+    return sessions < (capacity if wait > LATE else BENEFIT_OF_DOUBT * capacity)
 
 
 def calibrate(models: Models) -> Capacity:

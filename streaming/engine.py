@@ -18,7 +18,7 @@ from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.lanes import leave_thread
 
 from . import schedule
-from .capacity import Capacity, Longest, Utilisation, calibrate
+from .capacity import Capacity, Longest, Utilisation, calibrate, has_room
 from .events import Event
 from .pending import Pass, Queues
 from .runner import Models, Runner
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 _DONE = object()
 _COLLECT = 1.0  # seconds of audio that a session takes at a time; the rest waits as it came
 
-_LATE = 0.25  # seconds that a window waits
-_BENEFIT_OF_DOUBT = 1.5
 
 _clock = time.monotonic
 
@@ -287,24 +285,14 @@ class Engine:
             if len(self._streams) >= self.config.max_sessions:
                 raise CapacityError(f"all {self.config.max_sessions} sessions are in use; try again when one has ended")
             receiving = sum(stream.receiving for stream in self._streams.values())
-            if not self._has_room(receiving):
+            if not has_room(receiving, self._capacity(), self._waits.at(_clock())):
                 raise CapacityError(
-                    f"serving {receiving} sessions, which is what this machine can do in real time;"
-                    " try again when one has ended"
+                    f"serving {receiving} session{'s' * (receiving != 1)}, which is what this machine can do in real"
+                    " time; try again when one has ended"
                 )
             session = self._runner.new_session(config)
             stream = self._streams[session] = Stream(self, session, on_events)
             return stream
-
-    def _has_room(self, receiving: int) -> bool:
-        """Whether one more session can be served in real time.
-
-        What is expected from the costs counts when windows are late already. While they are not, it may have been too
-        little: costs are measured in moments, in which other programs may have been at work too.
-        """
-        capacity = self._capacity()
-        late = self._waits.at(_clock()) > _LATE
-        return receiving < (capacity if late else _BENEFIT_OF_DOUBT * capacity)
 
     def touch(self, stream: Stream) -> None:
         """Has the inference thread look at a stream; the caller holds `changed`."""
@@ -452,11 +440,11 @@ class Engine:
     def _extra_windows(self, costs: Capacity, now: float) -> int:
         """How many windows ahead of real time may go with those that are due.
 
-        While anybody speaks in real time, no more than take as long as a slice: who speaks next has to wait for them.
+        While anybody speaks in real time, no more than take half as long as a slice: who speaks next waits for them.
         """
         if not any(stream.receiving and stream.urgent(now) for stream in list(self._streams.values())):
             return self.config.max_windows
-        return int(self.config.slice_budget / max(costs.windows.each, 1e-9))
+        return int(self.config.slice_budget / 2 / max(costs.windows.each, 1e-9))
 
     def _run_slice(self, runner: Runner, costs: Capacity, windows: float) -> None:
         """Marks, which are all that some utterances still need, and pieces of full-context passes.
@@ -493,10 +481,11 @@ class Engine:
             finished = next(current.pieces, _DONE) is _DONE
 
         batch = [item.work for item in current.batch]
-        current.seconds += self._compute(batch, advance)
+        seconds = self._compute(batch, advance)
+        current.seconds += seconds
         if finished:
             self._queues.passes.remove(current)
-            costs.passes.observe(current.seconds, current.rows)
+            costs.passes.observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
         return True
 

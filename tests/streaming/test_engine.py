@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +47,7 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine(load_models, EngineConfig(max_sessions=25))
+    engine = Engine(load_models, EngineConfig(max_sessions=25, target_utilisation=math.inf))
     engine.start()
     engine.wait_ready(60)
     yield engine
