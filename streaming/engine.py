@@ -20,6 +20,7 @@ from parastream.model.lanes import leave_thread
 from . import schedule
 from .capacity import Capacity, Longest, Utilisation, calibrate, has_room
 from .events import Event
+from .memory import COLLECTED, session_memory
 from .pending import Pass, Queues
 from .runner import Models, Runner
 from .schedule import Pace, Rank, Slice
@@ -28,8 +29,6 @@ from .session import Session, SessionConfig, Work
 logger = logging.getLogger(__name__)
 
 _DONE = object()
-_COLLECT = 1.0  # seconds of audio that a session takes at a time; the rest waits as it came
-
 
 _clock = time.monotonic
 
@@ -69,6 +68,8 @@ class EngineStats:
     window_wait: float = 0.0
     """Seconds that the window that waited longest took from when it could be computed until it was, among those of the
     last ten to twenty seconds. Windows ahead of real time do not count."""
+    session_bytes: int = 0
+    """Memory that a session with the usual configuration takes at most; see `session_memory`."""
     windows: int = 0
     window_batches: int = 0
     finals: int = 0
@@ -158,9 +159,9 @@ class Stream:
                 self._pace.receive(self._fresh_bytes / self._bytes_per_second, self._fresh_since)
                 self._fresh_bytes = 0
             self._lag = self.session.backlog
-            if self._lag >= _COLLECT:
+            if self._lag >= COLLECTED:
                 return 0.0
-            room = int(_COLLECT * self._bytes_per_second)
+            room = int(COLLECTED * self._bytes_per_second)
             while self._inbox and room > 0:
                 data = self._inbox.popleft()
                 if len(data) > room:
@@ -193,7 +194,7 @@ class Stream:
         """Tells what has happened; returns whether the session is over."""
         events = self.session.events()
         self._lag = self.session.backlog
-        if self.backlog < _COLLECT:
+        if self.backlog < COLLECTED:
             self._pace.catch_up(now)
         if events and not self._cancelled:
             try:
@@ -220,6 +221,7 @@ class Engine:
         self._streams: dict[Session, Stream] = {}
         self._touched: dict[Stream, None] = {}  # in order: those to which clients have done something
         self._costs: Capacity | None = None
+        self._session_bytes = 0
         self._counters = _Counters()
         self._utilisation = Utilisation(_clock())
         self._waits = Longest(_clock())
@@ -309,6 +311,7 @@ class Engine:
                 utilisation=self._utilisation.at(now),
                 backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
                 window_wait=self._waits.at(now),
+                session_bytes=self._session_bytes,
                 windows=counters.windows,
                 window_batches=counters.window_batches,
                 finals=counters.finals,
@@ -342,6 +345,7 @@ class Engine:
             runner = Runner(self._load())
             runner.warm_up()
             self._costs = costs = calibrate(runner.models)
+            self._session_bytes = session_memory(runner.models, SessionConfig()).total
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -420,6 +424,7 @@ class Engine:
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
         """The next batch of windows; returns how many seconds it took."""
+        self._queues.drop_unwanted()
         waiting, now = self._queues.windows, _clock()
         if not waiting:
             return 0.0

@@ -72,7 +72,7 @@ class Runner:
             states.append(work.utterance.stream)
         heard = network.step([w.features for w in batch], states, [w.last for w in batch])
         for work, tokens in zip(batch, heard, strict=True):
-            if work.last:
+            if work.last or not work.wanted:
                 work.utterance.stream = None
             work.session.apply(work, tokens)
 

@@ -190,7 +190,7 @@ class Session:
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
         self._streaming = (config.partials or not config.final_pass) and speech.config.streams
-        self._keep = SAMPLE_RATE * _kept_seconds(config.endpoint)
+        self._keep = SAMPLE_RATE * kept_seconds(config.endpoint)
 
     # ------------------------------------------------------------------ input
 
@@ -355,6 +355,8 @@ class Session:
             utterance = self._utterances[-1] = self._new_utterance(utterance.index, utterance.start)
             utterance.due = utterance.start + (sample - utterance.start) // hop * hop
         utterance.end, utterance.cut = sample, cut
+        if self.config.final_pass:  # there are no more windows
+            utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
         if utterance.pass_end != sample:
             utterance.pass_end, utterance.pass_tokens = sample, None
 
@@ -509,6 +511,6 @@ class _SampleBuffer:
             self._first = sample
 
 
-def _kept_seconds(config: EndpointConfig) -> int:
+def kept_seconds(config: EndpointConfig) -> int:
     """Whole seconds of audio that a later event may refer back to."""
     return int(config.pre_roll + config.min_speech + config.cut_search) + 2
