@@ -36,6 +36,7 @@ _websockets_logger.setLevel(logging.WARNING)  # it tells of each connection what
 
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it is finished; after any other it may come back."""
+_MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
 PATHS = (STREAM_PATH, "/healthz", "/readyz", "/metrics", "/")
 
 
@@ -76,6 +77,7 @@ class Server:
             ping_interval=None,  # see Link
             close_timeout=config.close_timeout,
             max_size=config.max_message,
+            max_queue=_MAX_QUEUE,
             logger=_websockets_logger,
             server_header="parastream",
         )

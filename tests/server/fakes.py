@@ -119,7 +119,7 @@ class FakeEngine:
         return self.streams[-1]
 
     def stats(self) -> EngineStats:
-        return EngineStats(sessions=len(self.streams), windows=7)
+        return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5)
 
 
 @asynccontextmanager

@@ -191,6 +191,8 @@ async def test_metrics() -> None:
     assert "parastream_finals_total 4" in lines
     assert "parastream_sessions 0" in lines
     assert "parastream_engine_windows 7" in lines
+    assert "parastream_engine_capacity 3" in lines
+    assert "parastream_engine_utilisation 0.5" in lines
 
 
 @asynchronous
@@ -266,7 +268,7 @@ async def test_wrong_messages_in_a_session_cost_no_audio(wrong: str, code: str, 
         messages, closed, _ = await receive_all(websocket)
     assert texts(messages) == expected_texts(AUDIO)
     error = error_in(messages)
-    assert (error.code, closed) == (code, close_code)
+    assert (error.code, error.message, closed) == (code, str(failure), close_code)
 
 
 @asynchronous

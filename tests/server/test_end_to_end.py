@@ -120,6 +120,25 @@ async def test_the_streaming_pass_alone(engine: Engine, sample: Audio) -> None:
     ]
 
 
+@asynchronous
+async def test_a_recording_sent_at_once_is_slowed_down_and_costs_no_memory(engine: Engine, sample: Audio) -> None:
+    size = 32000  # bytes of a second
+    waiting = [0.0]
+    async with serving(engine, backlog_high=4.0, backlog_low=2.0) as server:
+
+        async def watch() -> None:
+            while True:
+                waiting.append(engine.stats().backlog)
+                await asyncio.sleep(0.002)
+
+        watching = asyncio.create_task(watch())
+        messages, code = await converse(server, np.tile(sample, 5).tobytes(), size=size)
+        watching.cancel()
+    assert (texts(messages), code) == (5 * SAMPLE_TEXTS, 1000)
+    # What is let in, one message more, and what looking at it may add: a window and an utterance that has to wait.
+    assert 3.0 < max(waiting) < 4.0 + 1.0 + 1.0
+
+
 # --- broken connections ----------------------------------------------------------------------
 
 
