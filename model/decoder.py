@@ -18,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, DecoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, LayerNorm, attend, length_mask, pad_time, split_heads
+from .layers import FSMN, LayerNorm, attend, heads, length_mask, pad_time
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, encoded: mx.array) -> mx.array:
         """Rows (B, T, size) -> (B, 2 heads, T, size / heads)."""
-        return _heads(self.linear_k_v, encoded)
+        return heads(self.linear_k_v, encoded)
 
     def __call__(
         self,
@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
         memory: mx.array | None = None,
     ) -> mx.array:
         """residual + attention of x, both (B, U, size); the rest as in `attend`."""
-        attended = attend(_heads(self.linear_q, x), keys_values, keys, memory)
+        attended = attend(heads(self.linear_q, x), keys_values, keys, memory)
         return self.linear_out.add_to(residual, self.linear_out(attended))
 
 
@@ -92,12 +92,6 @@ def _latest(memory: mx.array, fresh: mx.array) -> mx.array:
     """As many rows as `memory` (B, 2 heads, S, size / heads) has: the last ones of it and of `fresh` behind it."""
     rows, new = memory.shape[2], fresh.shape[2]
     return fresh[:, :, new - rows :] if rows <= new else mx.concatenate([memory[:, :, new:], fresh], axis=2)
-
-
-def _heads(layer: Dense, x: mx.array) -> mx.array:
-    """(B, T, size) -> (B, parts, T, outputs / parts)."""
-    y = split_heads(layer(x)) + layer.offset[:, None]
-    return y.reshape(*y.shape[:3], -1)
 
 
 class FeedForwardLayer(nn.Module):

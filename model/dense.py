@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import blas
+from .device import on_cpu
 from .quantization import Quantization
 
 _TILE = 32
@@ -33,7 +34,7 @@ _SMALL_KERNELS = ("SkylakeX", "Cooperlake", "Sapphirerapids")
 @cache
 def tiles_are_faster() -> bool:
     """Whether this process computes on a CPU, with a BLAS that is fast at small products."""
-    return mx.default_device() == mx.Device(mx.cpu) and blas.info().core in _SMALL_KERNELS
+    return on_cpu() and blas.info().core in _SMALL_KERNELS
 
 
 class Dense(nn.Module):
@@ -91,7 +92,7 @@ class Dense(nn.Module):
 
     def dequantize(self) -> None:
         """On a CPU, turns quantised weights into float32; once, after loading, before anything else changes them."""
-        if self._quantization is not None and mx.default_device() == mx.Device(mx.cpu):
+        if self._quantization is not None and on_cpu():
             self.weight = self._quantization.dequantize(self.weight, self.scales, self.biases)
             mx.eval(self.weight)
             del self.scales, self.biases

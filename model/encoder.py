@@ -18,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, EncoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, LayerNorm, PositionTable, attend, length_mask, split_heads
+from .layers import FSMN, LayerNorm, PositionTable, attend, heads, length_mask
 
 
 @dataclass(slots=True)
@@ -62,11 +62,11 @@ class SelfAttention(nn.Module):
         `mask` (B, 1, T, 1) is 1 on real rows. `memory` (B, 2 heads, S, size / heads) are keys and values of earlier
         windows; `keys` (B, 1, 1, S + T) is True where a key takes part.
         """
-        batch, length, heads = x.shape[0], x.shape[1], self.heads
-        projected = split_heads(self.linear_q_k_v(x))
-        projected = (projected + self.linear_q_k_v.offset[:, None]).reshape(batch, 3 * heads, length, -1)
-        q, keys_values = projected[:, :heads], projected[:, heads:]
-        v = keys_values[:, heads:] if mask is None else keys_values[:, heads:] * mask
+        projected = heads(self.linear_q_k_v, x)
+        q, keys_values = projected[:, : self.heads], projected[:, self.heads :]
+        v = keys_values[:, self.heads :]
+        if mask is not None:
+            v = v * mask
         fsmn = self.fsmn_block(v.transpose(0, 2, 1, 3), self.before, self.after, residual=True)
         attended = self.linear_out(attend(q, keys_values, keys, memory))
         return self.linear_out.add_to(fsmn, attended), keys_values

@@ -14,6 +14,7 @@ from typing import TypeVar
 import mlx.core as mx
 
 from . import blas
+from .device import on_cpu
 
 T = TypeVar("T")
 
@@ -24,6 +25,16 @@ _MOST = 8
 
 # MLX orders a graph by breadth, which takes operations of all lanes in turn, only up to so many at a time.
 os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
+
+
+def finish(work: Generator[object, None, T]) -> T:
+    """Takes all steps of something that is done step by step, and returns its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def leave_thread() -> None:
@@ -39,7 +50,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._streams = [mx.default_stream(mx.default_device())]
-        if mx.default_device() == mx.Device(mx.cpu):
+        if on_cpu():
             count = min(_MOST, blas.cpu_count() // max(1, blas.info().threads))
             self._streams += [mx.new_stream(mx.Device(mx.cpu)) for _ in range(count - 1)]
 
@@ -53,13 +64,7 @@ class Lanes:
 
     def run(self, works: Sequence[Work[T]]) -> list[T]:
         """Does each work on a lane of its own, there may be no more of them; their results, in order."""
-        rounds = self.rounds(works)
-        while True:
-            try:
-                next(rounds)
-            except StopIteration as end:
-                results: list[T] = end.value
-                return results
+        return finish(self.rounds(works))
 
     def rounds(self, works: Sequence[Work[T]]) -> Generator[list[object], None, list[T]]:
         """As `run`, but yields what is being evaluated after every step of all works."""

@@ -11,14 +11,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .dense import Dense
+from .device import on_cpu
 
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""
 
-
 _BAND = 16
 """Output rows of a band matrix of `FSMN`; more rows are computed in blocks."""
-
 
 _MANY = 8192
 """Attention scores from which on their softmax is computed by operations on whole arrays."""
@@ -47,7 +46,7 @@ class LayerNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (..., size) with mean 0 and variance 1, scaled and shifted unless that is done behind."""
-        if "weight" in self or mx.default_device() != mx.Device(mx.cpu):
+        if "weight" in self or not on_cpu():
             return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), LAYER_NORM_EPS)
         # MLX's own takes twice the time on CPUs: its sums over an axis are slow, but not a matrix product.
         x = x - x @ self._mean
@@ -77,7 +76,7 @@ class FSMN(nn.Module):
         added to it.
         """
         batch, length = x.shape[:2]
-        if mx.default_device() != mx.Device(mx.cpu):
+        if not on_cpu():
             x = x.reshape(batch, length, -1)
             filtered = mx.conv1d(pad_time(x, before, after), self.weight, groups=self.weight.shape[0])
             return filtered + x if residual else filtered
@@ -124,10 +123,9 @@ def attend(
         (B, T, H d).
     """
     batch, heads, length, depth = q.shape
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
     if memory is not None and not memory.size:
         memory = None
-    if memory is not None and not on_cpu:
+    if memory is not None and not on_cpu():
         keys_values, memory = mx.concatenate([memory, keys_values], axis=2), None
     scale = depth**-0.5
     k, v = keys_values[:, :heads], keys_values[:, heads:]
@@ -161,9 +159,10 @@ def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
     return weights / mx.sum(weights, axis=-1, keepdims=True)
 
 
-def split_heads(y: mx.array) -> mx.array:
-    """y (B, T, heads, tiles, width) of a `Dense` whose parts are heads -> a view (B, heads, T, tiles, width)."""
-    return y.transpose(0, 2, 1, 3, 4)
+def heads(layer: Dense, x: mx.array) -> mx.array:
+    """What a layer whose parts are heads makes of x (B, T, inputs), with its bias: (B, parts, T, outputs / parts)."""
+    y = layer(x).transpose(0, 2, 1, 3, 4) + layer.offset[:, None]
+    return y.reshape(*y.shape[:3], -1)
 
 
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:

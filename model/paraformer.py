@@ -18,7 +18,7 @@ from .config import ModelConfig
 from .decoder import Decoder, DecoderState
 from .dense import Dense
 from .encoder import Encoder, EncoderState, remember
-from .lanes import Lanes, Work
+from .lanes import Lanes, Work, finish
 from .layers import length_mask
 from .predictor import Predictor, PredictorState
 
@@ -94,12 +94,7 @@ class Paraformer(nn.Module):
         Returns:
             The tokens of each, in order. An utterance without rows has none.
         """
-        work = self.transcribe_in_slices(features, layers=len(self.encoder.layers))
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return list(end.value)
+        return finish(self.transcribe_in_slices(features, layers=len(self.encoder.layers)))
 
     def transcribe_in_slices(
         self, features: Sequence[NDArray[np.float32]], *, layers: int
@@ -119,10 +114,7 @@ class Paraformer(nn.Module):
                 break
             mx.eval(pending)
             yield
-        for part, tokens in zip(parts, heard, strict=True):
-            for i, found in zip(part, tokens, strict=True):
-                results[i] = found
-        return results
+        return _placed(results, parts, heard)
 
     def _transcribe(self, features: Sequence[NDArray[np.float32]]) -> Work[list[Tokens]]:
         lengths = np.array([len(rows) for rows in features])
@@ -184,10 +176,7 @@ class Paraformer(nn.Module):
             self._step([features[i] for i in part], [states[i] for i in part], [last[i] for i in part])
             for part in parts
         ]
-        for part, tokens in zip(parts, self._lanes.run(works), strict=True):
-            for i, found in zip(part, tokens, strict=True):
-                results[i] = found
-        return results
+        return _placed(results, parts, self._lanes.run(works))
 
     def _step(
         self, features: Sequence[NDArray[np.float32]], states: Sequence[StreamState], last: Sequence[bool]
@@ -230,6 +219,14 @@ class Paraformer(nn.Module):
             for k, chosen in zip(heard, _choose(best, fired.counts[heard]), strict=True):
                 results[k] = Tokens(*chosen, np.maximum(fired.rows[k] + first_rows[k], 0))
         return results
+
+
+def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], heard: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+    """The results, in which each part's tokens have taken their places."""
+    for part, tokens in zip(parts, heard, strict=True):
+        for i, found in zip(part, tokens, strict=True):
+            results[i] = found
+    return results
 
 
 def _best(logits: mx.array) -> tuple[mx.array, mx.array]:

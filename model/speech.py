@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from . import checkpoint, hub, punctuation
 from .checkpoint import Precision
 from .config import ChunkSize, ModelConfig
+from .device import on_cpu
 from .errors import ModelConfigError
 from .frontend import Frontend
 from .paraformer import Paraformer
@@ -123,12 +124,11 @@ def load(
 
 
 def _computed_in(dtype: Precision | None) -> Precision:
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
     if dtype is None:
-        return "float32" if on_cpu else _ON_GPU
+        return "float32" if on_cpu() else _ON_GPU
     if dtype not in get_args(Precision):
         raise ModelConfigError(f"dtype is {dtype!r}; allowed are {', '.join(get_args(Precision))}")
-    if on_cpu and dtype != "float32":
+    if on_cpu() and dtype != "float32":
         raise ModelConfigError(
             f"{dtype} is for GPUs: a CPU computes in float32 (several times faster there), whatever the weights are"
             " stored in"

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from parastream.model import SpeechModel
 from parastream.model.checkpoint import sanitize
 from parastream.model.config import ChunkSize, ModelConfig
 from parastream.model.frontend import Frontend
+from parastream.model.lanes import finish
 from parastream.model.paraformer import Paraformer, StreamState, Tokens
 
 import mlx.core as mx
@@ -26,7 +27,6 @@ from . import recipe
 
 Float32 = NDArray[np.float32]
 Stages = dict[str, NDArray[Any]]
-Result = TypeVar("Result")
 FOLDER = Path(__file__).parent
 SHORTEST_FINAL = 960
 """FunASR drops a last piece of fewer samples than this."""
@@ -117,16 +117,6 @@ def _watch(owner: Any, method: str, seen: Callable[[Any, tuple[Any, ...]], None]
     setattr(owner, method, wrapped)
 
 
-def drain(work: Generator[Any, None, Result]) -> Result:
-    """The result of a work, all of whose steps are taken at once."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-
 def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -> Stages:
     """What each stage of the reference model `name` gives in the windows of a streaming variant.
 
@@ -169,7 +159,7 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
     alpha = np.array(model.predictor.weigh(encoded))
     fired = model.predictor.fire(alpha, lengths)
     embeddings = fired.embeddings(encoded)[:, :-1]
-    logits = drain(model.decoder(embeddings, fired.counts, encoded, lengths))
+    logits = finish(model.decoder(embeddings, fired.counts, encoded, lengths))
     return {
         "rows": lengths,
         "encoded": np.array(encoded),
@@ -191,7 +181,7 @@ def padded_batch(model: Paraformer, utterances: Sequence[Float32], expected: Sta
     found = whole(model, utterances)
     counts = expected["fires"].astype(np.int64)
     embeddings, encoded = mx.array(expected["embeddings"]), mx.array(found["encoded"])
-    found["logits"] = np.array(drain(model.decoder(embeddings, counts, encoded, found["rows"])))
+    found["logits"] = np.array(finish(model.decoder(embeddings, counts, encoded, found["rows"])))
     first, second = found["rows"].tolist()
     fired = int((found["fire_rows"][found["fires"][0] :] < second - 1).sum())
     ends = {
