@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from parastream.client.commands.composition import ModelChoice
+from parastream.client.sources import sample_recording
 from parastream.streaming import Engine, SessionConfig
 from parastream.streaming.events import Event, Final
 
-SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 STRETCH = 600
 """Seconds of audio between two lines of the report."""
 
@@ -36,7 +36,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Memory and cost of one long session.")
     parser.add_argument("--minutes", type=int, default=120)
     minutes = parser.parse_args().minutes
-    samples, rate = soundfile.read(SAMPLE, dtype="int16")
+    with sample_recording() as sample:
+        samples, rate = soundfile.read(sample, dtype="int16")
     audio, seconds = np.asarray(samples).tobytes(), len(samples) / rate
     finals = 0
 

@@ -26,7 +26,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import jiwer
@@ -34,6 +33,7 @@ import numpy as np
 import parastream.model
 import soundfile
 from parastream.client.commands.bench_results import hardware
+from parastream.client.sources import sample_recording
 from parastream.model import SpeechModel, blas, checkpoint, hub, random_weights
 from parastream.model.checkpoint import Precision
 from parastream.model.paraformer import Paraformer
@@ -178,8 +178,8 @@ class Streams:
         """Token ids of each."""
         self.costs: list[float] = []
         """Milliseconds of each window, for each session."""
-        sample = Path(str(files("parastream.client"))) / "assets" / "sample.flac"
-        self._rows = speech.frontend(soundfile.read(sample, dtype="float32")[0])
+        with sample_recording() as sample:
+            self._rows = speech.frontend(soundfile.read(sample, dtype="float32")[0])
         self._states = [speech.network.new_state() for _ in range(sessions)]
 
     def advance(self) -> None:

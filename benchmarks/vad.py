@@ -20,10 +20,10 @@ import onnxruntime
 import soundfile
 from numpy.typing import NDArray
 from parastream.client.commands.bench_results import hardware, publish
-from parastream.streaming.silero import CONTEXT, FRAME
+from parastream.client.sources import sample_recording
+from parastream.streaming.silero import CONTEXT, FRAME, HIDDEN
 from parastream.streaming.vad import Vad, find_weights
 
-RECORDING = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 SHAPES = [(1, 1), (1, 3), (1, 20), (8, 1), (8, 3), (64, 1), (64, 3), (64, 20)]
 """Sessions, and frames of each in a call: 3 is what a client's messages of 100 ms bring."""
 TURNS = 60
@@ -35,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Cost of voice activity detection, against ONNX Runtime.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args()
-    samples, _ = soundfile.read(RECORDING, dtype="float32")
+    with sample_recording() as sample:
+        samples, _ = soundfile.read(sample, dtype="float32")
     vad, reference = Vad(), load_reference()
     result: dict[str, Any] = {"hardware": hardware(), "us_per_frame": {}}
     for sessions, frames in SHAPES:
@@ -60,7 +61,7 @@ def compare(
     states = [vad.new_state() for _ in range(sessions)]
     padded = np.concatenate((np.zeros((sessions, CONTEXT), np.float32), voices), axis=1)
     steps = [padded[:, start : start + CONTEXT + FRAME].copy() for start in range(0, frames * FRAME, FRAME)]
-    state = np.zeros((2, sessions, 128), np.float32)
+    state = np.zeros((2, sessions, HIDDEN), np.float32)
 
     def ours() -> None:
         vad(list(voices), states)

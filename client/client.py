@@ -146,6 +146,17 @@ def connect(
     )
 
 
+def stream_url(url: str) -> str:
+    """The address of a server's native endpoint, unless `url` has a path of its own."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=STREAM_PATH)) if parts.path in ("", "/") else url
+
+
+def proxy_for(url: str) -> Literal[True] | None:
+    """As websockets wants it: none to a server on this machine, else the one that the environment names."""
+    return None if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1") else True
+
+
 class AsyncClient:
     """One session. Made by `connect`; an asynchronous context manager and an asynchronous iterator of events.
 
@@ -164,9 +175,7 @@ class AsyncClient:
         open_timeout: float,
         buffer_bytes: int,
     ) -> None:
-        parts = urlsplit(url)
-        self._url = urlunsplit(parts._replace(path=STREAM_PATH)) if parts.path in ("", "/") else url
-        self._loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        self._url = stream_url(url)
         self._start = start
         self._token = token
         self._on_reconnect = on_reconnect
@@ -273,7 +282,7 @@ class AsyncClient:
                     compression=None,
                     ping_interval=None,  # the server is never silent for long, see _receive
                     max_queue=None,  # everything is read at once; a full queue would hold up closing
-                    proxy=None if self._loopback else True,
+                    proxy=proxy_for(self._url),
                 )
                 try:
                     await websocket.send(encode(first), text=True)

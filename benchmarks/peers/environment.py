@@ -8,11 +8,10 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
-from parastream.client.sources import read
+from parastream.client.sources import read, sample_recording
 from parastream.model import random_weights
 from parastream.streaming.audio import resample
 
@@ -44,7 +43,7 @@ def weights(work: Path) -> Path:
 
 def recording(work: Path) -> Path:
     """The embedded recording as an array file, 16 kHz."""
-    with as_file(files("parastream.client") / "assets" / "sample.flac") as sample:
+    with sample_recording() as sample:
         samples = resample(*read(sample))
     np.save(work / "recording.npy", samples)
     return work / "recording.npy"

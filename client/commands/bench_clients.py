@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import soundfile
@@ -15,6 +14,7 @@ from parastream.client.commands.bench_model import model_directory
 from parastream.client.commands.bench_process import Usage, server_process
 from parastream.client.commands.bench_results import Result, hardware, publish
 from parastream.client.commands.composition import run_interruptible
+from parastream.client.sources import sample_recording
 from parastream.server.messages import Final, Partial
 
 LIMIT_MS = 1200
@@ -58,7 +58,7 @@ async def _run(setting: Setting, clients: int, file: Path | None, *, find_larges
 
 async def measure(setting: Setting, clients: int) -> Result:
     """One run."""
-    with as_file(files("parastream.client") / "assets" / "sample.flac") as sample:
+    with sample_recording() as sample:
         audio = soundfile.read(sample, dtype="int16")[0].astype("<i2").tobytes()
     before: Usage | None = None
     after: Usage | None = None

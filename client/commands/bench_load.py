@@ -11,14 +11,13 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
 
+from parastream.client.client import proxy_for, stream_url
 from parastream.client.commands.bench_latency import BLOCK, ENDPOINT, RATE, Conversation
 from parastream.client.commands.bench_process import Usage
 from parastream.client.errors import ClientError
 from parastream.server.messages import (
     PROTOCOL,
-    STREAM_PATH,
     Error,
     Ready,
     Start,
@@ -193,15 +192,14 @@ async def _open(url: str, token: str | None) -> ClientConnection:
         ClientError: the server refuses.
         OSError, TimeoutError, WebSocketException: there is no way to it.
     """
-    parts = urlsplit(url)
     websocket = await connect(
-        urlunsplit(parts._replace(path=STREAM_PATH)) if parts.path in ("", "/") else url,
+        stream_url(url),
         subprotocols=[Subprotocol(PROTOCOL)],
         additional_headers={"Authorization": f"Bearer {token}"} if token else {},
         compression=None,
         ping_interval=None,
         max_queue=None,
-        proxy=None if parts.hostname in ("localhost", "127.0.0.1", "::1") else True,
+        proxy=proxy_for(url),
     )
     await websocket.send(encode(Start(endpoint=ENDPOINT, room="bench")), text=True)
     answer = decode_server_message(await websocket.recv())

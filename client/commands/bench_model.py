@@ -7,14 +7,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from parastream.client.commands.bench_latency import percentile
 from parastream.client.commands.bench_results import Result, hardware, publish
-from parastream.client.sources import read
+from parastream.client.sources import read, sample_recording
 from parastream.model import SpeechModel, blas, load, load_punctuation, random_weights
 from parastream.model.checkpoint import Precision
 from parastream.model.errors import ModelConfigError
@@ -71,7 +70,7 @@ def offline(model: str | None, recordings: Sequence[Path], repeats: int, file: P
 
     Raises `ParastreamError`, `SourceError` or `OSError`.
     """
-    with _sample() as sample:
+    with sample_recording() as sample:
         audio = [resample(*read(path)) for path in recordings or [sample]]
     with model_directory(model) as directory:
         speech = load(directory)
@@ -142,7 +141,7 @@ def _window_costs(speech: SpeechModel, rows: Float32, batch: int, repeats: int) 
 
 def _rows_of_speech(speech: SpeechModel) -> Float32:
     """Features (T, row_size) of the utterances in the sample, one after the other: what windows see."""
-    with _sample() as sample:
+    with sample_recording() as sample:
         samples = resample(*read(sample))
     utterances = Transcriber(load(), punctuation=None).transcribe(samples, SAMPLE_RATE).utterances
     return np.concatenate(
@@ -161,10 +160,6 @@ def _described(benchmark: str, speech: SpeechModel) -> Result:
         "dtype": speech.dtype,
         "quantization": str(speech.quantization) if speech.quantization else None,
     }
-
-
-def _sample() -> contextlib.AbstractContextManager[Path]:
-    return as_file(files("parastream.client") / "assets" / "sample.flac")
 
 
 def _seconds(run: Callable[[], None]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +11,7 @@ from parastream.client.client import connect
 from parastream.client.commands.composition import ModelChoice, local_server, run_interruptible
 from parastream.client.commands.conversation import converse
 from parastream.client.live import LiveTranscript
-from parastream.client.sources import FileSource
+from parastream.client.sources import FileSource, sample_recording
 from parastream.model import blas
 from parastream.server.messages import Final, Partial, ServerMessage
 from rich.console import Console
@@ -49,7 +48,7 @@ def run(pace: float) -> int:
 
     Raises `ParastreamError` or `ClientError`.
     """
-    with as_file(files("parastream.client") / "assets" / "sample.flac") as sample:
+    with sample_recording() as sample:
         return run_interruptible(_run(sample, pace))
 
 
