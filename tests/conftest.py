@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
-from parastream.streaming import Models, Vad
+from parastream.streaming import Engine, EngineConfig, Models, Vad
 
 SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twenty seven sixty two."]
@@ -22,6 +24,16 @@ def load_models() -> Models:
     Call it on the thread that will use them.
     """
     return Models(parastream.model.load(dtype="float32"), Vad(), None, parastream.model.load_punctuation())
+
+
+@contextmanager
+def running_engine(config: EngineConfig = EngineConfig()) -> Iterator[Engine]:
+    """A warm engine on the default models."""
+    engine = Engine(load_models, config)
+    engine.start()
+    engine.wait_ready(60)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from parastream.streaming import Engine
 from websockets.asyncio.client import connect as connect_websocket
 
 from ..client.cutting_proxy import CuttingProxy
-from ..conftest import SAMPLE_TEXTS, load_models
+from ..conftest import SAMPLE_TEXTS, running_engine
 from .fakes import asynchronous, connected, error_in, receive, receive_all, receive_ready, serving
 
 Audio = NDArray[np.int16]
@@ -35,11 +35,8 @@ MESSAGE = 3200
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """The engine on the default models."""
-    engine = Engine(load_models)
-    engine.start()
-    engine.wait_ready(60)
-    yield engine
-    engine.close()
+    with running_engine() as engine:
+        yield engine
 
 
 async def converse(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from parastream.streaming import Models, Session, SessionConfig
 from parastream.streaming.events import Event, Final
 from parastream.streaming.runner import Runner
-from parastream.streaming.session import FinalWork, PunctuationWork, VadWork, WindowWork
+from parastream.streaming.session import FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 
 def drive(runner: Runner, session: Session) -> None:
     """Does all the work that the session has."""
+    for _ in steps(runner, session):
+        pass
+
+
+def steps(runner: Runner, session: Session) -> Iterator[list[Work]]:
+    """As `drive`, but yields what the session has handed out before it is done."""
     while work := session.work():
+        yield work
         for item in work:
             match item:
                 case VadWork():

@@ -16,7 +16,7 @@ from parastream.streaming.events import Event, InputRejected, SessionEnded
 from parastream.streaming.runner import Runner
 from parastream.streaming.session import WindowWork
 
-from ..conftest import SAMPLE_TEXTS, load_models
+from ..conftest import SAMPLE_TEXTS, load_models, running_engine
 from .driver import finals
 
 Audio = NDArray[np.int16]
@@ -47,11 +47,8 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine(load_models, EngineConfig(max_sessions=25, target_utilisation=math.inf))
-    engine.start()
-    engine.wait_ready(60)
-    yield engine
-    engine.close()
+    with running_engine(EngineConfig(max_sessions=25, target_utilisation=math.inf)) as engine:
+        yield engine
 
 
 def talk(engine: Engine, recordings: list[Audio]) -> list[Listener]:

@@ -18,7 +18,7 @@ from parastream.streaming.events import Partial, SessionEnded
 from parastream.streaming.runner import Runner
 from parastream.streaming.session import FinalWork, Session, VadWork, WindowWork
 
-from ..conftest import SAMPLE_TEXTS, load_models
+from ..conftest import SAMPLE_TEXTS, running_engine
 from .driver import finals
 from .test_engine import Listener, talk
 
@@ -28,11 +28,8 @@ SECOND = 16000
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Engine]:
-    engine = Engine(load_models)
-    engine.start()
-    engine.wait_ready(60)
-    yield engine
-    engine.close()
+    with running_engine() as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -13,31 +13,19 @@ from numpy.typing import NDArray
 from parastream.streaming import EndpointConfig, Models, Session, SessionConfig
 from parastream.streaming.memory import array_bytes, session_memory
 from parastream.streaming.runner import Runner
-from parastream.streaming.session import FinalWork, VadWork, WindowWork, Work
+from parastream.streaming.session import FinalWork, Work
 
-from .driver import drive
+from .driver import drive, steps
 
 Audio = NDArray[np.int16]
 SECOND = 16000
 
 
-def steps(runner: Runner, session: Session, audio: Audio) -> Iterator[list[Work]]:
+def hear(runner: Runner, session: Session, audio: Audio) -> Iterator[list[Work]]:
     """Does the work of a session that takes half a second at a time; yields what it has handed out before each step."""
     for start in range(0, len(audio), SECOND // 2):
         session.receive_audio(audio[start : start + SECOND // 2].tobytes())
-        while work := session.work():
-            yield work
-            for item in work:
-                match item:
-                    case VadWork():
-                        runner.run_vad([item])
-                    case WindowWork():
-                        runner.run_windows([item])
-                    case FinalWork():
-                        for _ in runner.run_finals([item], layers=100):
-                            pass
-                    case _:
-                        runner.run_punctuation([item])
+        yield from steps(runner, session)
 
 
 @pytest.mark.parametrize("max_utterance", [20.0, 4.0])
@@ -48,7 +36,7 @@ def test_a_session_takes_what_is_stated(models: Models, sample: Audio, max_utter
     runner = Runner(models)
     session = runner.new_session(config)
     most = dict.fromkeys(("network", "features", "samples", "states"), 0)
-    for work in steps(runner, session, np.tile(sample, 3)):
+    for work in hear(runner, session, np.tile(sample, 3)):
         real = {
             "network": array_bytes([utterance.stream for utterance in session._utterances]),
             "features": sum(array_bytes(item.features) for item in work if isinstance(item, FinalWork)),
