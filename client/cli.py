@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from parastream.client.subtitles import TranscriptFormat
+from parastream.server.subtitles import TranscriptFormat
 
 
 class Precision(StrEnum):

@@ -20,7 +20,7 @@ ALLOWED = {
     "model": ["model"],
     "streaming": ["streaming", "model"],
     "server": ["server", "streaming", "model"],
-    "client": ["client", "server.messages"],
+    "client": ["client", "server.messages", "server.subtitles", "server.journal"],
 }
 """What each package may import of parastream: imports point one way."""
 

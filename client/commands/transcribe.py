@@ -16,9 +16,9 @@ from parastream.client.commands.composition import ModelChoice
 from parastream.client.commands.conversation import converse
 from parastream.client.errors import ClientError
 from parastream.client.sources import FileSource, SourceError, read
-from parastream.client.subtitles import SpokenUtterance, TranscriptFormat, render
 from parastream.model.errors import ParastreamError
 from parastream.server.messages import Final, ServerMessage
+from parastream.server.subtitles import SpokenUtterance, TranscriptFormat, render
 from parastream.streaming import SessionConfig, Transcriber
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -10,7 +10,7 @@ import pysubs2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.client.subtitles import (
+from parastream.server.subtitles import (
     Cue,
     CueRules,
     TranscriptFormat,
