@@ -1,20 +1,30 @@
 """Transcripts as text, JSON lines, SubRip (SRT) and WebVTT.
 
-Cues follow common subtitling practice: at most two lines of 42 columns (a full-width character takes two), at
-most seven seconds, cut where a sentence ends, else at a comma, else at the longest pause.
+Subtitles follow what broadcasters publish as their rules: docs/subtitles.md names the sources. Each utterance is cut
+into cues, and each cue into lines, where that costs least: cuts after marks, in pauses and in front of conjunctions and
+prepositions are cheap, cuts inside a phrase are dear (`lay_out`). Then each cue is shown for as long as it takes to
+read (`time_cues`).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 SENTENCE_MARKS = frozenset(".?!。？！…")
 PHRASE_MARKS = frozenset(",;:，、；：")
+_CLOSING = "\"'”’»)]）」』》"
+
+_WIDE = 42 / 16
+"""Columns of a full-width character: Netflix allows 42 characters in a line of English and 16 in one of Chinese."""
+_WIDE_READING = 2.0
+"""Characters that take as long to read as a full-width one: 17 a second against about 9 (Netflix)."""
 
 
 class TranscriptFormat(StrEnum):
@@ -45,7 +55,10 @@ class SpokenWord(Protocol):
 
 
 class SpokenUtterance(Protocol):
-    """A finished utterance: the engine's `Final` or the wire's."""
+    """A finished utterance: the engine's `Final` or the wire's.
+
+    One that also has a `speaker` which is not empty is written with that name.
+    """
 
     @property
     def text(self) -> str: ...
@@ -58,23 +71,58 @@ class SpokenUtterance(Protocol):
 
 
 @dataclass(frozen=True)
-class CueRules:
-    """How much one cue may hold."""
+class Utterance:
+    """A finished utterance and who spoke it."""
 
-    columns: int = 42
-    """Longest line; a full-width character takes two columns."""
-    lines: int = 2
-    longest: float = 7.0
+    text: str
+    start: float
     """Seconds."""
-    shortest: float = 1.0
-    """Seconds that a cue stays when the next one leaves room for it."""
+    end: float
+    """Seconds."""
+    words: Sequence[SpokenWord]
+    speaker: str = ""
+
+
+@dataclass(frozen=True)
+class SubtitleStyle:
+    """How subtitles look; docs/subtitles.md compares the sources of the defaults.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    line_length: int = 42
+    """Longest line in columns (Netflix; ARD, ORF, SRF and ZDF: 37). A full-width character takes 42/16 of one, so that
+    a line holds 16 of them (Netflix, Chinese)."""
+    lines: int = 2
+    """Most lines in a cue (all of them)."""
+    min_cue: float = 5 / 6
+    """Seconds that a cue stays when the next one leaves room for it (Netflix; ARD: 1)."""
+    max_cue: float = 7.0
+    """Seconds that a cue stays at most (Netflix)."""
+    max_speed: float = 17.0
+    """Characters a second that can be read: a cue stays longer than its speech where there is room (Netflix: 17 to 20;
+    BBC: 160 to 180 words a minute, about as much; ARD: 13 to 15). A full-width character counts twice."""
+    gap: float = 1 / 12
+    """Seconds between a cue and the next one of its speaker (Netflix: 2 frames, at 24 a second)."""
+    min_pause: float = 0.5
+    """Shorter pauses in seconds than this are filled by the cue before them, up to `gap` (Netflix: 12 frames)."""
+    linger: float = 1.5
+    """Seconds that a cue may stay after its speech has ended (BBC)."""
 
     def __post_init__(self) -> None:
-        if self.columns < 2 or self.lines < 1 or not 0 <= self.shortest <= self.longest:
-            raise ValueError(
-                "cue rules need columns >= 2, lines >= 1 and 0 <= shortest <= longest, got "
-                f"{self.columns=}, {self.lines=}, {self.shortest=}, {self.longest=}".replace("self.", "")
-            )
+        for name, allowed, right in (
+            ("line_length", "10 or more", self.line_length >= 10),
+            ("lines", "1 or more", self.lines >= 1),
+            ("min_cue", "0 or more", self.min_cue >= 0),
+            ("max_cue", f"min_cue ({self.min_cue:.3g}) or more", self.max_cue >= self.min_cue),
+            ("max_speed", "more than 0", self.max_speed > 0),
+            ("gap", "0 or more", self.gap >= 0),
+            ("min_pause", "0 or more", self.min_pause >= 0),
+            ("linger", "0 or more", self.linger >= 0),
+        ):
+            if not right:
+                raise ValueError(f"{name} is {getattr(self, name):g}; allowed is {allowed}")
 
 
 @dataclass(frozen=True)
@@ -86,15 +134,73 @@ class Cue:
     end: float
     """Seconds."""
     lines: tuple[str, ...]
+    speaker: str = ""
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """One word as the utterance's text shows it, with what follows it up to the next word."""
+# --- forms -------------------------------------------------------------------------------------------
 
-    shown: str
-    start: float
-    end: float
+
+def render(
+    utterances: Iterable[SpokenUtterance],
+    form: TranscriptFormat,
+    *,
+    file: str = "",
+    style: SubtitleStyle = SubtitleStyle(),
+) -> str:
+    """The whole transcript as one string, by the time at which utterances begin.
+
+    It ends with a newline, unless it is empty SRT. As text it is one line, or, when speakers are named, one line for
+    each utterance. `file` names the recording in the `jsonl` form.
+    """
+    utterances = sorted(utterances, key=lambda utterance: utterance.start)
+    match form:
+        case TranscriptFormat.TEXT:
+            if any(map(speaker_of, utterances)):
+                return "".join(map(text_line, utterances))
+            return join_texts(utterance.text for utterance in utterances) + "\n"
+        case TranscriptFormat.JSONL:
+            return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
+        case TranscriptFormat.SRT:
+            return srt_file(cues(utterances, style))
+        case TranscriptFormat.VTT:
+            return vtt_file(cues(utterances, style))
+
+
+VTT_HEADER = "WEBVTT\n\n"
+
+
+def srt_file(timed: Iterable[Cue]) -> str:
+    """A whole SRT file of cues with their times, as `cues` and `time_cues` give them."""
+    return "".join(srt_entry(number, cue) for number, cue in enumerate(timed, 1))
+
+
+def vtt_file(timed: Iterable[Cue]) -> str:
+    """A whole WebVTT file of cues with their times, as `cues` and `time_cues` give them."""
+    return VTT_HEADER + "".join(map(vtt_entry, timed))
+
+
+def text_line(utterance: SpokenUtterance) -> str:
+    """A line of the text form, with its newline; nothing when nothing was said."""
+    text = utterance.text.strip()
+    return f"{_prefix(speaker_of(utterance))}{text}\n" if text else ""
+
+
+def srt_entry(number: int, cue: Cue) -> str:
+    """A cue as SRT has it, with the empty line after it. `number` counts from 1."""
+    text = "\n".join((_prefix(cue.speaker) + cue.lines[0], *cue.lines[1:]))
+    return f"{number}\n{_times(cue, ',')}\n{text}\n\n"
+
+
+def vtt_entry(cue: Cue) -> str:
+    """A cue as WebVTT has it, with the empty line after it."""
+    voice = f"<v {_escape(cue.speaker)}>" if cue.speaker else ""
+    return f"{_times(cue, '.')}\n{voice}{_escape(chr(10).join(cue.lines))}\n\n"
+
+
+def speaker_of(utterance: SpokenUtterance) -> str:
+    """The name of who spoke it, on one line; empty when it has none."""
+    speaker: str = getattr(utterance, "speaker", "")
+    return " ".join(speaker.split())
 
 
 def join_texts(texts: Iterable[str]) -> str:
@@ -108,42 +214,23 @@ def join_texts(texts: Iterable[str]) -> str:
     return joined
 
 
-def cues(utterances: Iterable[SpokenUtterance], rules: CueRules = CueRules()) -> list[Cue]:
-    """The cues for `utterances`, in order and never overlapping."""
-    groups: list[list[_Piece]] = []
-    for utterance in utterances:
-        if utterance.text.strip():
-            groups += _split(_pieces(utterance), rules)
-    result = []
-    for index, group in enumerate(groups):
-        start, end = group[0].start, max(piece.end for piece in group)
-        end = max(end, start + rules.shortest)
-        if index + 1 < len(groups):
-            end = min(end, groups[index + 1][0].start)
-        # A cue of no length would be invalid.
-        result.append(Cue(start, max(end, start + 0.001), _wrap(group, rules)))
-    return result
+def _prefix(speaker: str) -> str:
+    return f"{speaker}: " if speaker else ""
 
 
-def render(utterances: Sequence[SpokenUtterance], form: TranscriptFormat, *, file: str = "") -> str:
-    """The whole transcript as one string that ends with a newline (unless it is empty SRT).
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
-    `file` names the recording in the `jsonl` form.
-    """
-    match form:
-        case TranscriptFormat.TEXT:
-            return join_texts(utterance.text for utterance in utterances) + "\n"
-        case TranscriptFormat.JSONL:
-            return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
-        case TranscriptFormat.SRT | TranscriptFormat.VTT:
-            import pysubs2  # only here, as the command line needs this module to show its help
 
-            subtitles = pysubs2.SSAFile()
-            for cue in cues(utterances):
-                event = pysubs2.SSAEvent(start=_milliseconds(cue.start), end=_milliseconds(cue.end))
-                event.plaintext = "\n".join(cue.lines)
-                subtitles.append(event)
-            return subtitles.to_string(form.value)
+def _times(cue: Cue, mark: str) -> str:
+    start = round(cue.start * 1000)
+    end = max(round(cue.end * 1000), start + 1)  # a cue of no length would be invalid
+    return f"{_clock(start, mark)} --> {_clock(end, mark)}"
+
+
+def _clock(milliseconds: int, mark: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
 
 
 def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, object]:
@@ -151,7 +238,8 @@ def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, ob
         "file": file,
         "text": join_texts(utterance.text for utterance in utterances),
         "utterances": [
-            {
+            ({"speaker": speaker_of(utterance)} if speaker_of(utterance) else {})
+            | {
                 "text": utterance.text,
                 "start": round(utterance.start, 3),
                 "end": round(utterance.end, 3),
@@ -170,9 +258,73 @@ def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, ob
     }
 
 
+# --- cues --------------------------------------------------------------------------------------------
+
+
+def cues(utterances: Iterable[SpokenUtterance], style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
+    """The cues for `utterances` by the time at which they begin; those of one speaker never overlap."""
+    return time_cues((cue for utterance in utterances for cue in lay_out(utterance, style)), style)
+
+
+def time_cues(laid_out: Iterable[Cue], style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
+    """Cues that last as long as their speech (those of `lay_out`) with the times at which they are shown, in order."""
+    result: list[Cue] = []
+    latest: dict[str, int] = {}  # index of the speaker's cue before
+    for cue in sorted(laid_out, key=lambda cue: cue.start):
+        if cue.speaker in latest:
+            index = latest[cue.speaker]
+            result[index] = before = _make_way(result[index], cue.start, style)
+            cue = replace(cue, start=max(cue.start, before.end))
+        latest[cue.speaker] = len(result)
+        result.append(_long_enough(cue, style))
+    return result
+
+
+def _long_enough(cue: Cue, style: SubtitleStyle) -> Cue:
+    """Stays for as long as it takes to read, as if nothing came after it."""
+    characters = sum(_WIDE_READING if _is_wide(character) else 1.0 for line in cue.lines for character in line)
+    reading = min(cue.start + characters / style.max_speed, cue.end + style.linger, cue.start + style.max_cue)
+    return replace(cue, end=max(cue.end, reading, cue.start + style.min_cue))
+
+
+def _make_way(cue: Cue, next_start: float, style: SubtitleStyle) -> Cue:
+    """Ends in time for the speaker's next cue, and right before it when the pause would be too short to be one."""
+    room = next_start - cue.start
+    last = cue.start + max(room - style.gap, room / 2, 0.001)
+    if next_start - cue.end < style.min_pause:
+        return replace(cue, end=min(last, max(cue.end, cue.start + style.max_cue)))
+    return cue
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One word as the utterance's text shows it, with what follows it up to the next word."""
+
+    shown: str
+    start: float
+    end: float
+
+
+def lay_out(utterance: SpokenUtterance, style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
+    """The cues of one utterance; each lasts as long as its speech. Depends on nothing but the arguments."""
+    if not utterance.text.strip():
+        return []
+    speaker = speaker_of(utterance)
+    pieces = _pieces(utterance)
+    return [
+        Cue(
+            pieces[spans[0][0]].start,
+            max(piece.end for piece in pieces[spans[0][0] : spans[-1][1]]),
+            tuple("".join(piece.shown for piece in pieces[first:last]).strip() for first, last in spans),
+            speaker,
+        )
+        for spans in _Layout(pieces, style, _width(_prefix(speaker))).best()
+    ]
+
+
 def _pieces(utterance: SpokenUtterance) -> list[_Piece]:
     """Cuts the utterance's text in front of each word, so that marks and spaces stay as the text has them."""
-    text = utterance.text.strip()
+    text = " ".join(utterance.text.split())
     cuts: list[tuple[int, SpokenWord]] = []
     position = 0
     for word in utterance.words:
@@ -183,7 +335,7 @@ def _pieces(utterance: SpokenUtterance) -> list[_Piece]:
         cuts.append((found, word))
         position = found + len(word.text)
     if not cuts:
-        return [_Piece(text, utterance.start, utterance.end)]
+        return _without_words(text, utterance.start, utterance.end)
     pieces = []
     for index, (_, word) in enumerate(cuts):
         first = 0 if index == 0 else cuts[index][0]
@@ -192,77 +344,199 @@ def _pieces(utterance: SpokenUtterance) -> list[_Piece]:
     return pieces
 
 
-def _split(pieces: list[_Piece], rules: CueRules) -> list[list[_Piece]]:
-    if len(pieces) == 1 or _fits(pieces, rules):
-        return [pieces]
-    cut = _best_cut(pieces)
-    return _split(pieces[:cut], rules) + _split(pieces[cut:], rules)
+def _without_words(text: str, start: float, end: float) -> list[_Piece]:
+    """Cuts at spaces, with times as if each character took equally long."""
+    pieces = []
+    for found in re.finditer(r"\S+\s*", text):
+        first, last = (start + (end - start) * place / len(text) for place in found.span())
+        pieces.append(_Piece(found[0], first, last))
+    return pieces
 
 
-def _fits(pieces: list[_Piece], rules: CueRules) -> bool:
-    if pieces[-1].end - pieces[0].start > rules.longest:
-        return False
-    lines = _wrap(pieces, rules)
-    return len(lines) <= rules.lines and all(_width(line) <= rules.columns for line in lines)
+_Spans = tuple[tuple[int, int], ...]
+"""The lines of a cue, each with the index of its first piece and of the one after its last."""
 
 
-def _best_cut(pieces: list[_Piece]) -> int:
-    """Index of the piece that begins the second part."""
-    widths = [_width(piece.shown) for piece in pieces]
-    total = sum(widths)
-    before = 0
-    candidates = []
-    for index in range(1, len(pieces)):
-        before += widths[index - 1]
-        candidates.append((index, min(before, total - before) / max(total, 1)))
-    # A cut near an edge would leave a cue of a word or two.
-    balanced = [candidate for candidate in candidates if candidate[1] >= 0.25] or candidates
+class _Layout:
+    """The cheapest way to cut the pieces of an utterance into cues and lines.
 
-    def merit(candidate: tuple[int, float]) -> tuple[int, float, float]:
-        index, balance = candidate
-        return (
-            _mark_rank(pieces[index - 1].shown),
-            round(pieces[index].start - pieces[index - 1].end, 3),
-            balance,
-        )
+    Costs are on one scale, on which 50 is a cut between two words that nothing speaks for or against.
+    """
 
-    return max(balanced, key=merit)[0]
+    _CUE = 6.0  # each cue: rather fewer of them
+    _EMPTINESS = 15.0  # a cue with hardly any text
+    _SENTENCE = 16.0  # the end of a sentence within a cue
+    _PAUSE = 40.0  # each second of a pause within a cue
+    _HASTE = 40.0  # a cue that is gone before anybody could read it
+    _LINE_BREAK = 0.5  # share of a cut between cues
+    _TOP_HEAVY, _BOTTOM_HEAVY = 30.0, 10.0  # a line as long as possible next to an empty one
+    _ORPHAN = 25.0  # one short word alone on a line
+
+    def __init__(self, pieces: Sequence[_Piece], style: SubtitleStyle, prefix: float) -> None:
+        """`prefix`: columns of what precedes the first line of each cue."""
+        self._pieces = pieces
+        self._style = style
+        # A name that takes more than half of the line would leave no room for what was said.
+        self._prefix = min(prefix, style.line_length / 2)
+        self._until = [0.0, *accumulate(_width(piece.shown) for piece in pieces)]
+        self._trailing = [_width(piece.shown) - _width(piece.shown.rstrip()) for piece in pieces]
+        inner = list(pairwise(pieces))
+        following = ("".join(piece.shown for piece in pieces[index : index + 2]) for index in range(1, len(pieces)))
+        self._cuts = [
+            0.0,
+            *(
+                _cost_of_cut(before.shown, text, after.start - before.end)
+                for (before, after), text in zip(inner, following, strict=True)
+            ),
+            0.0,
+        ]
+        """Of a cut in front of each piece; none in front of the first and after the last."""
+        sentences = [_ends_with(before.shown, SENTENCE_MARKS) for before, _ in inner]
+        self._inside = [
+            0.0,
+            0.0,
+            *accumulate(
+                self._SENTENCE * ends + self._PAUSE * max(0.0, after.start - before.end)
+                for ends, (before, after) in zip(sentences, inner, strict=True)
+            ),
+        ]
+        """Of having the places in front of the pieces before this one inside a cue, added up."""
+
+    def best(self) -> list[_Spans]:
+        """The lines of each cue."""
+        count = len(self._pieces)
+        best: list[tuple[float, int, _Spans]] = [(0.0, 0, ())]
+        for last in range(1, count + 1):
+            options = []
+            for first in range(last - 1, -1, -1):
+                found = self._cue(first, last)
+                if found is None:
+                    break  # nor do more words fit
+                cost, spans = found
+                options.append((best[first][0] + cost + self._cuts[last], first, spans))
+            best.append(min(options, key=lambda option: option[0]))
+        result = []
+        last = count
+        while last:
+            _, first, spans = best[last]
+            result.append(spans)
+            last = first
+        return result[::-1]
+
+    def _cue(self, first: int, last: int) -> tuple[float, _Spans] | None:
+        """What a cue of these pieces costs, and its lines; None when they do not fit. One piece always does."""
+        style, pieces = self._style, self._pieces
+        alone = last - first == 1
+        start = pieces[first].start
+        lasts = pieces[last - 1].end - start
+        wrapped = None
+        if alone or lasts <= style.max_cue:
+            for lines in range(1, style.lines + 1):
+                if wrapped := self._wrap(first, last, lines, self._prefix):
+                    break
+        if wrapped is None:
+            if not alone:
+                return None
+            wrapped = 0.0, ((first, last),)
+        width = self._width(first, last)
+        needed = max(style.min_cue, width / style.max_speed)
+        # After the utterance there is at least the silence that ended it.
+        room = pieces[last].start - start if last < len(pieces) else lasts + style.min_pause
+        haste = max(0.0, 1.0 - room / needed) if needed else 0.0
+        emptiness = max(0.0, 1.0 - width / (style.line_length * style.lines))
+        cost = self._CUE + wrapped[0] + self._EMPTINESS * emptiness**2 + self._HASTE * haste
+        return cost + self._inside[last] - self._inside[first + 1], wrapped[1]
+
+    def _wrap(self, first: int, last: int, lines: int, prefix: float = 0.0) -> tuple[float, _Spans] | None:
+        """The cheapest way to write the pieces on so many lines."""
+        longest = self._style.line_length
+        if lines == 1:
+            return (0.0, ((first, last),)) if prefix + self._width(first, last) <= longest else None
+        best: tuple[float, _Spans] | None = None
+        for cut in range(first + 1, last):
+            top = prefix + self._width(first, cut)
+            if top > longest:
+                break
+            rest = self._wrap(cut, last, lines - 1)
+            if rest is None:
+                continue
+            bottom = self._width(*rest[1][0])
+            shape = (self._TOP_HEAVY if top > bottom else self._BOTTOM_HEAVY) * abs(top - bottom) / longest
+            orphan = self._ORPHAN * (self._is_orphan(first, cut) + self._is_orphan(*rest[1][0]))
+            cost = self._LINE_BREAK * self._cuts[cut] + shape + orphan + rest[0]
+            if best is None or cost < best[0]:
+                best = cost, ((first, cut), *rest[1])
+        return best
+
+    def _width(self, first: int, last: int) -> float:
+        return self._until[last] - self._until[first] - self._trailing[last - 1]
+
+    def _is_orphan(self, first: int, last: int) -> bool:
+        return last - first == 1 and self._width(first, last) < self._style.line_length / 5
 
 
-def _mark_rank(shown: str) -> int:
-    last = shown.rstrip()[-1:]
-    return 2 if last in SENTENCE_MARKS else 1 if last in PHRASE_MARKS else 0
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
-def _wrap(pieces: list[_Piece], rules: CueRules) -> tuple[str, ...]:
-    """As few lines as hold the pieces; two lines are made about equally long."""
-    whole = "".join(piece.shown for piece in pieces).strip()
-    if _width(whole) <= rules.columns or len(pieces) == 1:
-        return (whole,)
-    lines: list[str] = []
-    line = ""
-    for piece in pieces:
-        if line and _width((line + piece.shown).strip()) > rules.columns:
-            lines.append(line.strip())
-            line = ""
-        line += piece.shown
-    lines.append(line.strip())
-    if len(lines) != 2:
-        return tuple(lines)
-    halves = [
-        ("".join(p.shown for p in pieces[:cut]).strip(), "".join(p.shown for p in pieces[cut:]).strip())
-        for cut in range(1, len(pieces))
-    ]
-    return min(halves, key=lambda half: max(_width(half[0]), _width(half[1])))
+_CONJUNCTIONS = _words("""
+    and but or nor so yet because although though while when whenever whereas if unless until since that than
+    which who whom whose where why how
+""")
+_PREPOSITIONS = _words("""
+    about above across after against along among around as at before behind below beneath beside between beyond by
+    despite down during except for from in inside into like near of off on onto out over past through throughout till
+    to toward towards under up upon via with within without
+""")
+_BINDING = _words("""
+    a an the this these those my your his her its our their some any every each no
+    am is are was were be been being have has had do does did will would shall should can could may might must
+    i you he she it we they not never very too mr mrs ms dr
+    i'm you're he's she's it's we're they're i'll we'll i've we've
+""")
+"""Words that belong to the one after them, as conjunctions and prepositions do: determiners, auxiliaries, pronouns."""
+_CHINESE_CONJUNCTIONS = _words("但是 所以 因为 如果 而且 然后 不过 可是 或者 以及 还有 并且 首先 其次 最后 就是 也就")
+_CHINESE_PARTICLES = frozenset("的了吗呢吧啊呀嘛着过们地得")
+"""They belong to the character before them."""
 
 
-def _width(text: str) -> int:
-    return sum(2 if _is_wide(character) else 1 for character in text)
+def _cost_of_cut(before: str, after: str, pause: float) -> float:
+    """How much a reader would mind a cut between a piece and the text that follows; `pause` in seconds."""
+    if _ends_with(before, SENTENCE_MARKS):
+        return 0.0
+    word, following = _bare(before), _bare(after.split(maxsplit=1)[0])
+    if _ends_with(before, PHRASE_MARKS):
+        cost = 8.0
+    elif (
+        word in _BINDING
+        or word in _CONJUNCTIONS
+        or word in _PREPOSITIONS
+        or word + following[:1] in _CHINESE_CONJUNCTIONS
+        or following[:1] in _CHINESE_PARTICLES
+    ):
+        cost = 80.0
+    elif following in _CONJUNCTIONS or following[:2] in _CHINESE_CONJUNCTIONS:
+        cost = 22.0
+    elif following in _PREPOSITIONS:
+        cost = 30.0 if following != "of" else 42.0
+    else:
+        cost = 50.0
+    # Half a second of silence is as good as a comma.
+    return cost * (1.0 - 0.84 * min(1.0, max(0.0, pause) / 0.5))
+
+
+def _bare(word: str) -> str:
+    return word.strip(" ,;:\"'“”‘’()").lower()
+
+
+def _ends_with(shown: str, marks: frozenset[str]) -> bool:
+    return shown.rstrip().rstrip(_CLOSING)[-1:] in marks
+
+
+def _width(text: str) -> float:
+    """Columns."""
+    return sum(_WIDE if _is_wide(character) else 1.0 for character in text)
 
 
 def _is_wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WF"
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pysubs2
 import pytest
+import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.server.subtitles import (
     Cue,
-    CueRules,
+    SubtitleStyle,
     TranscriptFormat,
+    Utterance,
     cues,
     join_texts,
+    lay_out,
     render,
+    speaker_of,
+    time_cues,
 )
 
 
@@ -28,15 +35,14 @@ class Word:
     confidence: float = 0.9
 
 
-@dataclass(frozen=True)
-class Utterance:
-    text: str
-    start: float
-    end: float
-    words: tuple[Word, ...]
-
-
-def utterance(text: str, *, start: float = 0.0, each: float = 0.3, pauses: dict[int, float] | None = None) -> Utterance:
+def utterance(
+    text: str,
+    *,
+    start: float = 0.0,
+    each: float = 0.3,
+    pauses: dict[int, float] | None = None,
+    speaker: str = "",
+) -> Utterance:
     """Words of `each` seconds; `pauses[i]` is the silence in front of word i."""
     words = []
     clock = start
@@ -44,7 +50,7 @@ def utterance(text: str, *, start: float = 0.0, each: float = 0.3, pauses: dict[
         clock += (pauses or {}).get(index, 0.0)
         words.append(Word(word, clock, clock + each))
         clock += each
-    return Utterance(text, start, clock, tuple(words))
+    return Utterance(text, start, clock, tuple(words), speaker)
 
 
 LONG = (
@@ -53,63 +59,155 @@ LONG = (
 )
 
 
+def lines(utterances: list[Utterance], style: SubtitleStyle = SubtitleStyle()) -> list[tuple[str, ...]]:
+    return [cue.lines for cue in cues(utterances, style)]
+
+
 def test_short_utterance_is_one_cue() -> None:
     assert cues([utterance("Enter one seventy six.", start=1.5, each=0.5)]) == [
         Cue(1.5, 3.5, ("Enter one seventy six.",))
     ]
 
 
-def test_cuts_at_sentence_end_then_comma() -> None:
-    lines = [" ".join(cue.lines) for cue in cues([utterance(LONG)])]
-    assert lines == [
-        "Enter one seventy six and then erase the second line, which nobody needs any more.",
-        "After that we go on with the third one and leave it as it stands.",
-    ]
-    comma = "this is one rather long phrase with many words, and this is another one of about the same length"
-    assert next(" ".join(cue.lines) for cue in cues([utterance(comma)])).endswith("words,")
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        # At the ends of sentences and at commas, with lines that begin with a conjunction.
+        (
+            LONG,
+            [
+                ("Enter one seventy six", "and then erase the second line,"),
+                ("which nobody needs any more.",),
+                ("After that we go on with the third one", "and leave it as it stands."),
+            ],
+        ),
+        # No article, preposition or pronoun at the end of a line.
+        (
+            "The committee of the house has not been able to agree "
+            "with the president of the united states about the future of the programme.",
+            [
+                ("The committee of the house", "has not been able to agree"),
+                ("with the president of the united states", "about the future of the programme."),
+            ],
+        ),
+        # Sentences do not share a cue when there is time for each.
+        (
+            "It depends on what you mean by that. Really? No.",
+            [("It depends on what you mean by that.",), ("Really? No.",)],
+        ),
+    ],
+)
+def test_where_text_is_cut(text: str, shown: list[tuple[str, ...]]) -> None:
+    assert lines([utterance(text)]) == shown
 
 
-def test_cuts_at_longest_pause_without_marks() -> None:
+def test_cuts_in_the_longest_pause_without_marks() -> None:
     text = " ".join(f"word{index:02d}" for index in range(20))
-    found = cues([utterance(text, pauses={6: 0.1, 9: 0.4, 12: 0.2})])
-    assert found[1].lines[0].startswith("word09")
+    found = lines([utterance(text, pauses={6: 0.1, 9: 0.4, 12: 0.2})])
+    assert found[1][0].startswith("word09")
 
 
-def test_lines_are_balanced_and_short_enough() -> None:
-    found = cues([utterance(LONG)])
-    assert found[0].lines == (
-        "Enter one seventy six and then erase the",
-        "second line, which nobody needs any more.",
+def test_one_line_where_it_fits_and_else_the_longer_one_below() -> None:
+    assert lines([utterance("Nobody has ever seen such a thing here.")]) == [
+        ("Nobody has ever seen such a thing here.",)
+    ]
+    ((top, bottom),) = lines([utterance("Somebody may have seen something like that before")])
+    assert len(top) <= len(bottom)
+
+
+def test_style_of_another_house() -> None:
+    style = SubtitleStyle(line_length=20, lines=3)
+    found = lines([utterance("After that we go on with the third one and leave it")], style)
+    assert found == [("After that we go", "on with the third", "one and leave it")]
+
+
+def test_chinese_lines_hold_sixteen_characters() -> None:
+    text = (
+        "重点呢想谈三个问题，首先呢就是这一轮全球金融动荡的表现，第二呢是这一轮动荡的原因以及它对我们国家经济的影响。"
     )
-
-
-def test_full_width_characters_take_two_columns() -> None:
-    text = "重点呢想谈三个问题，首先呢就是这一轮全球金融动荡的表现。" * 3
     spoken = [character for character in text if character not in "，。"]
-    found = cues([Utterance(text, 0, 20, tuple(Word(c, i * 0.2, i * 0.2 + 0.2) for i, c in enumerate(spoken)))])
-    assert len(found) > 1
-    assert all(len(line) <= 21 for cue in found for line in cue.lines)
-    assert all(line[0] not in "，。" for cue in found for line in cue.lines)
-    assert "".join(line for cue in found for line in cue.lines) == text
+    words = tuple(Word(c, i * 0.2, i * 0.2 + 0.2) for i, c in enumerate(spoken))
+    found = lines([Utterance(text, 0, 20, words)])
+    assert found == [
+        ("重点呢想谈三个问题，首先呢", "就是这一轮全球金融动荡的表现，"),
+        ("第二呢是这一轮动荡的原因", "以及它对我们国家经济的影响。"),
+    ]
 
 
 def test_marks_may_be_missing_from_words() -> None:
     spoken = Utterance("Rubout, GMEF three.", 0, 2, (Word("rubout", 0, 1), Word("GMEF", 1, 1.5), Word("three", 1.5, 2)))
-    assert cues([spoken])[0].lines == ("Rubout, GMEF three.",)
+    assert lines([spoken]) == [("Rubout, GMEF three.",)]
 
 
-def test_short_cue_stays_for_a_second_unless_the_next_one_comes() -> None:
-    first, second = utterance("go", start=1.0), utterance("stop", start=1.6)
-    assert [(cue.start, round(cue.end, 3)) for cue in cues([first, second])] == [(1.0, 1.6), (1.6, 2.6)]
+def test_text_without_words_is_cut_at_spaces() -> None:
+    found = cues([Utterance(LONG, 0, 15, ())])
+    assert [cue.lines for cue in found] == lines([utterance(LONG)])
+    assert found[0].start == 0
+    assert found[-1].end == 15
 
 
 def test_utterance_without_text_makes_no_cue() -> None:
-    assert cues([Utterance("", 0, 1, ())]) == []
+    assert cues([Utterance("", 0, 1, ()), Utterance("  ", 0, 1, ())]) == []
 
 
-def test_rules_are_checked() -> None:
-    with pytest.raises(ValueError, match="columns=1"):
-        CueRules(columns=1)
+# --- times ----------------------------------------------------------------------------------------
+
+
+def test_a_cue_stays_as_long_as_it_takes_to_read() -> None:
+    said = utterance("Incomprehensibilities notwithstanding.", each=0.4)
+    assert cues([said])[0].end == pytest.approx(38 / 17)
+    # But neither for long after the speech, nor when something else is said.
+    assert cues([said], SubtitleStyle(linger=0.5))[0].end == pytest.approx(0.8 + 0.5)
+    assert cues([said, utterance("Go.", start=1.5)])[0].end == pytest.approx(1.5 - 1 / 12)
+
+
+def test_a_full_width_character_takes_as_long_to_read_as_two() -> None:
+    said = Utterance(
+        "一二三四五六七八九十。",
+        0,
+        1,
+        tuple(Word(c, i / 10, (i + 1) / 10) for i, c in enumerate("一二三四五六七八九十")),
+    )
+    assert cues([said])[0].end == pytest.approx(22 / 17)
+
+
+def test_shortest_cue_and_the_gap_before_the_next() -> None:
+    first, second = utterance("go", start=1.0, each=0.2), utterance("stop", start=1.6)
+    assert [(cue.start, round(cue.end, 3)) for cue in cues([first, second])] == [(1.0, 1.517), (1.6, 2.433)]
+    assert [round(cue.end, 3) for cue in cues([first])] == [1.833]
+
+
+def test_pauses_too_short_to_be_one_are_filled() -> None:
+    first = utterance("one two three four", each=0.5)
+    assert cues([first, utterance("five", start=2.4)])[0].end == pytest.approx(2.4 - 1 / 12)
+    assert cues([first, utterance("five", start=2.6)])[0].end == 2.0
+
+
+def test_speakers_may_overlap_but_not_with_themselves() -> None:
+    alice = [utterance(LONG, speaker="Alice"), utterance("Yes.", start=13.0, speaker="Alice")]
+    bob = [utterance("That is what I thought.", start=5.0, speaker="Bob")]
+    together = cues(bob + alice)
+    assert [cue.start for cue in together] == sorted(cue.start for cue in together)
+    assert [cue for cue in together if cue.speaker == "Alice"] == cues(alice)
+    assert [cue for cue in together if cue.speaker == "Bob"] == cues(bob)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"line_length": 9}, "line_length is 9; allowed is 10 or more"),
+        ({"lines": 0}, "lines is 0; allowed is 1 or more"),
+        ({"min_cue": 2, "max_cue": 1}, r"max_cue is 1; allowed is min_cue \(2\) or more"),
+        ({"max_speed": 0}, "max_speed is 0; allowed is more than 0"),
+        ({"gap": -1}, "gap is -1; allowed is 0 or more"),
+    ],
+)
+def test_style_is_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SubtitleStyle(**values)
+
+
+# --- forms ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [TranscriptFormat.SRT, TranscriptFormat.VTT])
@@ -121,6 +219,40 @@ def test_subtitle_files_read_back(form: TranscriptFormat) -> None:
     assert [(event.start, event.end, event.plaintext) for event in read] == [
         (round(cue.start * 1000), round(cue.end * 1000), "\n".join(cue.lines)) for cue in cues(utterances)
     ]
+
+
+CONVERSATION = [
+    utterance("I think <so> & you?", start=2.0, speaker="Bob & <Co>"),
+    utterance("What do you think?", start=0.5, speaker="Alice"),
+    utterance("", start=3, speaker="Alice"),
+]
+
+
+def test_speakers_in_webvtt() -> None:
+    read = webvtt.from_buffer(io.StringIO(render(CONVERSATION, TranscriptFormat.VTT)))
+    assert [(caption.start, caption.voice, caption.text) for caption in read.captions] == [
+        ("00:00:00.500", "Alice", "What do you think?"),
+        # The library leaves it to its users to resolve entities.
+        ("00:00:02.000", "Bob &amp; &lt;Co&gt;", "I think &lt;so&gt; &amp; you?"),
+    ]
+
+
+def test_speakers_in_the_other_forms() -> None:
+    assert render(CONVERSATION, TranscriptFormat.TEXT) == "Alice: What do you think?\nBob & <Co>: I think <so> & you?\n"
+    read = pysubs2.SSAFile.from_string(render(CONVERSATION, TranscriptFormat.SRT), "srt", keep_unknown_html_tags=True)
+    assert [event.plaintext for event in read] == ["Alice: What do you think?", "Bob & <Co>: I think <so> & you?"]
+    objects = json.loads(render(CONVERSATION, TranscriptFormat.JSONL))["utterances"]
+    assert [(each["speaker"], each["text"]) for each in objects][:2] == [
+        ("Alice", "What do you think?"),
+        ("Bob & <Co>", "I think <so> & you?"),
+    ]
+
+
+def test_name_of_a_speaker_is_part_of_the_line_and_stays_on_it() -> None:
+    said = utterance("After that we go on with the third one.", speaker=" Alice\n in\tWonderland ")
+    assert speaker_of(said) == "Alice in Wonderland"
+    found = render([said], TranscriptFormat.SRT).splitlines()[2:-1]
+    assert found == ["Alice in Wonderland: After that we go", "on with the third one."]
 
 
 def test_nothing_said() -> None:
@@ -170,35 +302,54 @@ def test_join_texts(texts: list[str], joined: str) -> None:
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> list[Utterance]:
-    clock = 0.0
     result = []
-    for _ in range(draw(st.integers(0, 3))):
-        shown = draw(
-            st.lists(
-                st.sampled_from(["a", "seven", "GMEF", "seventy,", "nine.", "你", "好。"]),
-                min_size=1,
-                max_size=40,
+    for speaker in draw(st.sampled_from([("",), ("Al",), ("Al", "B")])):
+        clock = draw(st.sampled_from([0.0, 1.7]))
+        for _ in range(draw(st.integers(0, 3))):
+            shown = draw(
+                st.lists(
+                    st.sampled_from(["a", "of", "seven", "GMEF", "seventy,", "nine.", "你", "好。", "x" * 50]),
+                    min_size=1,
+                    max_size=40,
+                )
             )
-        )
-        words = []
-        begin = clock
-        for text in shown:
-            clock += draw(st.sampled_from([0.0, 0.0, 0.12, 0.5]))
-            words.append(Word(text, clock, clock + 0.24))
-            clock += 0.24
-        result.append(Utterance(" ".join(shown), begin, clock, tuple(words)))
+            words = []
+            begin = clock
+            for text in shown:
+                clock += draw(st.sampled_from([0.0, 0.0, 0.0, 0.12, 0.5, 8.0]))
+                lasts = draw(st.sampled_from([0.06, 0.24, 0.24, 0.4]))
+                words.append(Word(text, clock, clock + lasts))
+                clock += lasts
+            result.append(Utterance(" ".join(shown), begin, clock, tuple(words), speaker))
+            clock += draw(st.sampled_from([0.3, 0.7, 5.0]))
     return result
 
 
-@given(transcripts())
-def test_cues_keep_the_rules_and_every_word(utterances: list[Utterance]) -> None:
-    rules = CueRules()
-    found = cues(utterances, rules)
-    shown = " ".join(line for cue in found for line in cue.lines).split()
-    assert shown == [word for u in utterances for word in u.text.split()]
-    for cue in found:
-        assert cue.start < cue.end <= cue.start + rules.longest + 1e-9
-        assert 1 <= len(cue.lines) <= rules.lines
-        assert all(0 < len(line) <= rules.columns for line in cue.lines)
-    for before, after in itertools.pairwise(found):
-        assert before.end <= after.start + 1e-9
+def columns(line: str) -> float:
+    return sum(42 / 16 if character in "你好。" else 1 for character in line)
+
+
+@given(transcripts(), st.sampled_from([SubtitleStyle(), SubtitleStyle(37, 3, 1.0, 5.0, 13.0), SubtitleStyle(gap=0)]))
+def test_cues_keep_the_rules_and_every_word(utterances: list[Utterance], style: SubtitleStyle) -> None:
+    found = cues(utterances, style)
+    assert found == time_cues([cue for each in utterances for cue in lay_out(each, style)], style)
+    for speaker in {each.speaker for each in utterances}:
+        mine = [cue for cue in found if cue.speaker == speaker]
+        spoken = [word for each in utterances if each.speaker == speaker for word in each.words]
+        assert " ".join(line for cue in mine for line in cue.lines).split() == [word.text for word in spoken]
+        place = 0
+        for cue, after in itertools.zip_longest(mine, mine[1:]):
+            assert 1 <= len(cue.lines) <= style.lines
+            for line in (f"{speaker}: {cue.lines[0]}" if speaker else cue.lines[0], *cue.lines[1:]):
+                assert columns(line) <= style.line_length or len(line.removeprefix(f"{speaker}: ").split()) == 1
+            first = spoken[place]
+            place += len(" ".join(cue.lines).split())
+            last = spoken[place - 1]
+            assert cue.start == pytest.approx(first.start)
+            assert cue.start < cue.end <= max(cue.start + style.max_cue, last.end) + 1e-9
+            assert cue.end <= max(last.end + max(style.linger, style.min_pause), cue.start + style.min_cue) + 1e-9
+            room = after.start - cue.start if after else 1e9
+            if after:
+                assert cue.end <= after.start - min(style.gap, room / 2) + 1e-9
+            assert cue.end >= min(cue.start + style.min_cue, cue.start + room - style.gap) - 1e-9
+            assert cue.end >= min(last.end, cue.start + room - style.gap) - 1e-9
