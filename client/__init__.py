@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from parastream.client.blocking import BlockingClient
     from parastream.client.client import AsyncClient, ClientEvent, Reconnected, connect
     from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
-    from parastream.server.messages import Done, Final, Partial, SpeechEnded, SpeechStarted, Stats, Word
+    from parastream.server.messages import Done, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Stats, Word
 
 __all__ = [
     "AsyncClient",
@@ -22,6 +22,7 @@ __all__ = [
     "ConnectionFailedError",
     "Done",
     "Final",
+    "Flushed",
     "Partial",
     "Reconnected",
     "ServerError",
@@ -39,6 +40,7 @@ _HOMES = {
     "parastream.server.messages": (
         "Done",
         "Final",
+        "Flushed",
         "Partial",
         "SpeechEnded",
         "SpeechStarted",

@@ -94,6 +94,10 @@ class BlockingClient:
         """Send audio, as `AsyncClient.send`."""
         self._call(self._open_client.send(audio))
 
+    def flush(self) -> None:
+        """End the open utterance with the audio sent so far; `Flushed` follows its `Final`, and the session goes on."""
+        self._call(self._open_client.flush())
+
     def stop(self) -> None:
         """Say that the audio has ended; go on iterating for the finals and `Done`."""
         self._call(self._open_client.stop())

@@ -47,6 +47,8 @@ from parastream.server.messages import (
     EndpointOptions,
     Error,
     Final,
+    Flush,
+    Flushed,
     Partial,
     Ready,
     Resume,
@@ -64,10 +66,11 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-ClientEvent = SpeechStarted | Partial | SpeechEnded | Final | Stats | Done
+ClientEvent = SpeechStarted | Partial | SpeechEnded | Final | Flushed | Stats | Done
 """What iterating over a client yields."""
 
 _LARGEST_MESSAGE = 1 << 16  # bytes
+_FLUSH = b""  # stands for a flush among pieces of audio
 _RESUMABLE = (1011, 1012)  # close codes after which the session may still be there
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0  # seconds between attempts to reconnect
 
@@ -92,7 +95,8 @@ def connect(
     format: Literal["s16le", "f32le", "mulaw", "alaw"] = "s16le",
     rate: int = 16000,
     channels: int = 1,
-    channel: int = 0,
+    channel: int | Literal["all"] = 0,
+    labels: Sequence[str] = (),
     model: str = "",
     hotwords: Sequence[str] = (),
     partials: bool = True,
@@ -110,12 +114,13 @@ def connect(
     Args:
         url: `ws://` or `wss://` address of the server.
         token: presented as a bearer token.
-        format, rate, channels, channel: what the audio is, and which of its channels is recognised.
+        format, rate, channels, channel: what the audio is, and which of its channels is recognised (`all`: each one).
+        labels: names of the speakers, one for each channel that is recognised.
         model: name of the model that is expected; empty for the server's.
         partials: whether to be told what is heard before an utterance has ended.
         punctuation: whether finals are punctuated.
         final_pass: False for finals as the streaming pass heard them.
-        room: a label for the server's log.
+        room: the caption room that hears the session.
         stats: seconds between `Stats` events, 0 for none.
         endpoint: fields of `EndpointOptions`, where utterances begin and end.
         on_reconnect: called when a broken connection has been replaced.
@@ -127,6 +132,7 @@ def connect(
         rate=rate,
         channels=channels,
         channel=channel,
+        labels=tuple(labels),
         model=model,
         hotwords=tuple(hotwords),
         partials=partials,
@@ -242,6 +248,20 @@ class AsyncClient:
             self._audio.append(bytes(data[first : first + _LARGEST_MESSAGE]))
             self._work.set()
         await asyncio.sleep(0)  # lets the audio out even if the caller never waits for anything else
+
+    async def flush(self) -> None:
+        """End the open utterance with the audio sent so far; `Flushed` follows its `Final`, and the session goes on.
+
+        Raises:
+            ServerError, ConnectionFailedError: the session has ended.
+        """
+        if self._stopped:
+            raise RuntimeError("flush() after stop()")
+        if self._ended:
+            raise self._failure or RuntimeError("the session has ended")
+        self._audio.append(_FLUSH)
+        self._work.set()
+        await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Say that the audio has ended; go on iterating for the finals and `Done`."""
@@ -359,7 +379,10 @@ class AsyncClient:
             while True:
                 self._work.clear()
                 while (data := self._audio.take()) is not None:
-                    await websocket.send(data)
+                    if data == _FLUSH:
+                        await websocket.send(encode(Flush()), text=True)
+                    else:
+                        await websocket.send(data)
                 if self._stopped:
                     await websocket.send(encode(Stop()), text=True)
                     return
@@ -407,7 +430,7 @@ class AsyncClient:
 
 
 class _UnacknowledgedAudio:
-    """Audio that the server may not have yet, in the pieces in which it is sent."""
+    """Audio that the server may not have yet, in the pieces in which it is sent; empty ones are flushes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -434,7 +457,8 @@ class _UnacknowledgedAudio:
 
     def acknowledge(self, total: int) -> None:
         """Forget what the server has: its first `total` bytes of the session."""
-        while self._pieces and self.acknowledged + len(self._pieces[0]) <= total:
+        # A flush is only known to have arrived when audio behind it has.
+        while self._pieces and self.acknowledged + max(1, len(self._pieces[0])) <= total:
             self.acknowledged += len(self._pieces[0])
             self._size -= len(self._pieces.popleft())
             self._next -= 1

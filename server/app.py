@@ -7,23 +7,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
-import msgspec
-from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
 from parastream.server import messages
-from parastream.server.auth import refuse_request
 from parastream.server.config import ServerConfig
-from parastream.server.link import Link
-from parastream.server.messages import PROTOCOL, STREAM_PATH, Start
+from parastream.server.http import HttpAnswers
+from parastream.server.link import Link, NativeLink
+from parastream.server.messages import STREAM_PATH, Start
 from parastream.server.metrics import Metrics
-from parastream.server.protocols.native import NativeSession, opening, session_config
+from parastream.server.protocols.native import NativeSession, opening
+from parastream.server.recognizer import Recognizer
 from parastream.server.refusal import RefusalError
 from parastream.server.registry import Registry
-from parastream.streaming import Engine, SessionConfig, Stream
-from parastream.streaming.events import Event
+from parastream.server.routes import CONVERSATIONS, NATIVE, parse, protocol_at, subprotocols
+from parastream.streaming import Engine
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -37,7 +34,6 @@ _websockets_logger.setLevel(logging.WARNING)  # it tells of each connection what
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it is finished; after any other it may come back."""
 _MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
-PATHS = (STREAM_PATH, "/healthz", "/readyz", "/metrics", "/")
 
 
 class Server:
@@ -48,30 +44,63 @@ class Server:
         self.config = config
         self.port = config.port
         """The port that the server listens on; known after `start` if the configuration leaves it open."""
-        self._registry = Registry(
-            max_sessions=config.max_sessions,
-            resume_window=config.resume_window,
-            on_removed=self._on_removed,
-        )
+        self.ports: dict[str, int] = {}
+        """Ports of protocols that have one of their own, known after `start`."""
+        self._registry = Registry(resume_window=config.resume_window)
+        self._metrics = Metrics()
+        self._recognizer = Recognizer(engine, config, self._metrics, self._post)
+        self._http = HttpAnswers(config, self._recognizer, self._metrics, engine.stats)
         self._links: dict[str, Link] = {}
         self._opening: set[ServerConnection] = set()
-        self._metrics = Metrics()
-        self._draining = False
-        self._server: WebSocketServer | None = None
+        self._listeners: list[WebSocketServer] = []
+        self._loop: asyncio.AbstractEventLoop
+
+    def _post(self, *call: object) -> None:
+        self._loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
 
     async def start(self) -> None:
         """Begin to listen.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: an address cannot be had.
         """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self.port = await self._listen(self.config.port, None)
+            for protocol, port in self.config.own_ports.items():
+                self.ports[protocol] = await self._listen(port, protocol)
+        except OSError:
+            for listener in self._listeners:
+                listener.close()
+            raise
+
+    async def _listen(self, port: int, protocol: str | None) -> int:
+        """Listen on a port, for one protocol or for all of them by path, and return it."""
         config = self.config
-        self._server = await serve(
-            self._handle,
+
+        def name(request: Request) -> str:
+            return protocol or protocol_at(parse(request.path).path)
+
+        async def handle(websocket: ServerConnection) -> None:
+            assert websocket.request is not None
+            await self._handle(websocket, websocket.request, name(websocket.request))
+
+        def process(websocket: ServerConnection, request: Request) -> Response | None:
+            return self._http.answer(websocket, request, name(request))
+
+        def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+            """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
+            assert websocket.request is not None
+            known = subprotocols(name(websocket.request))
+            return next((subprotocol for subprotocol in offered if subprotocol in known), None)
+
+        listener = await serve(
+            handle,
             config.host or None,
-            config.port,
-            process_request=self._process_request,
-            select_subprotocol=_select_subprotocol,
+            port,
+            process_request=process,
+            select_subprotocol=select,
+            ssl=config.tls,
             compression=None,  # PCM hardly shrinks, and the event loop has better things to do
             open_timeout=config.start_timeout,
             ping_interval=None,  # see Link
@@ -81,7 +110,8 @@ class Server:
             logger=_websockets_logger,
             server_header="parastream",
         )
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -89,89 +119,42 @@ class Server:
         host = self.config.host
         if host in ("", "0.0.0.0", "::"):
             host = "localhost"
-        return f"ws://{f'[{host}]' if ':' in host else host}:{self.port}{STREAM_PATH}"
-
-    @property
-    def _listener(self) -> WebSocketServer:
-        assert self._server is not None, "the server was not started"
-        return self._server
+        scheme = "wss" if self.config.tls_cert else "ws"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{STREAM_PATH}"
 
     async def serve_forever(self) -> None:
         """Wait until the server has been closed."""
-        await self._listener.wait_closed()
+        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners))
 
     async def close(self) -> None:
         """Drain: accept nothing more, end every session, send what they still have to say, close.
 
         Takes `drain_timeout` at the longest, and then `close_timeout` for clients that do not answer.
         """
-        self._draining = True
-        listener = self._listener
-        listener.close(close_connections=False)
+        self._recognizer.drain()
+        for listener in self._listeners:
+            listener.close(close_connections=False)
         for session in self._registry.waiting:
             self._registry.remove(session)
         refusal = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
-        for session in self._registry.connected:
-            session.fail(refusal)
+        for link in list(self._links.values()):
+            link.dialogue.fail(refusal)  # those that have nothing to recognise
         closing = [websocket.close(refusal.close_code, refusal.close_reason) for websocket in self._opening]
-        closed = asyncio.gather(listener.wait_closed(), *closing)
+        closed = asyncio.gather(*(listener.wait_closed() for listener in self._listeners), *closing)
         await asyncio.wait([closed], timeout=self.config.drain_timeout)
-        for session in self._registry.connected:
-            logger.warning("session %.8s: not finished after %g s", session.name, self.config.drain_timeout)
-            session.abort(refusal)
+        unfinished = self._recognizer.abort()
+        if unfinished:
+            logger.warning("%d sessions were not finished after %g s", len(unfinished), self.config.drain_timeout)
         await closed
-
-    # HTTP
-
-    def _process_request(self, websocket: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP requests and refuse upgrades; None lets the handshake go on."""
-        path = urlsplit(request.path).path
-        if path == "/":
-            text = f"parastream: speech to text over WebSockets\n\nConnect to {STREAM_PATH} with {PROTOCOL}.\n"
-            return websocket.respond(HTTPStatus.OK, text)
-        if path == "/healthz":
-            return _json(websocket, HTTPStatus.OK, {"status": "ok"})
-        if path == "/readyz":
-            reason = self._not_ready()
-            if reason is None:
-                return _json(websocket, HTTPStatus.OK, {"status": "ready", "model": self._model})
-            return _json(websocket, HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": reason})
-        if path not in (STREAM_PATH, "/metrics"):
-            error = messages.Error("unknown_path", f"there is nothing at {path}", PATHS)
-            return _json(websocket, HTTPStatus.NOT_FOUND, error)
-        refused = refuse_request(request.path, request.headers, self.config)
-        if refused is not None:
-            self._metrics.requests_refused += 1
-            status, error = refused
-            response = _json(websocket, status, error)
-            if status is HTTPStatus.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = "Bearer"
-            return response
-        if path == "/metrics":
-            text = self._metrics.render(sessions=len(self._registry), engine=self.engine.stats())
-            return websocket.respond(HTTPStatus.OK, text)
-        return None
-
-    def _not_ready(self) -> str | None:
-        if self._draining:
-            return "shutting down"
-        if self.engine.ready:
-            return None
-        try:
-            self.engine.check_running()
-        except EngineError as error:
-            return str(error)
-        return "loading the model"
-
-    @property
-    def _model(self) -> str:
-        return self.engine.models.speech.name
 
     # WebSockets
 
-    async def _handle(self, websocket: ServerConnection) -> None:
+    async def _handle(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
+        if protocol != NATIVE:
+            await self._converse(websocket, request, protocol)
+            return
         try:
-            link = await self._open(websocket)
+            session = await self._open(websocket)
         except RefusalError as refusal:
             logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal.message)
             self._metrics.requests_refused += 1
@@ -181,9 +164,30 @@ class Server:
         except ConnectionClosed:
             pass
         else:
-            await self._serve(link)
+            await self._serve(websocket, session)
 
-    async def _open(self, websocket: ServerConnection) -> Link:
+    async def _converse(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
+        """Serve a connection in the protocol of another server."""
+        kind = CONVERSATIONS[protocol]
+        name = f"{protocol} {_peer(websocket)}"
+        conversation = kind(self._recognizer, parse(request.path), name=name, max_unsent=self.config.max_unsent)
+        logger.info("session %s: opened", name)
+        link = self._links[name] = Link(
+            websocket,
+            conversation,
+            self.config,
+            name=name,
+            idle_timeout=kind.idle_timeout,
+            lock_step=kind.lock_step,
+        )
+        try:
+            conversation.start()
+            await link.run()
+        finally:
+            del self._links[name]
+            conversation.leave()
+
+    async def _open(self, websocket: ServerConnection) -> NativeSession:
         """Read the first message and find or make its session.
 
         Raises:
@@ -199,8 +203,16 @@ class Server:
             self._opening.discard(websocket)
         message = opening(data)
         if isinstance(message, Start):
-            session = self._new_session(message)
-            logger.info("session %.8s: opened by %s%s", session.name, _peer(websocket), _label(message))
+            session = NativeSession(
+                self._registry.new_name(),
+                message,
+                self._recognizer.begin,
+                max_unsent=self.config.max_unsent,
+                opened=self._loop.time(),
+            )
+            self._registry.add(session)
+            room = f", room {message.room}" if message.room else ""
+            logger.info("session %.8s: opened by %s%s", session.name, _peer(websocket), room)
         else:
             session = self._registry.resume(message.session, message.received)
             self._metrics.sessions_resumed += 1
@@ -208,56 +220,21 @@ class Server:
             earlier = self._links.get(session.name)
             if earlier is not None:
                 earlier.replace()
-        link = self._links[session.name] = Link(websocket, session, self.config)
-        return link
-
-    def _new_session(self, start: Start) -> NativeSession:
-        reason = self._not_ready()
-        if reason is not None:
-            raise RefusalError("not_ready", f"{reason}, try again later")
-        config = session_config(start, self._model, self.config.model)
-        self._registry.check_capacity()
-        session = NativeSession(
-            self._registry.new_name(),
-            start,
-            config,
-            max_unsent=self.config.max_unsent,
-            opened=asyncio.get_running_loop().time(),
-        )
-        try:
-            session.open(self._open_stream)
-        except CapacityError as error:
-            raise RefusalError("capacity", str(error)) from error
-        except ModelConfigError as error:
-            raise RefusalError("unsupported", str(error)) from error
-        except ParastreamError as error:
-            raise RefusalError("internal", str(error)) from error
-        self._registry.add(session)
-        self._metrics.sessions_opened += 1
         return session
 
-    def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None]) -> Stream:
-        loop = asyncio.get_running_loop()
-
-        def on_events(events: list[Event]) -> None:  # on the inference thread
-            with contextlib.suppress(RuntimeError):  # the loop has closed, nobody listens any more
-                loop.call_soon_threadsafe(apply, events)
-
-        return self.engine.open(config, on_events)
-
-    async def _serve(self, link: Link) -> None:
-        session, websocket = link.session, link.websocket
+    async def _serve(self, websocket: ServerConnection, session: NativeSession) -> None:
         ready = session.ready(
-            self._model,
+            self._recognizer.model,
             heartbeat=self.config.ping_interval,
             resume_window=self.config.resume_window,
         )
+        link = self._links[session.name] = NativeLink(websocket, session, self.config, ready)
         try:
-            await link.run(ready)
+            await link.run()
         finally:
             if self._links.get(session.name) is link:
                 del self._links[session.name]
-                if link.completed or websocket.close_code in CLEAN_CLOSES or self._draining:
+                if link.completed or websocket.close_code in CLEAN_CLOSES or self._recognizer.draining:
                     self._registry.remove(session)
                 else:
                     logger.info(
@@ -268,35 +245,7 @@ class Server:
                     )
                     self._registry.release(session)
 
-    def _on_removed(self, session: NativeSession) -> None:
-        self._metrics.sessions_closed += 1
-        self._metrics.finals += session.finals
-        self._metrics.audio_seconds += session.seconds
-        logger.info(
-            "session %.8s: closed after %.1f s of audio, %d finals%s",
-            session.name,
-            session.seconds,
-            session.finals,
-            f" ({session.ending[1]})" if session.ending and session.ending[1] else "",
-        )
-
-
-def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The protocol if it is offered; a client that offers nothing, or only its token, gets none."""
-    return Subprotocol(PROTOCOL) if PROTOCOL in offered else None
-
-
-def _json(websocket: ServerConnection, status: HTTPStatus, body: object) -> Response:
-    response = websocket.respond(status, msgspec.json.encode(body).decode() + "\n")
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "application/json"
-    return response
-
 
 def _peer(websocket: ServerConnection) -> str:
     host, port = websocket.remote_address[:2]
     return f"{host}:{port}"
-
-
-def _label(start: Start) -> str:
-    return f", room {start.room!r}" if start.room else ""

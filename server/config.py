@@ -9,14 +9,16 @@ import dataclasses
 import ipaddress
 import math
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import msgspec
 from parastream.model.errors import ParastreamError
+from parastream.server.routes import PROTOCOLS
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
@@ -45,8 +47,18 @@ class ServerConfig:
     """What clients must present; needed when others can reach the address."""
     allow_anonymous: bool = False
     """Serve an address that others can reach without a token."""
+    viewer_token: str = dataclasses.field(default="", repr=False)
+    """Lets its bearers watch caption rooms, and nothing else."""
     origins: tuple[str, ...] = ()
     """Web origins whose pages may connect besides the server's own, such as `https://example.org`."""
+    tls_cert: str = ""
+    """File with the certificate (chain) with which the server speaks TLS; empty: it does not."""
+    tls_key: str = ""
+    """File with the certificate's private key; empty: it is in the same file."""
+    listen: tuple[str, ...] = ()
+    """Further ports, each for one protocol whatever the path: `funasr=10095`, `vosk=2700`, `sherpa=6006` and so on."""
+    save: str = ""
+    """Directory in which the transcript of every session is saved while it lasts; empty: none is."""
 
     start_timeout: float = 10.0
     """For the handshake, and again for the first message."""
@@ -81,6 +93,27 @@ class ServerConfig:
     drain_timeout: float = 30.0
     """How long a shutdown waits for the finals of open sessions."""
 
+    @property
+    def own_ports(self) -> dict[str, int]:
+        """Ports by protocol, from `listen`."""
+        return {name: int(port) for name, _, port in (item.partition("=") for item in self.listen)}
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What TLS needs, if it is spoken.
+
+        Raises:
+            ConfigError: the files cannot be used.
+        """
+        if not self.tls_cert:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use the certificate {self.tls_cert}: {error}") from error
+        return context
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -89,6 +122,10 @@ class ServerConfig:
         for name in ("max_sessions", "max_message", "max_unsent"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; allowed is 1 or more")
+        for item in self.listen:
+            name, _, port = item.partition("=")
+            if name not in PROTOCOLS or not port.isdecimal() or int(port) > 65535:
+                raise ConfigError(f"listen is {item!r}; allowed are NAME=PORT with the names {', '.join(PROTOCOLS)}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; allowed are 0 (any free one) to 65535")
         if self.backlog_low >= self.backlog_high:
@@ -130,7 +167,8 @@ def load_config(
     for name in FIELDS:
         text = environment.get(ENVIRONMENT_PREFIX + name.upper())
         if text is not None:
-            value: Any = [item for item in text.split(",") if item] if name == "origins" else text
+            several = get_origin(_TYPES[name]) is tuple
+            value: Any = [item for item in text.split(",") if item] if several else text
             values[name] = _convert(name, value, ENVIRONMENT_PREFIX + name.upper(), strict=False)
     for name, value in (flags or {}).items():
         if name not in FIELDS:

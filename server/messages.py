@@ -20,6 +20,11 @@ STREAM_PATH = "/v1/stream"
 TOKEN_SUBPROTOCOL = "parastream.token."
 """Browsers cannot set headers: they offer this prefix followed by the token as a second subprotocol."""
 
+ROOM_PATTERN = "^[A-Za-z0-9_-]{0,64}$"
+"""Names of caption rooms."""
+Label = Annotated[str, Meta(max_length=100)]
+"""Name of a speaker."""
+
 ErrorCode = Literal[
     "unauthorized",
     "forbidden_origin",
@@ -91,8 +96,10 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     rate: int = 16000
     """Sample rate in Hz."""
     channels: int = 1
-    channel: int = 0
-    """Which of the interleaved channels is recognised."""
+    channel: int | Literal["all"] = 0
+    """Which of the interleaved channels is recognised; `all`: each one, separately."""
+    labels: Annotated[tuple[Label, ...], Meta(max_length=8)] = ()
+    """Names of the speakers, one for each channel that is recognised: shown in rooms and saved transcripts."""
     model: str = ""
     """Empty: the server's."""
     hotwords: tuple[str, ...] = ()
@@ -100,11 +107,15 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     punctuation: bool = True
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
-    room: Annotated[str, Meta(max_length=200)] = ""
-    """A label of the client's own for the server's log."""
+    room: Annotated[str, Meta(pattern=ROOM_PATTERN)] = ""
+    """The caption room that hears the session; empty for none."""
     stats: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds between `stats` messages; 0 for none."""
     endpoint: EndpointOptions = EndpointOptions()
+
+
+class Flush(Struct, frozen=True, tag_field="type", tag="flush", forbid_unknown_fields=True):
+    """The open utterance ends here; its final and `flushed` follow, and the session goes on."""
 
 
 class Stop(Struct, frozen=True, tag_field="type", tag="stop", forbid_unknown_fields=True):
@@ -119,7 +130,7 @@ class Resume(Struct, frozen=True, tag_field="type", tag="resume", forbid_unknown
     """`seq` of the last event that arrived; 0 when none did."""
 
 
-ClientMessage = Start | Stop | Resume
+ClientMessage = Start | Flush | Stop | Resume
 
 
 # --- server to client --------------------------------------------------------------------------------
@@ -135,7 +146,7 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     format: str
     rate: int
     channels: int
-    channel: int
+    channel: int | Literal["all"]
     acknowledged: int
     """Bytes of audio accepted so far; a resuming client goes on from there."""
     heartbeat: float
@@ -174,8 +185,10 @@ class SpeechStarted(Struct, frozen=True, tag_field="type", tag="speech_started")
     """An utterance begins."""
 
     utterance: int
-    """Counts up from 0 in each session."""
+    """Counts up from 0 in each session, over all its channels."""
     time: float
+    channel: int = 0
+    """Where it is heard, counted from 0."""
     seq: int = 0
     """Position in the session's events; rises, with gaps where a partial gave way to a newer one."""
 
@@ -191,6 +204,7 @@ class Partial(Struct, frozen=True, tag_field="type", tag="partial"):
     draft: str
     """May still change; follows right after `stable`, spacing included."""
     words: tuple[Word, ...]
+    channel: int = 0
     seq: int = 0
 
 
@@ -204,6 +218,7 @@ class Final(Struct, frozen=True, tag_field="type", tag="final"):
     words: tuple[Word, ...]
     confidence: float
     """Mean over the words; 0 without words."""
+    channel: int = 0
     seq: int = 0
 
 
@@ -212,6 +227,15 @@ class SpeechEnded(Struct, frozen=True, tag_field="type", tag="speech_ended"):
 
     utterance: int
     time: float
+    channel: int = 0
+    seq: int = 0
+
+
+class Flushed(Struct, frozen=True, tag_field="type", tag="flushed"):
+    """Everything that was said before a `flush` has been told."""
+
+    time: float
+    """Where the flush took effect."""
     seq: int = 0
 
 
@@ -233,7 +257,7 @@ class Done(Struct, frozen=True, tag_field="type", tag="done"):
     seq: int = 0
 
 
-Event = SpeechStarted | Partial | Final | SpeechEnded | Error | Done
+Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Error | Done
 """Messages with a `seq`: they belong to the session and are sent again after a resume if need be."""
 ServerMessage = Ready | Acknowledged | Stats | Event
 

@@ -3,7 +3,7 @@
     silence ──Start──▶ speech ──Pause──▶ paused ──End(silence)──▶ silence
                          ▲ │                │
                          │ └─End(cut),Start │
-                         └──────Resume──────┘          (finish: End from speech or paused)
+                         └──────Resume──────┘          (flush and finish: End from speech or paused)
 
 A frame is *active* from a probability of `threshold` on until one falls below `release` (hysteresis).
 `min_speech` of active frames in a row make a Start, and after a Pause a Resume; anything shorter is taken for
@@ -95,11 +95,11 @@ class End:
     """The utterance ends before `sample`.
 
     With `silence` it is the sample of the latest Pause; with `cut` a Start with the same sample follows;
-    `finish` is the end of the input.
+    `flush` is a client's wish, `finish` the end of the input.
     """
 
     sample: int
-    reason: Literal["silence", "cut", "finish"]
+    reason: Literal["silence", "cut", "flush", "finish"]
 
 
 EndpointEvent = Start | Pause | Resume | End
@@ -144,14 +144,26 @@ class Endpointer:
             events += self._shorten()
         return events
 
+    def flush(self, samples: int) -> list[EndpointEvent]:
+        """Ends the open utterance after `samples` in all: those pushed and less than a frame more.
+
+        Speech that goes on begins the next utterance there.
+        """
+        events = self._close(samples, "flush")
+        self._run = 0
+        return events
+
     def finish(self, samples: int) -> list[EndpointEvent]:
         """Ends the input after `samples` in all: those pushed and less than a frame more."""
+        return self._close(samples, "finish")
+
+    def _close(self, samples: int, reason: Literal["flush", "finish"]) -> list[EndpointEvent]:
         if not self._position <= samples < self._position + FRAME:
-            raise ValueError(f"finish at {samples}, but the frames pushed end at {self._position}")
+            raise ValueError(f"{reason} at {samples}, but the frames pushed end at {self._position}")
         if self._start is None:
             return []
         # In a pause the utterance ends where it would have ended anyway; its final pass has begun already.
-        return [self._end(samples if self._pause is None or self._run else self._pause, "finish")]
+        return [self._end(samples if self._pause is None or self._run else self._pause, reason)]
 
     def _begin(self) -> list[EndpointEvent]:
         self._start = max(self._last_end, self._position - self._run * FRAME - self._pre_roll)
@@ -195,7 +207,7 @@ class Endpointer:
         frame = min(range(len(recent) - self._cut_margin - 1, 0, -1), key=loudness)
         return self._position - (len(recent) - frame) * FRAME + FRAME // 2
 
-    def _end(self, sample: int, reason: Literal["silence", "cut", "finish"]) -> End:
+    def _end(self, sample: int, reason: Literal["silence", "cut", "flush", "finish"]) -> End:
         self._start = self._pause = None
         self._last_end = sample
         return End(sample, reason)

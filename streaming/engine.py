@@ -95,7 +95,7 @@ class Stream:
         self.session = session
         self._on_events = on_events
         self._pace = Pace(_clock())
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[bytes | None] = deque()  # None stands for a flush
         self._inbox_bytes = 0
         self._fresh_bytes = 0  # of them, those that came since the last look
         self._fresh_since = 0.0
@@ -122,6 +122,16 @@ class Stream:
                 if not self._fresh_bytes:
                     self._fresh_since = _clock()
                 self._fresh_bytes += len(data)
+                self._engine.touch(self)
+
+    def flush(self) -> None:
+        """The open utterance ends with the audio handed over so far: its `Final` and `Flushed` follow.
+
+        Ignored after `end`.
+        """
+        with self._engine.changed:
+            if not self._ending:
+                self._inbox.append(None)
                 self._engine.touch(self)
 
     def end(self) -> None:
@@ -153,7 +163,7 @@ class Stream:
 
         Returns how many seconds.
         """
-        received: list[bytes] = []
+        received: list[bytes | None] = []
         with self._engine.changed:
             if self._fresh_bytes:
                 self._pace.receive(self._fresh_bytes / self._bytes_per_second, self._fresh_since)
@@ -164,19 +174,24 @@ class Stream:
             room = int(COLLECTED * self._bytes_per_second)
             while self._inbox and room > 0:
                 data = self._inbox.popleft()
+                received.append(data)
+                if data is None:
+                    continue
                 if len(data) > room:
                     self._inbox.appendleft(data[room:])
-                    data = data[:room]
-                received.append(data)
+                    received[-1] = data = data[:room]
                 room -= len(data)
-            size = sum(map(len, received))
+            size = sum(len(data) for data in received if data is not None)
             seconds = size / self._bytes_per_second
             self._inbox_bytes -= size
             self._lag += seconds
             finished = self._ending and not self._inbox
             ending, self._ended = finished and not self._ended, finished
         for data in received:
-            self.session.receive_audio(data)
+            if data is None:
+                self.session.receive_flush()
+            else:
+                self.session.receive_audio(data)
         if ending:
             self.session.receive_end()
         return seconds

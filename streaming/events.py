@@ -70,6 +70,14 @@ class SpeechEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Flushed:
+    """All that was said before a flush has been told."""
+
+    time: float
+    """Where the flush took effect, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class InputRejected:
     """Audio that could not be used; what was accepted before it is still recognised."""
 
@@ -86,4 +94,4 @@ class SessionEnded:
     """Length of the session's audio in seconds."""
 
 
-Event = SpeechStarted | Partial | Final | SpeechEnded | InputRejected | SessionEnded
+Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | InputRejected | SessionEnded

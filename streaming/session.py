@@ -25,7 +25,7 @@ from parastream.model.punctuation import Context
 
 from .audio import SAMPLE_RATE, AudioFormat, AudioInput
 from .endpoint import End, EndpointConfig, Endpointer, EndpointEvent, Pause, Resume, Start
-from .events import Event, Final, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
+from .events import Event, Final, Flushed, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
 from .transcript import Rendering, render, with_marks
 from .vad import FRAME, VadState
 
@@ -184,6 +184,8 @@ class Session:
         self._endpointer = Endpointer(config.endpoint)
         self._utterances: deque[Utterance] = deque()
         self._utterance_count = 0
+        self._flushes: deque[int] = deque()  # samples at which clients want the open utterance to end
+        self._flushed: deque[tuple[int, int]] = deque()  # those that took effect, and the utterances before each
         self._window_busy = False
         self._punctuate = config.punctuate and punctuated
         self._context = Context()
@@ -219,6 +221,14 @@ class Session:
         self._finish_input()
         self._close_unmarked()
         self._finish_session()
+
+    def receive_flush(self) -> None:
+        """The open utterance is to end with the audio received so far; `Flushed` is told when it has been."""
+        if self._phase is _Phase.RECEIVING:
+            self._flushes.append(self._samples.end)
+            if not self._vad_busy:
+                self._flush()
+            self._close_unmarked()
 
     def reject(self, code: str, message: str) -> None:
         """Ends the input because of what was wrong with it."""
@@ -292,6 +302,7 @@ class Session:
                 for probability, level in zip(result.tolist(), levels.tolist(), strict=True):
                     self._vad_position += FRAME
                     self._follow(self._endpointer.push(probability, level))
+                    self._flush()
                 self._drop_audio()
                 self._finish_input()
             case WindowWork(), Tokens():
@@ -359,6 +370,13 @@ class Session:
             utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
         if utterance.pass_end != sample:
             utterance.pass_end, utterance.pass_tokens = sample, None
+
+    def _flush(self) -> None:
+        """Ends the open utterance where a client wanted it, once the last whole frame before has been judged."""
+        while self._flushes and self._flushes[0] - self._vad_position < FRAME:
+            sample = self._flushes.popleft()
+            self._follow(self._endpointer.flush(sample))
+            self._flushed.append((sample, self._utterance_count))
 
     def _finish_input(self) -> None:
         """Ends the open utterance once the last whole frame has been judged."""
@@ -436,11 +454,14 @@ class Session:
         return PunctuationWork(self, utterance, words, self._context, not utterance.cut)
 
     def _close_unmarked(self) -> None:
-        """Finishes utterances that need no marks, oldest first."""
+        """Finishes utterances that need no marks, oldest first, and tells of flushes with nothing left before them."""
         while (utterance := self._settled()) is not None:
             if self._punctuate and self._render(utterance).words:
-                return
+                break
             self._close(utterance, None)
+        oldest = self._utterances[0].index if self._utterances else self._utterance_count
+        while self._flushed and self._flushed[0][1] <= oldest:
+            self._events.append(Flushed(self._flushed.popleft()[0] / SAMPLE_RATE))
 
     def _close(self, utterance: Utterance, marked: Sequence[str] | None) -> None:
         rendering = self._render(utterance)

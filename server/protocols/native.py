@@ -1,4 +1,4 @@
-"""The native protocol `parastream.v1` as a pure mapping: messages to session calls, events to messages.
+"""The native protocol `parastream.v1` as a pure mapping: messages to calls of a recognition, its events to an outbox.
 
 No sockets, clocks or tasks here: `parastream.server.app` moves the bytes. A `NativeSession` outlives its
 connections, so that a client can resume it.
@@ -6,36 +6,21 @@ connections, so that a client can resume it.
 
 from __future__ import annotations
 
-import enum
-import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from parastream.model.errors import AudioError, ParastreamError
 from parastream.server import messages
-from parastream.server.messages import ClientMessage, Resume, Start, Stop
+from parastream.server.messages import ClientMessage, Event, Flush, Resume, Start, Stop
 from parastream.server.outbox import Outbox
+from parastream.server.recognition import Deliver, Recognition, State
 from parastream.server.refusal import RefusalError
-from parastream.streaming import SessionConfig, Stream, events
-from parastream.streaming.audio import AudioFormat, Encoding
-from parastream.streaming.endpoint import EndpointConfig
-
-logger = logging.getLogger("parastream.server")
 
 _decoder = msgspec.json.Decoder(ClientMessage)
 
-
-class State(enum.Enum):
-    """How far a session is."""
-
-    LISTENING = enum.auto()
-    """Audio is accepted."""
-    ENDING = enum.auto()
-    """The input has ended; finals are on their way."""
-    ENDED = enum.auto()
-    """The last message is in the outbox."""
+Begin = Callable[[Start, Deliver, str], Recognition]
+"""`Recognizer.begin`."""
 
 
 def decode(text: str) -> ClientMessage:
@@ -53,7 +38,7 @@ def decode(text: str) -> ClientMessage:
     return message
 
 
-_KINDS = {"start": Start, "stop": Stop, "resume": Resume}
+_KINDS = {"start": Start, "flush": Flush, "stop": Stop, "resume": Resume}
 
 
 class _Head(msgspec.Struct):
@@ -87,238 +72,125 @@ def opening(data: str | bytes) -> Start | Resume:
     if isinstance(data, bytes):
         raise RefusalError("unexpected_message", "audio before `start`", ("start", "resume"))
     message = decode(data)
-    if isinstance(message, Stop):
-        raise RefusalError("unexpected_message", "`stop` before `start`", ("start", "resume"))
+    if not isinstance(message, Start | Resume):
+        raise RefusalError("unexpected_message", f"`{_name(message)}` before `start`", ("start", "resume"))
     return message
 
 
-def session_config(start: Start, model: str, alias: str) -> SessionConfig:
-    """What a `start` asks of the engine that serves `model`, which may also be called by its `alias`.
-
-    Raises:
-        RefusalError: it asks for something that is not there.
-    """
-    if start.model not in ("", model, alias):
-        raise RefusalError("unknown_model", f"there is no model {start.model!r} on this server", (model,))
-    if start.hotwords:
-        raise RefusalError("unsupported", f"the model {model!r} takes no hotwords; `hotwords` must be empty")
-    given = msgspec.structs.asdict(start.endpoint)
-    endpoint = {name: value for name, value in given.items() if value is not msgspec.UNSET}
-    try:
-        return SessionConfig(
-            format=AudioFormat(Encoding(start.format), start.rate, start.channels, start.channel),
-            partials=start.partials,
-            punctuate=start.punctuation,
-            final_pass=start.final_pass,
-            endpoint=EndpointConfig(**endpoint),
-        )
-    except AudioError as error:
-        raise RefusalError("unsupported", str(error)) from error
-    except ValueError as error:
-        raise RefusalError("unsupported", f"{error} - at `$.endpoint`") from error
-
-
-OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], Stream]
-"""Opens a stream of the engine, whose events go to the callback on the thread of the caller."""
+def _name(message: ClientMessage) -> str:
+    return str(message.__struct_config__.tag)
 
 
 class NativeSession:
-    """One session: `receive` takes what its client sends, `apply` what its stream tells; `outbox` and
-    `ending` say what to send and how to close.
+    """One session: `receive` takes what its client sends; `outbox` and `ending` say what to send and how to close.
 
     However a session fails, audio that was accepted is recognised first: the input ends, the finals go out,
     then the error, then the connection closes.
     """
 
-    def __init__(self, name: str, start: Start, config: SessionConfig, *, max_unsent: int, opened: float = 0.0) -> None:
+    def __init__(self, name: str, start: Start, begin: Begin, *, max_unsent: int, opened: float = 0.0) -> None:
+        """Raises `RefusalError` when `begin` does."""
         self.name = name
         self.opened = opened
         """When the session began, on the caller's clock."""
-        self.start = start
-        self.config = config
         self.outbox = Outbox(max_unsent)
-        self.accepted = 0
-        """Bytes of audio."""
-        self.finals = 0
         self.ending: tuple[int, str] | None = None
         """Close code and reason, once the last message is in the outbox."""
         self.aborted = False
         """Whether events were dropped to end at once."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when there is something to send."""
-        self._state = State.LISTENING
-        self._stream: Stream | None = None
-        self._failure: RefusalError | None = None
-
-    def open(self, open_stream: OpenStream) -> None:
-        """Begin with a stream of the engine, whose events come to `apply`.
-
-        Raises whatever `open_stream` raises.
-        """
-        self._stream = open_stream(self.config, self.apply)
+        self.recognition = begin(start, self._deliver, name[:8])
 
     @property
-    def stream(self) -> Stream:
-        """The engine's side of the session."""
-        assert self._stream is not None, "the session was not opened"
-        return self._stream
+    def listening(self) -> bool:
+        """Whether audio is accepted."""
+        return self.recognition.state is State.LISTENING
 
     @property
-    def state(self) -> State:
-        """How far the session is."""
-        return self._state
-
-    def _enter(self, state: State) -> None:
-        logger.debug("session %.8s: %s -> %s", self.name, self._state.name, state.name)
-        self._state = state
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio accepted."""
-        return self.accepted / (self.config.format.frame_bytes * self.config.format.rate)
+    def backlog(self) -> float:
+        """Seconds of audio that have not been looked at."""
+        return self.recognition.backlog
 
     # what the client sends
 
     def receive(self, data: str | bytes) -> None:
         """Take a message that came after the opening one. Never raises: failures become the session's."""
-        if self._failure is not None or self._state is State.ENDED:
+        if self.recognition.failure is not None or self.recognition.state is State.ENDED:
             return  # sent before the client could know
         try:
             if isinstance(data, bytes):
-                self._receive_audio(data)
+                if not self.listening:
+                    raise RefusalError("unexpected_message", "audio after `stop`", ())
+                self.recognition.send(data)
             else:
                 self._receive_message(decode(data))
         except RefusalError as refusal:
-            self.fail(refusal)
-        except ParastreamError as error:
-            self.abort(RefusalError("internal", str(error)))
-
-    def _receive_audio(self, data: bytes) -> None:
-        if self._state is not State.LISTENING:
-            raise RefusalError("unexpected_message", "audio after `stop`", ())
-        self.stream.send(data)
-        self.accepted += len(data)
+            self.recognition.fail(refusal)
 
     def _receive_message(self, message: ClientMessage) -> None:
-        if not isinstance(message, Stop):
-            kind = "start" if isinstance(message, Start) else "resume"
-            raise RefusalError("unexpected_message", f"`{kind}` in a session that has begun", ("stop",))
-        self._end_input()
+        match message:
+            case Stop():
+                self.recognition.end()
+            case Flush() if self.listening:
+                self.recognition.flush()
+            case Flush():
+                raise RefusalError("unexpected_message", "`flush` after `stop`", ())
+            case _:
+                where = f"`{_name(message)}` in a session that has begun"
+                raise RefusalError("unexpected_message", where, ("flush", "stop"))
 
-    def _end_input(self) -> None:
-        if self._state is State.LISTENING:
-            self._enter(State.ENDING)
-            self.stream.end()
+    def settle(self) -> None:
+        """What was received has been looked at: nothing comes of that here."""
 
     def fail(self, refusal: RefusalError) -> None:
         """End the input; the error follows when all audio accepted has been recognised."""
-        if self._state is not State.ENDED and self._failure is None:
-            self._failure = refusal
-            self._end_input()
+        self.recognition.fail(refusal)
 
     def abort(self, refusal: RefusalError) -> None:
         """End the session at once, with nothing but the error left to send."""
-        if self._state is not State.ENDED:
-            self.stream.cancel()
+        if self.ending is None:
             self.outbox.clear()
             self.aborted = True
-            self._failure = refusal
-            self._finish(0.0)
+            self.recognition.abort(refusal)
 
-    def cancel(self) -> None:
-        """Drop the session; nobody is there to be told."""
-        if self._state is not State.ENDED:
-            self._enter(State.ENDED)
-            self.stream.cancel()
+    # what comes of it
 
-    # what the stream tells
-
-    def apply(self, new: Iterable[events.Event]) -> None:
-        """Take events of the stream."""
-        for event in new:
-            if self._state is State.ENDED:
-                return
-            self._apply(event)
-            if self.outbox.overflowing:
+    def _deliver(self, event: Event) -> None:
+        self.outbox.add(event)
+        match event:
+            case messages.Done():
+                self.ending = (1000, "")
+            case messages.Error() if event.code in messages.CLOSE_CODES:
+                refusal = RefusalError(event.code, event.message)
+                self.ending = (refusal.close_code, refusal.close_reason)
+            case _ if self.outbox.overflowing:
                 self.abort(RefusalError("slow_client", "too many events wait for the client to read them"))
         self.on_change()
 
-    def _apply(self, event: events.Event) -> None:
-        match event:
-            case events.SpeechStarted():
-                self.outbox.add(messages.SpeechStarted(event.utterance, _seconds(event.time)))
-            case events.Partial():
-                self.outbox.add(
-                    messages.Partial(
-                        event.utterance,
-                        _seconds(event.start),
-                        _seconds(event.end),
-                        event.stable,
-                        event.draft,
-                        _words(event.words),
-                    )
-                )
-            case events.SpeechEnded():
-                self.outbox.add(messages.SpeechEnded(event.utterance, _seconds(event.time)))
-            case events.Final():
-                self.finals += 1
-                self.outbox.add(
-                    messages.Final(
-                        event.utterance,
-                        _seconds(event.start),
-                        _seconds(event.end),
-                        event.text,
-                        _words(event.words),
-                        round(event.confidence, 4),
-                    )
-                )
-            case events.InputRejected(code="incomplete_sample"):
-                self.outbox.add(messages.Error("incomplete_sample", event.message))
-            case events.InputRejected(code="internal_error"):
-                self.fail(RefusalError("internal", event.message))
-            case events.InputRejected():
-                self.fail(RefusalError("invalid_audio", event.message))
-            case events.SessionEnded():
-                self._finish(event.time)
-
-    def _finish(self, duration: float) -> None:
-        self._enter(State.ENDED)
-        if self._failure is None:
-            self.outbox.add(messages.Done(_seconds(duration)))
-            self.ending = (1000, "")
-        else:
-            self.outbox.add(self._failure.error)
-            self.ending = (self._failure.close_code, self._failure.close_reason)
-        self.on_change()
+    def take(self) -> bytes | None:
+        """The next event to send, as JSON text in UTF-8, or None."""
+        event = self.outbox.take()
+        return None if event is None else messages.encode(event)
 
     # what goes out besides events
 
     def ready(self, model: str, *, heartbeat: float, resume_window: float) -> messages.Ready:
         """The answer to `start` or `resume`."""
-        format = self.config.format
+        start = self.recognition.start
         return messages.Ready(
             session=self.name,
             protocol=messages.PROTOCOL,
             model=model,
-            format=format.encoding.value,
-            rate=format.rate,
-            channels=format.channels,
-            channel=format.channel,
-            acknowledged=self.accepted,
+            format=start.format,
+            rate=start.rate,
+            channels=start.channels,
+            channel=start.channel,
+            acknowledged=self.recognition.accepted,
             heartbeat=heartbeat,
             resume_window=resume_window,
         )
 
     def stats(self) -> messages.Stats:
         """How the session keeps up."""
-        return messages.Stats(_seconds(self.seconds), _seconds(self.stream.backlog))
-
-
-def _seconds(time: float) -> float:
-    return round(time, 3)
-
-
-def _words(words: Iterable[events.Word]) -> tuple[messages.Word, ...]:
-    return tuple(
-        messages.Word(word.text, _seconds(word.start), _seconds(word.end), round(word.confidence, 4)) for word in words
-    )
+        return messages.Stats(round(self.recognition.seconds, 3), round(self.recognition.backlog, 3))

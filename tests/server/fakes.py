@@ -15,8 +15,10 @@ from parastream.model.errors import EngineError
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
 from parastream.server.messages import Error, Ready, ServerMessage, decode_server_message
+from parastream.server.metrics import Metrics
+from parastream.server.recognizer import Recognizer
 from parastream.streaming import Engine, EngineStats, SessionConfig
-from parastream.streaming.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
+from parastream.streaming.events import Event, Final, Flushed, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -87,6 +89,11 @@ class FakeStream:
         self.tell(heard(self.utterances, self.audio[first : first + UTTERANCE]))
         self.utterances += 1
 
+    def flush(self) -> None:
+        if len(self.audio) > UTTERANCE * self.utterances:
+            self._hear()
+        self.tell([Flushed(len(self.audio) / 32000)])
+
     def end(self) -> None:
         if not self.ended and not self.hold_end:
             if len(self.audio) > UTTERANCE * self.utterances:
@@ -120,6 +127,11 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5)
+
+
+def recognizer(engine: FakeEngine, **settings: Any) -> Recognizer:
+    """What protocols begin recognitions with, on this thread."""
+    return Recognizer(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call, *args: call(*args))
 
 
 @asynccontextmanager

@@ -144,7 +144,7 @@ async def test_one_line_in_the_log_when_a_session_opens_and_one_when_it_closes(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert lines[0].startswith(f"session {ready.session[:8]}: opened by 127.0.0.1:")
-    assert lines[0].endswith(", room 'blue'")
+    assert lines[0].endswith(", room blue")
     assert lines[1] == f"session {ready.session[:8]}: closed after 0.3 s of audio, 4 finals"
 
 
@@ -583,7 +583,9 @@ async def test_a_client_that_never_reads_is_cut_off_and_harms_nobody() -> None:
     ):
         await until(lambda: len(engine.streams) == 2)
         for utterance in range(60):
-            engine.streams[0].tell([FinalEvent(utterance, 0.0, 1.0, filler, (), 0.0)])
+            engine.streams[0].tell(
+                [SpeechStartedEvent(utterance, 0.0), FinalEvent(utterance, 0.0, 1.0, filler, (), 0.0)]
+            )
             await asyncio.sleep(0.002)
         assert engine.streams[0].cancelled
         await neighbour.send(AUDIO)

@@ -16,6 +16,8 @@ from parastream.server.messages import (
     Error,
     ErrorCode,
     Final,
+    Flush,
+    Flushed,
     Partial,
     Ready,
     Resume,
@@ -44,6 +46,7 @@ WORDS = (Word("hello", 0.5, 0.9, 0.75),)
         Partial(0, 0.5, 1.0, "hel", "lo", WORDS, seq=2),
         Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, seq=3),
         SpeechEnded(0, 1.0, seq=4),
+        Flushed(1.0, seq=5),
         Error("unknown_model", "no", ("a", "b"), seq=5),
         Done(2.0, seq=6),
     ],
@@ -52,7 +55,9 @@ def test_server_messages_survive_the_wire(message: ServerMessage) -> None:
     assert decode_server_message(encode(message)) == message
 
 
-@pytest.mark.parametrize("message", [Start(rate=8000, endpoint=EndpointOptions(min_silence=0.3)), Stop(), Resume("s")])
+@pytest.mark.parametrize(
+    "message", [Start(rate=8000, endpoint=EndpointOptions(min_silence=0.3)), Flush(), Stop(), Resume("s")]
+)
 def test_client_messages_survive_the_wire(message: ClientMessage) -> None:
     assert msgspec.json.decode(encode(message), type=ClientMessage) == message
 
@@ -66,6 +71,7 @@ def test_final_on_the_wire() -> None:
         "text": "Hello.",
         "words": [{"text": "hello", "start": 0.5, "end": 0.9, "confidence": 0.75}],
         "confidence": 0.75,
+        "channel": 0,
         "seq": 3,
     }
 

@@ -101,6 +101,24 @@ def test_finish_in_silence_or_at_once() -> None:
     assert run(PLAIN, []) == []
 
 
+def test_flush_cuts_speech_where_it_is_asked_for_and_the_next_utterance_begins_there() -> None:
+    endpointer = Endpointer(PLAIN)
+    for frame in plain((20, 0.9)):
+        endpointer.push(*frame)
+    assert endpointer.flush(20 * FRAME + 100) == [End(20 * FRAME + 100, "flush")]
+    # Speech that goes on has to be long enough to begin an utterance, and loses nothing before that.
+    assert [endpointer.push(0.9, 0.1) for _ in range(3)] == [[], [], [Start(20 * FRAME + 100)]]
+
+
+def test_flush_in_a_pause_and_in_silence() -> None:
+    endpointer = Endpointer(PLAIN)
+    for frame in plain((20, 0.9), (12, 0.02)):
+        endpointer.push(*frame)
+    assert endpointer.flush(32 * FRAME) == [End(20 * FRAME + 4800, "flush")]
+    assert endpointer.flush(32 * FRAME) == []
+    assert endpointer.finish(32 * FRAME) == []
+
+
 @pytest.mark.parametrize("samples", [10 * FRAME - 1, 11 * FRAME])
 def test_finish_where_the_input_is_not(samples: int) -> None:
     endpointer = Endpointer(PLAIN)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.errors import ModelConfigError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig, Models, SessionConfig
-from parastream.streaming.events import Event, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
+from parastream.streaming.events import Event, Flushed, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
 from parastream.streaming.runner import Runner
 
 from ..conftest import SAMPLE_TEXTS
@@ -52,6 +52,36 @@ def test_each_utterance_is_told_in_order_and_once(models: Models, sample: Audio)
         assert final.start <= times[0]
         assert times[-1] <= final.end
         assert all(0 < word.confidence <= 1 for word in final.words)
+
+
+@pytest.mark.parametrize("size", [3200, 1 << 20])
+def test_a_flush_ends_the_utterance_there_and_loses_nothing(models: Models, sample: Audio, size: int) -> None:
+    """It is asked for in the silence after the first sentence, before it is long enough, and in the middle of words."""
+    runner = Runner(models)
+    session = runner.new_session(SessionConfig())
+    events: list[Event] = []
+    borders = [int(3.2 * 16000), int(6.0 * 16000), len(sample)]
+    for first, end in pairwise([0, *borders]):
+        for piece in cut(sample[first:end].tobytes(), size):
+            session.receive_audio(piece)
+            if size == 3200:
+                drive(runner, session)
+                events += session.events()
+        session.receive_flush()
+    session.receive_end()
+    drive(runner, session)
+    events += session.events()
+    ends = [end.time * 16000 for end in events if isinstance(end, SpeechEnded)]
+    starts = [start.time * 16000 for start in events if isinstance(start, SpeechStarted)]
+    assert len(ends) == 4
+    assert ends[0] <= borders[0]
+    assert finals(events)[0].text == SAMPLE_TEXTS[0]
+    assert ends[1] == starts[2] == pytest.approx(borders[1], abs=1)
+    flushes = [(index, event.time) for index, event in enumerate(events) if isinstance(event, Flushed)]
+    assert [time * 16000 for _, time in flushes] == pytest.approx(borders, abs=1)
+    for index, time in flushes:  # everything before it has been told
+        assert all(f in events[:index] for f in finals(events) if f.end <= time)
+    assert isinstance(events[-1], SessionEnded)
 
 
 def test_stable_text_only_grows(models: Models, sample: Audio) -> None:

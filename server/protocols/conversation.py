@@ -1,0 +1,213 @@
+"""What the protocols of other servers are made of: each is a pure mapping between its messages and recognitions.
+
+A `Conversation` is one connection. It knows no sockets, clocks or tasks, so that a test can hold it by hand; the
+native protocol, whose sessions outlive their connections, is apart (`native`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+from parastream.server import messages
+from parastream.server.messages import Event, Start
+from parastream.server.recognition import Deliver, Recognition, State
+from parastream.server.refusal import RefusalError
+
+
+@dataclass(frozen=True)
+class Request:
+    """The request that opened a connection, as far as protocols look at it."""
+
+    path: str = "/"
+    query: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values by name, in their order."""
+
+    def get(self, name: str, default: str = "") -> str:
+        """The last value of a query parameter."""
+        return self.query[name][-1] if name in self.query else default
+
+
+class Recognizes(Protocol):
+    """`Recognizer`, as conversations use it."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is served."""
+        ...
+
+    def begin(self, start: Start, deliver: Deliver, name: str) -> Recognition:
+        """See `Recognizer.begin`."""
+        ...
+
+
+class Conversation(ABC):
+    """One connection in one protocol. `receive` takes what the client sends, `take` says what to send to it, and
+    `ending` how to close once that is nothing more.
+
+    A protocol fills in `receive_text`, `receive_audio`, `apply` and `report`, and calls `begin`, `send` and `close`.
+    """
+
+    lock_step: ClassVar[bool] = False
+    """Whether `settle` waits until everything received has been recognised, rather than most of it."""
+    idle_timeout: ClassVar[float | None] = None
+    """Seconds without any message after which `fail` is called; None: as the server is configured."""
+    subprotocols: ClassVar[tuple[str, ...]] = ()
+    """Selected when a client offers them, and never required."""
+
+    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        """`name` is for the log."""
+        self.name = name
+        self.recognizer = recognizer
+        self.request = request
+        self.ending: tuple[int, str] | None = None
+        """Close code and reason, once nothing follows what `take` still has."""
+        self.aborted = False
+        """Whether messages were dropped to end at once."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when there is something to send."""
+        self._max_unsent = max_unsent
+        self._outgoing: deque[tuple[Hashable, str | bytes]] = deque()
+        self._recognitions: dict[Recognition, None] = {}  # those that have not ended
+        self._failure: RefusalError | None = None
+
+    @classmethod
+    def check(cls, request: Request) -> None:
+        """Look at a request before its connection is accepted.
+
+        Raises:
+            RefusalError: the connection is answered with HTTP status 400 and this error.
+        """
+
+    # for a protocol to fill in
+
+    def open(self) -> None:  # noqa: B027 - most protocols wait for the client's first message
+        """The connection is open."""
+
+    @abstractmethod
+    def receive_text(self, text: str) -> None:
+        """Take a text message. A `RefusalError` ends the connection after what was accepted has been recognised."""
+
+    @abstractmethod
+    def receive_audio(self, data: bytes) -> None:
+        """Take a binary message; errors as in `receive_text`."""
+
+    @abstractmethod
+    def apply(self, recognition: Recognition, event: Event) -> None:
+        """Take an event of a recognition that was begun here. Errors that end it go to `report` instead."""
+
+    @abstractmethod
+    def report(self, refusal: RefusalError) -> None:
+        """Send what the protocol has for an error that ends the connection; it is closed after this."""
+
+    def settle(self) -> None:  # noqa: B027 - most protocols need not know
+        """What was received has been looked at, but for what `backlog` says."""
+
+    # for a protocol to call
+
+    def begin(self, start: Start) -> Recognition:
+        """Begin a recognition, whose events come to `apply`. Raises `RefusalError`."""
+
+        def deliver(event: Event) -> None:
+            self._deliver(recognition, event)
+
+        recognition = self.recognizer.begin(start, deliver, self.name)
+        self._recognitions[recognition] = None
+        return recognition
+
+    def send(self, message: Any, *, replaces: Hashable = None) -> None:
+        """Send text, bytes or an object that becomes JSON, in order.
+
+        With `replaces`, an earlier message with the same that was not sent yet gives way to this one.
+        """
+        if replaces is not None:
+            self._outgoing = deque(item for item in self._outgoing if item[0] != replaces)
+        data = message if isinstance(message, str | bytes) else msgspec.json.encode(message).decode()
+        self._outgoing.append((replaces, data))
+        if len(self._outgoing) > self._max_unsent:
+            self.abort(RefusalError("slow_client", "too many messages wait for the client to read them"))
+        self.on_change()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close when all messages have been sent."""
+        if self.ending is None:
+            self.ending = code, reason
+            self.on_change()
+
+    # for whoever moves the bytes
+
+    def start(self) -> None:
+        """Begin, the connection being open. Never raises `RefusalError`, as `receive`."""
+        try:
+            self.open()
+        except RefusalError as refusal:
+            self.fail(refusal)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the client may send more."""
+        return self.ending is None and self._failure is None
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that have not been looked at."""
+        return max((recognition.backlog for recognition in self._recognitions), default=0.0)
+
+    def take(self) -> str | bytes | None:
+        """The next message to send, or None."""
+        return self._outgoing.popleft()[1] if self._outgoing else None
+
+    def receive(self, data: str | bytes) -> None:
+        """Take a message of the client. Never raises `RefusalError`: failures become the conversation's."""
+        if not self.listening:
+            return  # sent before the client could know
+        try:
+            if isinstance(data, bytes):
+                self.receive_audio(data)
+            else:
+                self.receive_text(data)
+        except RefusalError as refusal:
+            self.fail(refusal)
+
+    def fail(self, refusal: RefusalError) -> None:
+        """End all input; the error follows when all audio accepted has been recognised."""
+        if self.ending is None and self._failure is None:
+            self._failure = refusal
+            for recognition in list(self._recognitions):
+                recognition.fail(refusal)
+            self._finish()
+
+    def abort(self, refusal: RefusalError) -> None:
+        """End at once, with nothing but the error left to send."""
+        if not self.aborted and self.ending is None:
+            self.aborted = True
+            self._failure = refusal
+            self._outgoing.clear()
+            for recognition in list(self._recognitions):
+                recognition.abort(refusal)
+            self._finish()
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        for recognition in list(self._recognitions):
+            recognition.leave()
+
+    def _deliver(self, recognition: Recognition, event: Event) -> None:
+        if recognition.state is State.ENDED and isinstance(event, messages.Done | messages.Error):
+            self._recognitions.pop(recognition, None)
+        if self.aborted:
+            return
+        if isinstance(event, messages.Error) and event.code in messages.CLOSE_CODES:
+            self.fail(RefusalError(event.code, event.message, event.allowed))
+            self._finish()
+        else:
+            self.apply(recognition, event)
+
+    def _finish(self) -> None:
+        if self._failure is not None and self.ending is None and not self._recognitions:
+            self.report(self._failure)
+            self.close(self._failure.close_code, self._failure.close_reason)
