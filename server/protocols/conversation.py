@@ -75,7 +75,7 @@ class Conversation(ABC):
         self._recognitions: dict[Recognition, None] = {}  # those that have not ended
         self._failure: RefusalError | None = None
 
-    @classmethod
+    @classmethod  # noqa: B027 - most have no query
     def check(cls, request: Request) -> None:
         """Look at a request before its connection is accepted.
 
