@@ -203,6 +203,17 @@ def speaker_of(utterance: SpokenUtterance) -> str:
     return " ".join(speaker.split())
 
 
+def channel_labels(channels: int, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """A name for each channel, counted from 1 where none is given.
+
+    Raises:
+        ValueError: there are more names than channels.
+    """
+    if len(names) > channels:
+        raise ValueError(f"{len(names)} names ({', '.join(names)}) for {channels} channel{'s' * (channels > 1)}")
+    return (*names, *(f"Channel {number}" for number in range(len(names) + 1, channels + 1)))
+
+
 def join_texts(texts: Iterable[str]) -> str:
     """The texts of utterances as one: a space between them, but none next to a full-width character."""
     joined = ""
