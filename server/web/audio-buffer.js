@@ -1,0 +1,54 @@
+// @ts-check
+/** The recent audio of a recording, which may have to be sent again. Positions are bytes since the recording began. */
+
+export class AudioBuffer {
+  /** @type {Uint8Array[]} */
+  #pieces = [];
+  #start = 0;
+  #end = 0;
+
+  /** Position of the first byte that is still there. */
+  get start() {
+    return this.#start;
+  }
+
+  /** Position after the last byte. */
+  get end() {
+    return this.#end;
+  }
+
+  /** @param {ArrayBuffer} audio */
+  append(audio) {
+    this.#pieces.push(new Uint8Array(audio));
+    this.#end += audio.byteLength;
+  }
+
+  /**
+   * The piece that holds `position`, from there on; null at the end.
+   *
+   * @param {number} position
+   */
+  read(position) {
+    // What is asked for is nearly always among the newest pieces.
+    let first = this.#end;
+    for (let index = this.#pieces.length - 1; index >= 0; index--) {
+      const piece = this.#pieces[index];
+      first -= piece.byteLength;
+      if (position >= first) return position < first + piece.byteLength ? piece.subarray(position - first) : null;
+    }
+    return null;
+  }
+
+  /**
+   * Forget the pieces that end at `position` or before.
+   *
+   * @param {number} position
+   */
+  forget(position) {
+    let count = 0;
+    while (count < this.#pieces.length && this.#start + this.#pieces[count].byteLength <= position) {
+      this.#start += this.#pieces[count++].byteLength;
+    }
+    if (count) this.#pieces.splice(0, count);
+  }
+}

@@ -1,0 +1,191 @@
+// @ts-check
+/** Sound from a microphone or a media file, as messages of mono 16-bit PCM at the device's own rate. */
+
+/** Rates that the server takes, in Hz. */
+const LOWEST_RATE = 8000;
+const HIGHEST_RATE = 48000;
+const DRAIN_MILLISECONDS = 500;
+
+/**
+ * @typedef {object} Sound
+ * @property {ArrayBuffer} pcm little-endian 16-bit samples, 100 ms of them or, at the end, fewer
+ * @property {number} peak loudest sample, 0 to 1
+ */
+
+/**
+ * One audio context for as long as the page lives, so that the rate stays the same whatever is captured.
+ *
+ * Fires `sound` (a CustomEvent with a `Sound`) while it is active, and `ended` when the source has ended by itself: a file
+ * that has been played, a microphone that was unplugged.
+ */
+export class Capture extends EventTarget {
+  /** @type {AudioContext | null} */
+  #context = null;
+  /** @type {AudioWorkletNode | null} */
+  #worklet = null;
+  /** @type {AudioNode | null} */
+  #source = null;
+  /** @type {MediaStream | null} */
+  #stream = null;
+  /** @type {WeakMap<HTMLMediaElement, MediaElementAudioSourceNode>} */
+  #players = new WeakMap();
+  /** @type {(() => void) | null} */
+  #onDrained = null;
+  #active = false;
+
+  /** Sample rate in Hz, known once something is captured. */
+  get rate() {
+    if (this.#context === null) throw new Error("nothing has been captured yet");
+    return this.#context.sampleRate;
+  }
+
+  get active() {
+    return this.#active;
+  }
+
+  /** Name of the microphone in use, empty for none. */
+  get deviceId() {
+    return this.#stream?.getAudioTracks()[0]?.getSettings().deviceId ?? "";
+  }
+
+  /**
+   * Capture a microphone, in place of what was captured before. Rejects as `getUserMedia` does.
+   *
+   * @param {string} deviceId empty for the system's choice
+   */
+  async openMicrophone(deviceId) {
+    const { context, worklet } = await this.#open();
+    const stream = await navigator.mediaDevices.getUserMedia({
+      audio: {
+        ...(deviceId && { deviceId: { exact: deviceId } }),
+        channelCount: { ideal: 1 },
+        echoCancellation: true,
+        noiseSuppression: true,
+        autoGainControl: true,
+      },
+    });
+    this.closeSource();
+    this.#stream = stream;
+    for (const track of stream.getAudioTracks()) {
+      track.enabled = this.#active;
+      track.addEventListener("ended", () => this.dispatchEvent(new Event("ended")));
+    }
+    this.#source = context.createMediaStreamSource(stream);
+    this.#source.connect(worklet);
+  }
+
+  /**
+   * Capture what a media element plays; it is heard, too.
+   *
+   * @param {HTMLMediaElement} player
+   */
+  async openPlayer(player) {
+    const { context, worklet } = await this.#open();
+    this.closeSource();
+    // An element has only one such node in its life.
+    const source = this.#players.get(player) ?? context.createMediaElementSource(player);
+    this.#players.set(player, source);
+    source.connect(worklet);
+    source.connect(context.destination);
+    this.#source = source;
+  }
+
+  /** Let sounds come. */
+  async activate() {
+    await this.#context?.resume();
+    this.#active = true;
+    this.#enableTracks();
+    this.#worklet?.port.postMessage({ active: true });
+  }
+
+  /** Let no more sounds come; resolves when the last one has. */
+  async deactivate() {
+    if (!this.#active || this.#worklet === null) return;
+    const drained = new Promise((resolve) => {
+      this.#onDrained = () => resolve(undefined);
+      setTimeout(resolve, DRAIN_MILLISECONDS); // an audio thread that the system has stopped does not answer
+    });
+    this.#worklet.port.postMessage({ active: false });
+    await drained;
+    this.#active = false;
+    this.#enableTracks();
+  }
+
+  /** Let go of the microphone or the player. */
+  closeSource() {
+    this.#source?.disconnect();
+    this.#source = null;
+    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    this.#stream = null;
+  }
+
+  /** A microphone that is not listened to is muted, and the browser shows it so. */
+  #enableTracks() {
+    for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = this.#active;
+  }
+
+  async #open() {
+    if (this.#context === null || this.#worklet === null) {
+      const context = createContext();
+      await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+      const worklet = new AudioWorkletNode(context, "capture", {
+        numberOfInputs: 1,
+        numberOfOutputs: 1,
+        channelCount: 1, // several channels are mixed
+        channelCountMode: "explicit",
+      });
+      worklet.port.onmessage = ({ data }) => this.#onMessage(data);
+      worklet.connect(context.destination); // its output is silence; unconnected nodes may not be run
+      this.#context = context;
+      this.#worklet = worklet;
+    }
+    return { context: this.#context, worklet: this.#worklet };
+  }
+
+  /** @param {Sound & {last: boolean}} message */
+  #onMessage({ pcm, peak, last }) {
+    if (pcm.byteLength > 0) this.dispatchEvent(new CustomEvent("sound", { detail: { pcm, peak } }));
+    if (last) this.#onDrained?.();
+  }
+}
+
+/** A context at the device's own rate if the server takes that. */
+function createContext() {
+  const context = new AudioContext({ latencyHint: "interactive" });
+  if (context.sampleRate >= LOWEST_RATE && context.sampleRate <= HIGHEST_RATE) return context;
+  void context.close();
+  return new AudioContext({ latencyHint: "interactive", sampleRate: HIGHEST_RATE });
+}
+
+/**
+ * The microphones that the browser knows; without names until one has been allowed.
+ *
+ * @returns {Promise<MediaDeviceInfo[]>}
+ */
+export async function listMicrophones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "");
+}
+
+/**
+ * Why a microphone cannot be had, in words.
+ *
+ * @param {unknown} error what `openMicrophone` rejected with
+ */
+export function explainMicrophoneError(error) {
+  if (!window.isSecureContext) {
+    return "Browsers give the microphone only to pages at https:// or localhost. Open this page at such an address.";
+  }
+  switch (error instanceof Error ? error.name : "") {
+    case "NotAllowedError":
+      return "The microphone is not allowed for this page. Allow it in the browser’s site settings, then start again.";
+    case "NotFoundError":
+      return "No microphone was found. Connect one, or caption a file.";
+    case "OverconstrainedError":
+      return "The chosen microphone is not there any more. Choose another one.";
+    case "NotReadableError":
+      return "The microphone is there but gives no sound; another program may be using it.";
+    default:
+      return `The microphone cannot be used: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}

@@ -1,0 +1,93 @@
+// @ts-check
+/** Captions for a hall: the newest lines over the whole screen. */
+
+import { element } from "./dialogs.js";
+import { LinesView } from "./lines-view.js";
+import { applyLook, remember, remembered, withQuery } from "./settings.js";
+import { keepScreenOn } from "./wake-lock.js";
+
+/** @typedef {import("./settings.js").Look} Look */
+
+const KEPT_LINES = 30;
+const IDLE_MILLISECONDS = 3000;
+const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", "font"]);
+
+/** Letters that suit the window, where nothing else is asked for. @returns {Look} */
+function defaultLook() {
+  const size = Math.round(Math.min(window.innerWidth / 14, window.innerHeight / 8));
+  return { size: Math.max(size, 24), lines: 5, color: "#ffffff", background: "#000000", font: "sans", align: "left", fade: 0 };
+}
+
+/** @param {import("./transcript.js").Transcript} transcript */
+export function connectProjector(transcript) {
+  const dialog = element("projector", HTMLDialogElement);
+  const form = element("projector-settings", HTMLFormElement);
+  const query = new URLSearchParams(location.search);
+  new LinesView(
+    transcript,
+    { list: element("projector-list", HTMLElement), drafts: element("projector-drafts", HTMLElement) },
+    KEPT_LINES,
+  );
+
+  const show = () => {
+    const look = withQuery(withQuery(defaultLook(), new URLSearchParams(remembered("projector", ""))), query);
+    applyLook(dialog, look);
+    for (const name of SETTINGS) {
+      const field = form.elements.namedItem(name);
+      if (field instanceof HTMLInputElement || field instanceof HTMLSelectElement) field.value = String(look[name]);
+    }
+  };
+
+  form.addEventListener("input", (event) => {
+    const field = /** @type {HTMLInputElement | HTMLSelectElement} */ (event.target);
+    const kept = new URLSearchParams(remembered("projector", ""));
+    kept.set(field.name, field.value);
+    query.delete(field.name); // what is chosen by hand wins
+    remember("projector", kept.toString());
+    const look = withQuery(withQuery(defaultLook(), kept), query);
+    applyLook(dialog, look);
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", (event) => {
+    event.preventDefault();
+    for (const name of SETTINGS) query.delete(name);
+    remember("projector", null);
+    show();
+  });
+
+  const open = () => {
+    if (dialog.open) return;
+    show();
+    dialog.showModal();
+    keepScreenOn("projector", true);
+  };
+  element("open-projector", HTMLButtonElement).addEventListener("click", () => {
+    open();
+    // Not the dialog itself, which browsers do not allow; without full screen the window is filled.
+    document.documentElement.requestFullscreen?.().catch(() => {});
+  });
+  dialog.addEventListener("close", () => {
+    keepScreenOn("projector", false);
+    if (document.fullscreenElement) void document.exitFullscreen();
+  });
+  // The first Escape is the browser's own, which leaves full screen.
+  document.addEventListener("fullscreenchange", () => {
+    if (!document.fullscreenElement) dialog.close();
+  });
+  window.addEventListener("resize", () => dialog.open && show());
+  hideWhenIdle(dialog);
+  if (query.has("projector")) open();
+}
+
+/** The settings are there while the pointer moves or the keyboard is in them. @param {HTMLElement} dialog */
+function hideWhenIdle(dialog) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const wake = () => {
+    dialog.classList.remove("idle");
+    clearTimeout(timer);
+    timer = setTimeout(() => dialog.classList.add("idle"), IDLE_MILLISECONDS);
+  };
+  for (const type of ["pointermove", "pointerdown", "keydown", "focusin"]) dialog.addEventListener(type, wake);
+  wake();
+}

@@ -1,0 +1,97 @@
+// @ts-check
+/** Where the server is, how to show it the token, and what it says about itself. */
+
+const ROOT = new URL("../", import.meta.url);
+const PROTOCOL = "parastream.v1";
+const ROOM_PROTOCOL = "parastream.room.v1";
+const TOKEN_PROTOCOL = "parastream.token.";
+const TOKEN_KEY = "parastream.token";
+
+/** What HTTP allows in the name of a subprotocol. */
+const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** @typedef {"ready" | "loading" | "unauthorized" | "unreachable"} Condition */
+
+/** The token for this tab: typed in, or taken from the page's address. */
+export function token() {
+  return sessionStorage.getItem(TOKEN_KEY) ?? "";
+}
+
+/** @param {string} value empty to forget it */
+export function rememberToken(value) {
+  if (value) sessionStorage.setItem(TOKEN_KEY, value);
+  else sessionStorage.removeItem(TOKEN_KEY);
+}
+
+/** Take `?token=` out of the address bar, where it could be read, shared or bookmarked by mistake. */
+export function takeTokenFromAddress() {
+  const address = new URL(location.href);
+  const value = address.searchParams.get("token");
+  if (value === null) return;
+  rememberToken(value);
+  address.searchParams.delete("token");
+  history.replaceState(history.state, "", address);
+}
+
+/** Open a WebSocket for a session. */
+export function openSession() {
+  return openSocket("v1/stream", PROTOCOL);
+}
+
+/**
+ * Open a WebSocket for watching a room.
+ *
+ * @param {string} room
+ */
+export function openRoom(room) {
+  return openSocket(`v1/rooms/${room}`, ROOM_PROTOCOL);
+}
+
+/** @param {string} room @param {"" | "txt" | "srt" | "vtt" | "json"} suffix empty for the page */
+export function liveUrl(room, suffix = "") {
+  return new URL(`live/${room}${suffix && `.${suffix}`}`, ROOT);
+}
+
+/** @param {string} room */
+export function overlayUrl(room) {
+  return new URL(`overlay/${room}`, ROOT);
+}
+
+/**
+ * Fetch with the token.
+ *
+ * @param {URL} url
+ */
+export function fetchWithToken(url) {
+  const value = token();
+  return fetch(url, { headers: value ? { Authorization: `Bearer ${value}` } : {} });
+}
+
+/**
+ * Find out why a connection cannot be had: a browser does not say what a refused WebSocket was answered.
+ *
+ * @returns {Promise<Condition>}
+ */
+export async function condition() {
+  try {
+    const info = await fetchWithToken(new URL("v1/info", ROOT));
+    if (info.status === 401) return "unauthorized";
+    const ready = await fetch(new URL("readyz", ROOT));
+    return ready.ok ? "ready" : "loading";
+  } catch {
+    return "unreachable";
+  }
+}
+
+/** @param {string} path @param {string} protocol */
+function openSocket(path, protocol) {
+  const url = new URL(path, ROOT);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  const protocols = [protocol];
+  const value = token();
+  if (SUBPROTOCOL.test(value)) protocols.push(TOKEN_PROTOCOL + value);
+  else if (value) url.searchParams.set("token", value);
+  const socket = new WebSocket(url, protocols);
+  socket.binaryType = "arraybuffer";
+  return socket;
+}

@@ -1,0 +1,393 @@
+// @ts-check
+/** The speaker's page: ties microphone or file, session, transcript and controls together. */
+
+import { Capture, explainMicrophoneError, listMicrophones } from "./capture.js";
+import { connectDialogs, copy, download, element } from "./dialogs.js";
+import { followNewest } from "./follow.js";
+import { LinesView } from "./lines-view.js";
+import { connectProjector } from "./projector.js";
+import * as server from "./server.js";
+import { explain, Session } from "./session.js";
+import { remember, remembered } from "./settings.js";
+import { connectShortcuts } from "./shortcuts.js";
+import { clock, MIME_TYPES, render } from "./subtitles.js";
+import { connectThemeButton } from "./theme.js";
+import { askForToken } from "./token.js";
+import { Transcript } from "./transcript.js";
+import { keepScreenOn } from "./wake-lock.js";
+
+/** @typedef {import("./session.js").SessionState} SessionState */
+/** @typedef {"idle" | "starting" | "listening" | "paused" | "finishing"} Mode */
+
+/** A microphone that gives nothing at all is muted somewhere. */
+const SILENT_SECONDS = 6;
+const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
+
+const capture = new Capture();
+const transcript = new Transcript();
+/** @type {Session | null} */
+let session = null;
+/** @type {Mode} */
+let mode = "idle";
+let playing = false; // a file, not the microphone
+let saved = true;
+let silent = 0; // seconds
+
+const mainButton = element("main", HTMLButtonElement);
+const stopButton = element("stop", HTMLButtonElement);
+const clearButton = element("clear", HTMLButtonElement);
+const microphones = element("microphone", HTMLSelectElement);
+const meter = element("meter", HTMLElement);
+const player = element("player", HTMLAudioElement);
+const roomField = element("room", HTMLInputElement);
+const jumpToNewest = followNewest(
+  element("scroller", HTMLElement),
+  element("content", HTMLElement),
+  element("jump", HTMLButtonElement),
+);
+
+// --- starting, pausing, stopping ---------------------------------------------------------------------
+
+async function startMicrophone() {
+  setMode("starting");
+  try {
+    await capture.openMicrophone(microphones.value);
+  } catch (error) {
+    notify(explainMicrophoneError(error));
+    setMode("idle");
+    return;
+  }
+  playing = false;
+  void showMicrophones();
+  await begin();
+}
+
+/** @param {File} file */
+async function startFile(file) {
+  if (mode === "listening" || mode === "paused") await stop();
+  hideNotice();
+  setMode("starting");
+  URL.revokeObjectURL(player.src);
+  player.src = URL.createObjectURL(file);
+  element("player-name", HTMLElement).textContent = file.name;
+  await capture.openPlayer(player);
+  playing = true;
+  await begin();
+  await player.play().catch(() => {}); // `error` and `pause` events say what happened
+}
+
+/** A source is open: let it be heard. */
+async function begin() {
+  hideNotice();
+  silent = 0;
+  session ??= newSession();
+  await capture.activate();
+  setMode("listening");
+}
+
+async function pause() {
+  setMode("paused");
+  await capture.deactivate();
+  showLevel(0);
+  session?.flush();
+}
+
+async function resume() {
+  if (playing) await player.play();
+  else await begin();
+}
+
+async function stop() {
+  setMode("finishing");
+  if (playing) player.pause();
+  await capture.deactivate();
+  capture.closeSource();
+  showLevel(0);
+  session?.stop();
+}
+
+function newSession() {
+  const made = new Session({
+    open: server.openSession,
+    diagnose: server.condition,
+    rate: capture.rate,
+    room: roomName(),
+    offset: transcript.lines.at(-1)?.end ?? 0,
+  });
+  made.addEventListener("state", () => onState(made));
+  made.addEventListener("partial", (event) => transcript.setDraft(detail(event)));
+  made.addEventListener("final", (event) => transcript.add(detail(event)));
+  made.addEventListener("forget", (event) => transcript.forget(detail(event)));
+  made.addEventListener("lost", (event) => {
+    const { start, end } = detail(event);
+    notify(`What was said from ${clock(start)} to ${clock(end)} is lost: there was no connection for too long.`);
+  });
+  return made;
+}
+
+/** @param {Session} changed */
+function onState(changed) {
+  if (changed !== session) return;
+  const { name, code, reason } = changed.state;
+  if (name === "unauthorized") void askForToken().then(() => changed.retry());
+  if (name === "ended" || name === "failed") {
+    session = null;
+    transcript.forget(transcript.drafts.map(({ id }) => id));
+    if (name === "failed") {
+      notify(explain(code ?? "", reason ?? ""));
+      if (mode !== "finishing") {
+        if (playing) player.pause();
+        void capture.deactivate().then(() => capture.closeSource());
+      }
+    }
+    setMode("idle");
+  }
+  showStatus();
+}
+
+mainButton.addEventListener("click", () => {
+  if (mode === "idle") void startMicrophone();
+  else if (mode === "paused") void resume();
+  else if (mode === "listening" && playing) player.pause();
+  else if (mode === "listening") void pause();
+});
+stopButton.addEventListener("click", () => void stop());
+
+// The player has controls of its own.
+player.addEventListener("pause", () => {
+  if (playing && mode === "listening" && !player.ended) void pause();
+});
+player.addEventListener("play", () => {
+  if (playing && mode !== "listening") void capture.openPlayer(player).then(begin);
+});
+player.addEventListener("ended", () => {
+  if (playing && mode === "listening") void stop();
+});
+player.addEventListener("error", () => {
+  notify("This browser cannot play that file.");
+  if (mode !== "idle") void stop();
+});
+capture.addEventListener("ended", () => {
+  if (mode !== "listening" && mode !== "paused") return;
+  notify("The microphone is gone. Connect it again or choose another one, then go on.");
+  void stop();
+});
+
+// --- sound -------------------------------------------------------------------------------------------
+
+capture.addEventListener("sound", (event) => {
+  /** @type {import("./capture.js").Sound} */
+  const { pcm, peak } = detail(event);
+  session?.send(pcm);
+  showLevel(peak);
+  const before = silent;
+  silent = peak === 0 ? silent + pcm.byteLength / 2 / capture.rate : 0;
+  if (!playing && before < SILENT_SECONDS && silent >= SILENT_SECONDS) {
+    notify("Nothing comes from the microphone. Is it muted, or is another one meant?");
+  }
+  if (before >= SILENT_SECONDS && silent === 0) hideNotice();
+});
+
+/** @param {number} peak 0 to 1; shown in decibels, from -54 */
+function showLevel(peak) {
+  const level = peak > 0 ? Math.max(0, 1 + (20 * Math.log10(peak)) / 54) : 0;
+  meter.style.setProperty("--level", level.toFixed(3));
+}
+
+async function showMicrophones() {
+  const devices = await listMicrophones();
+  const wanted = remembered("microphone", "");
+  const options = devices
+    .filter(({ deviceId }) => deviceId !== "default" && deviceId !== "communications")
+    .map(({ deviceId, label }, index) => new Option(label || `Microphone ${index + 1}`, deviceId));
+  microphones.replaceChildren(new Option("System’s microphone", ""), ...options);
+  microphones.value = options.some(({ value }) => value === wanted) ? wanted : "";
+}
+microphones.addEventListener("change", () => {
+  remember("microphone", microphones.value || null);
+  if (!playing && (mode === "listening" || mode === "paused")) {
+    capture.openMicrophone(microphones.value).catch((error) => notify(explainMicrophoneError(error)));
+  }
+});
+navigator.mediaDevices?.addEventListener("devicechange", () => void showMicrophones());
+
+// --- files -------------------------------------------------------------------------------------------
+
+const fileField = element("file", HTMLInputElement);
+const dropZone = element("drop", HTMLElement);
+element("choose-file", HTMLButtonElement).addEventListener("click", () => fileField.click());
+fileField.addEventListener("change", () => {
+  if (fileField.files?.length) void startFile(fileField.files[0]);
+  fileField.value = "";
+});
+document.addEventListener("dragover", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  dropZone.hidden = false;
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) dropZone.hidden = true;
+});
+document.addEventListener("drop", (event) => {
+  dropZone.hidden = true;
+  if (!event.dataTransfer?.files.length) return;
+  event.preventDefault();
+  void startFile(event.dataTransfer.files[0]);
+});
+
+// --- room and saving ---------------------------------------------------------------------------------
+
+function roomName() {
+  return ROOM.test(roomField.value) ? roomField.value : "";
+}
+
+function showRoomLinks() {
+  const room = roomName();
+  element("room-links", HTMLElement).hidden = !room;
+  if (!room) return;
+  for (const [id, url] of /** @type {const} */ ([
+    ["room-link", server.liveUrl(room)],
+    ["overlay-link", server.overlayUrl(room)],
+  ])) {
+    const link = element(id, HTMLAnchorElement);
+    link.href = link.textContent = url.href;
+  }
+}
+roomField.addEventListener("input", () => {
+  remember("room", roomName() || null);
+  showRoomLinks();
+});
+for (const [button, link] of [
+  ["copy-room", "room-link"],
+  ["copy-overlay", "overlay-link"],
+]) {
+  const pressed = element(button, HTMLButtonElement);
+  pressed.addEventListener("click", () => void copy(pressed, element(link, HTMLAnchorElement).href));
+}
+
+element("copy-text", HTMLButtonElement).addEventListener("click", (event) => {
+  const label = /** @type {HTMLElement} */ (/** @type {HTMLElement} */ (event.currentTarget).querySelector("b"));
+  void copy(label, render(transcript.lines, "txt"));
+  saved = true;
+});
+for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-format]"))) {
+  button.addEventListener("click", () => {
+    const format = /** @type {import("./subtitles.js").Format} */ (button.dataset.format);
+    const minute = new Date().toISOString().slice(0, 16).replace("T", " ").replace(":", ".");
+    download(`captions ${minute}.${format}`, new Blob([render(transcript.lines, format)], { type: MIME_TYPES[format] }));
+    saved = true;
+  });
+}
+clearButton.addEventListener("click", () => {
+  if (saved || confirm("Clear the captions? They have not been saved.")) transcript.clear();
+});
+window.addEventListener("beforeunload", (event) => {
+  if (mode !== "idle" || !saved) event.preventDefault();
+});
+
+transcript.addEventListener("line", () => (saved = false));
+transcript.addEventListener("clear", () => (saved = true));
+for (const type of ["drafts", "clear"]) transcript.addEventListener(type, showContent);
+
+function showContent() {
+  const none = transcript.lines.length === 0;
+  element("welcome", HTMLElement).hidden = !transcript.empty;
+  element("save-empty", HTMLElement).hidden = !none;
+  element("save-choices", HTMLElement).hidden = none;
+  clearButton.hidden = none || mode !== "idle";
+}
+
+// --- what the page says ------------------------------------------------------------------------------
+
+/** @param {Mode} next */
+function setMode(next) {
+  mode = next;
+  const labels = { idle: "Start captions", starting: "Starting…", listening: "Pause", paused: "Go on", finishing: "Finishing…" };
+  const icons = { idle: "microphone", starting: "microphone", listening: "pause", paused: "resume", finishing: "microphone" };
+  element("main-label", HTMLElement).textContent = labels[mode];
+  document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);
+  mainButton.disabled = mode === "starting" || mode === "finishing";
+  stopButton.hidden = mode !== "listening" && mode !== "paused";
+  roomField.disabled = mode !== "idle";
+  element("room-hint", HTMLElement).textContent =
+    mode === "idle"
+      ? "Letters, digits, - and _. Leave it empty to caption for yourself only."
+      : "Stop the captions to change the name.";
+  element("player-box", HTMLElement).hidden = !playing || !player.src;
+  keepScreenOn("listening", mode === "listening");
+  showContent();
+  showStatus();
+}
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let statusTimer;
+
+function showStatus() {
+  clearTimeout(statusTimer);
+  const { text, look, again } = describe();
+  const words = element("status-text", HTMLElement);
+  if (words.textContent !== text) words.textContent = text;
+  element("status", HTMLElement).dataset.state = look;
+  if (again) statusTimer = setTimeout(showStatus, 1000);
+}
+
+/** @returns {{text: string, look: "idle" | "live" | "waiting" | "failed", again?: boolean}} */
+function describe() {
+  const state = session?.state;
+  if (mode === "starting") return { text: "Waiting for the microphone", look: "waiting" };
+  if (mode === "idle") return { text: transcript.empty ? "Not started" : "Stopped", look: "idle" };
+  switch (state?.name) {
+    case "connecting":
+      return { text: "Connecting", look: "waiting" };
+    case "reconnecting": {
+      const seconds = Math.ceil(((state.retryAt ?? 0) - Date.now()) / 1000);
+      const when = seconds > 1 ? `trying again in ${seconds} s` : "reconnecting";
+      return { text: state.reason ? `${state.reason} ${capitalized(when)}` : capitalized(when), look: "waiting", again: true };
+    }
+    case "unauthorized":
+      return { text: "Waiting for a token", look: "waiting" };
+    default:
+      if (mode === "paused") return { text: "Paused", look: "idle" };
+      if (mode === "finishing") return { text: "Finishing the last sentence", look: "waiting" };
+      return { text: playing ? "Captioning the file" : "Listening", look: "live" };
+  }
+}
+
+/** @param {string} text */
+function notify(text) {
+  element("notice-text", HTMLElement).textContent = text;
+  element("notice", HTMLElement).hidden = false;
+}
+
+function hideNotice() {
+  element("notice", HTMLElement).hidden = true;
+}
+element("notice-close", HTMLButtonElement).addEventListener("click", hideNotice);
+
+/** @param {string} text */
+function capitalized(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/** @param {Event} event */
+function detail(event) {
+  return /** @type {CustomEvent} */ (event).detail;
+}
+
+// --- now ---------------------------------------------------------------------------------------------
+
+server.takeTokenFromAddress();
+roomField.value = new URLSearchParams(location.search).get("room") ?? remembered("room", "");
+new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
+connectDialogs();
+connectShortcuts();
+connectThemeButton(element("theme", HTMLButtonElement));
+connectProjector(transcript);
+showRoomLinks();
+setMode("idle");
+jumpToNewest();
+void showMicrophones();
+if (!window.isSecureContext) notify(explainMicrophoneError(null));
+window.addEventListener("online", () => session?.retry());
+document.addEventListener("visibilitychange", () => session?.retry());
+if ((await server.condition()) === "unauthorized") await askForToken();
