@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from parastream.server import messages
 from parastream.server.config import ServerConfig
@@ -19,7 +21,9 @@ from parastream.server.protocols.native import NativeSession, opening
 from parastream.server.recognizer import Recognizer
 from parastream.server.refusal import RefusalError
 from parastream.server.registry import Registry
-from parastream.server.routes import CONVERSATIONS, NATIVE, parse, protocol_at, subprotocols
+from parastream.server.rooms import Rooms
+from parastream.server.routes import CONVERSATIONS, NATIVE, ROOM, parse, protocol_at, room_at, subprotocols
+from parastream.server.saving import Saving
 from parastream.streaming import Engine
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -30,6 +34,8 @@ from websockets.typing import Subprotocol
 logger = logging.getLogger("parastream.server")
 _websockets_logger = logging.getLogger("parastream.server.websockets")
 _websockets_logger.setLevel(logging.WARNING)  # it tells of each connection what `logger` tells of each session
+# Browsers open connections ahead of need, and close them unused.
+_websockets_logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
 
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it is finished; after any other it may come back."""
@@ -48,12 +54,22 @@ class Server:
         """Ports of protocols that have one of their own, known after `start`."""
         self._registry = Registry(resume_window=config.resume_window)
         self._metrics = Metrics()
-        self._recognizer = Recognizer(engine, config, self._metrics, self._post)
-        self._http = HttpAnswers(config, self._recognizer, self._metrics, engine.stats)
+        self._rooms = Rooms(
+            time.monotonic,
+            linger=config.room_linger,
+            max_rooms=config.max_rooms,
+            max_viewers=config.max_viewers,
+            max_unsent=config.max_unsent,
+        )
+        self._saving = Saving(Path(config.save)) if config.save else None
+        listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
+        self._recognizer = Recognizer(engine, config, self._metrics, self._post, listen)
+        self._http = HttpAnswers(config, self._recognizer, self._rooms, self._metrics, engine.stats)
         self._links: dict[str, Link] = {}
         self._opening: set[ServerConnection] = set()
         self._listeners: list[WebSocketServer] = []
         self._loop: asyncio.AbstractEventLoop
+        self._ticking: asyncio.Task[None]
 
     def _post(self, *call: object) -> None:
         self._loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
@@ -62,6 +78,7 @@ class Server:
         """Begin to listen.
 
         Raises:
+            ConfigError: the certificate cannot be used.
             OSError: an address cannot be had.
         """
         self._loop = asyncio.get_running_loop()
@@ -73,6 +90,7 @@ class Server:
             for listener in self._listeners:
                 listener.close()
             raise
+        self._ticking = asyncio.create_task(self._tick_rooms())
 
     async def _listen(self, port: int, protocol: str | None) -> int:
         """Listen on a port, for one protocol or for all of them by path, and return it."""
@@ -85,8 +103,8 @@ class Server:
             assert websocket.request is not None
             await self._handle(websocket, websocket.request, name(websocket.request))
 
-        def process(websocket: ServerConnection, request: Request) -> Response | None:
-            return self._http.answer(websocket, request, name(request))
+        async def process(websocket: ServerConnection, request: Request) -> Response | None:
+            return await self._http.answer(websocket, request, name(request))
 
         def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
             """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
@@ -122,6 +140,11 @@ class Server:
         scheme = "wss" if self.config.tls_cert else "ws"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{STREAM_PATH}"
 
+    @property
+    def viewers(self) -> int:
+        """Viewers of all caption rooms."""
+        return self._rooms.viewers
+
     async def serve_forever(self) -> None:
         """Wait until the server has been closed."""
         await asyncio.gather(*(listener.wait_closed() for listener in self._listeners))
@@ -146,25 +169,56 @@ class Server:
         if unfinished:
             logger.warning("%d sessions were not finished after %g s", len(unfinished), self.config.drain_timeout)
         await closed
+        self._ticking.cancel()
+        if self._saving is not None:
+            await asyncio.to_thread(self._saving.close)
+
+    async def _tick_rooms(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.ping_interval)
+            self._rooms.tick()
 
     # WebSockets
 
     async def _handle(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
+        if protocol == ROOM:
+            await self._show_room(websocket, request)
+            return
         if protocol != NATIVE:
             await self._converse(websocket, request, protocol)
             return
         try:
             session = await self._open(websocket)
         except RefusalError as refusal:
-            logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal.message)
-            self._metrics.requests_refused += 1
-            with contextlib.suppress(ConnectionClosed):
-                await websocket.send(messages.encode(refusal.error), text=True)
-            await websocket.close(refusal.close_code, refusal.close_reason)
+            await self._refuse(websocket, refusal)
         except ConnectionClosed:
             pass
         else:
             await self._serve(websocket, session)
+
+    async def _refuse(self, websocket: ServerConnection, refusal: RefusalError) -> None:
+        logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal.message)
+        self._metrics.requests_refused += 1
+        with contextlib.suppress(ConnectionClosed):
+            await websocket.send(messages.encode(refusal.error), text=True)
+        await websocket.close(refusal.close_code, refusal.close_reason)
+
+    async def _show_room(self, websocket: ServerConnection, request: Request) -> None:
+        """Serve a viewer of a caption room."""
+        name = room_at(parse(request.path).path)
+        assert name is not None
+        try:
+            room, viewer = self._rooms.watch(name)
+        except RefusalError as refusal:
+            await self._refuse(websocket, refusal)
+            return
+        key = f"viewer {_peer(websocket)}"
+        link = self._links[key] = Link(websocket, viewer, self.config, name=key)
+        try:
+            await link.run()
+        finally:
+            del self._links[key]
+            room.leave(viewer)
 
     async def _converse(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
         """Serve a connection in the protocol of another server."""

@@ -11,12 +11,16 @@ from parastream.server.messages import TOKEN_SUBPROTOCOL, Error
 from websockets.datastructures import Headers
 
 
-def refuse_request(target: str, headers: Headers, config: ServerConfig) -> tuple[HTTPStatus, Error] | None:
-    """Check a request whose request line names `target` (path and query).
+def refuse_request(
+    target: str, headers: Headers, config: ServerConfig, *, viewing: bool = False
+) -> tuple[HTTPStatus, Error] | None:
+    """Check a request whose request line names `target` (path and query); `viewing`: it only watches a room.
 
     Returns None when it may go on, else the HTTP status and the error for the response's body.
     """
-    if config.token and not any(_equal(token, config.token) for token in _tokens(target, headers)):
+    allowed = [config.token, config.viewer_token] if viewing and config.viewer_token else [config.token]
+    presented = _tokens(target, headers)
+    if config.token and not any(_equal(token, one) for token in presented for one in allowed):
         message = (
             "a valid token is required: `Authorization: Bearer <token>`, "
             f"the subprotocol `{TOKEN_SUBPROTOCOL}<token>`, or `?token=<token>`"

@@ -77,6 +77,12 @@ class ServerConfig:
     target_utilisation: float = 0.85
     """Share of the machine's time that sessions may take if all of them speak all the time; a session that would need
     more is refused. More than 1 relies on pauses; a large number leaves `max_sessions` alone to decide."""
+    max_rooms: int = 1000
+    """Caption rooms at a time; beyond that the one that has been empty for the longest is forgotten."""
+    max_viewers: int = 2000
+    """Viewers at a time, in all rooms together."""
+    room_linger: float = 3600.0
+    """How long a room, with its transcript, outlives its last speaker and viewer."""
     max_message: int = 1 << 20
     """Bytes in one WebSocket message."""
     resume_window: float = 30.0
@@ -87,7 +93,7 @@ class ServerConfig:
     backlog_low: float = 5.0
     """Seconds of waiting audio at which it reads on."""
     max_unsent: int = 256
-    """Events (partials not counted) that may wait for a slow client; as many are kept for a resume."""
+    """Events (partials not counted) that may wait for a slow client or viewer; as many are kept for a resume."""
     acknowledge_interval: float = 1.0
     """Between reports of the audio accepted."""
     drain_timeout: float = 30.0
@@ -119,7 +125,7 @@ class ServerConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and not (0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value}; allowed are finite numbers above 0")
-        for name in ("max_sessions", "max_message", "max_unsent"):
+        for name in ("max_sessions", "max_rooms", "max_viewers", "max_message", "max_unsent"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; allowed is 1 or more")
         for item in self.listen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version
@@ -10,14 +11,18 @@ import msgspec
 from parastream.server import messages
 from parastream.server.auth import refuse_request
 from parastream.server.config import ServerConfig
-from parastream.server.messages import PROTOCOL, STREAM_PATH
+from parastream.server.messages import PROTOCOL
 from parastream.server.metrics import Metrics
+from parastream.server.pages import page
 from parastream.server.protocols.conversation import Request
 from parastream.server.recognizer import Recognizer
 from parastream.server.refusal import RefusalError
-from parastream.server.routes import CONVERSATIONS, HTTP_PATHS, NATIVE, WEBSOCKET_PATHS, parse
+from parastream.server.rooms import Rooms
+from parastream.server.routes import CONVERSATIONS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
+from parastream.server.subtitles import TranscriptFormat, render
 from parastream.streaming import EngineStats
 from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
@@ -26,31 +31,39 @@ class HttpAnswers:
     """Answers requests; says which upgrades may go on."""
 
     def __init__(
-        self, config: ServerConfig, recognizer: Recognizer, metrics: Metrics, stats: Callable[[], EngineStats]
+        self,
+        config: ServerConfig,
+        recognizer: Recognizer,
+        rooms: Rooms,
+        metrics: Metrics,
+        stats: Callable[[], EngineStats],
     ) -> None:
         self._config = config
         self._recognizer = recognizer
+        self._rooms = rooms
         self._metrics = metrics
         self._stats = stats
 
-    def answer(self, connection: ServerConnection, http: HttpRequest, protocol: str) -> Response | None:
+    async def answer(self, connection: ServerConnection, http: HttpRequest, protocol: str) -> Response | None:
         """The response to a request on a port of `protocol`, or None to let its handshake go on."""
         request = parse(http.path)
         upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
+        viewing = protocol == ROOM
         if not upgrade:
             response = self._public(connection, request)
             if response is not None:
                 return response
-            if request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
+            viewing = _transcript_at(request.path) is not None
+            if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
                 paths = ("/", *HTTP_PATHS, *WEBSOCKET_PATHS)
                 error = messages.Error("unknown_path", f"there is nothing at {request.path}", paths)
                 return json_response(connection, HTTPStatus.NOT_FOUND, error)
-        refused = refuse_request(http.path, http.headers, self._config)
+        refused = refuse_request(http.path, http.headers, self._config, viewing=viewing)
         if refused is not None:
             return self._refuse(connection, *refused)
         if not upgrade:
-            return self._private(connection, request)
-        if protocol != NATIVE:
+            return await self._private(connection, request)
+        if protocol in CONVERSATIONS:
             try:
                 CONVERSATIONS[protocol].check(request)
             except RefusalError as refusal:
@@ -67,9 +80,6 @@ class HttpAnswers:
     def _public(self, connection: ServerConnection, request: Request) -> Response | None:
         """What needs no token."""
         match request.path:
-            case "/":
-                text = f"parastream: speech to text over WebSockets\n\nConnect to {STREAM_PATH} with {PROTOCOL}.\n"
-                return connection.respond(HTTPStatus.OK, text)
             case "/healthz":
                 return json_response(connection, HTTPStatus.OK, {"status": "ok"})
             case "/readyz":
@@ -79,9 +89,13 @@ class HttpAnswers:
                     return json_response(connection, HTTPStatus.OK, body)
                 body = {"status": "not ready", "reason": reason}
                 return json_response(connection, HTTPStatus.SERVICE_UNAVAILABLE, body)
-        return None
+        found = page(request.path)
+        if found is None:
+            return None
+        headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
+        return Response(HTTPStatus.OK, "OK", headers, found.body)
 
-    def _private(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _private(self, connection: ServerConnection, request: Request) -> Response | None:
         """What needs the token, if the server has one."""
         match request.path:
             case "/metrics":
@@ -96,12 +110,52 @@ class HttpAnswers:
                     "protocol": PROTOCOL,
                 }
                 return json_response(connection, HTTPStatus.OK, body)
+        transcript = _transcript_at(request.path)
+        if transcript is not None:
+            room, form = transcript
+            utterances = self._rooms.transcript(room)
+            if utterances is None:
+                error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
+                return json_response(connection, HTTPStatus.NOT_FOUND, error)
+            text = await asyncio.to_thread(render, utterances, form, file=room)  # long ones take their time
+            response = connection.respond(HTTPStatus.OK, text)
+            _set(response, "Content-Type", _CONTENT_TYPES[form])
+            _set(response, "Cache-Control", "no-store")
+            return response
         return None  # websockets says that an upgrade is required
 
 
 def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:
     """An answer in JSON."""
     response = connection.respond(status, msgspec.json.encode(body).decode() + "\n")
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "application/json"
+    _set(response, "Content-Type", "application/json")
     return response
+
+
+def _set(response: Response, name: str, value: str) -> None:
+    if name in response.headers:
+        del response.headers[name]
+    response.headers[name] = value
+
+
+_FORMS = {
+    ".txt": TranscriptFormat.TEXT,
+    ".srt": TranscriptFormat.SRT,
+    ".vtt": TranscriptFormat.VTT,
+    ".json": TranscriptFormat.JSONL,
+}
+_CONTENT_TYPES = {
+    TranscriptFormat.TEXT: "text/plain; charset=utf-8",
+    TranscriptFormat.SRT: "application/x-subrip; charset=utf-8",
+    TranscriptFormat.VTT: "text/vtt; charset=utf-8",
+    TranscriptFormat.JSONL: "application/json",
+}
+
+
+def _transcript_at(path: str) -> tuple[str, TranscriptFormat] | None:
+    """The room whose transcript is at a path, and the form of it."""
+    for suffix, form in _FORMS.items():
+        room = room_at(path, "/live/", suffix)
+        if room is not None:
+            return room, form
+    return None

@@ -17,6 +17,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 PROTOCOL = "parastream.v1"
 """WebSocket subprotocol, selected when a client offers it."""
 STREAM_PATH = "/v1/stream"
+ROOM_PROTOCOL = "parastream.room.v1"
+"""As `PROTOCOL`, of those who watch a caption room."""
+ROOMS_PATH = "/v1/rooms/"
+"""Followed by the room's name."""
 TOKEN_SUBPROTOCOL = "parastream.token."
 """Browsers cannot set headers: they offer this prefix followed by the token as a second subprotocol."""
 
@@ -262,7 +266,56 @@ Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Error | Done
 ServerMessage = Ready | Acknowledged | Stats | Event
 
 
-def encode(message: ClientMessage | ServerMessage) -> bytes:
+# --- server to the viewers of a room -----------------------------------------------------------------
+
+
+class RoomLine(Struct, frozen=True):
+    """A line that is settled. Times are in seconds since the room's first speaker came."""
+
+    line: int
+    """Unique in the room; rises by the time at which lines begin."""
+    speaker: str
+    """A label; may be empty."""
+    start: float
+    end: float
+    text: str
+
+
+class RoomState(Struct, frozen=True, tag_field="type", tag="room"):
+    """First message: the room as it is."""
+
+    room: str
+    live: bool
+    """Whether somebody speaks in it."""
+    lines: tuple[RoomLine, ...]
+    """The last ones."""
+
+
+class RoomPartial(Struct, frozen=True, tag_field="type", tag="partial"):
+    """What is heard of a line so far; replaces its previous partial."""
+
+    line: int
+    speaker: str
+    start: float
+    end: float
+    stable: str
+    draft: str
+
+
+class RoomFinal(RoomLine, frozen=True, tag_field="type", tag="final"):
+    """A line is settled; with an empty text it vanishes."""
+
+
+class RoomLive(Struct, frozen=True, tag_field="type", tag="live"):
+    """Whether somebody speaks; sent when that changes, and every few seconds."""
+
+    live: bool
+
+
+RoomMessage = RoomState | RoomPartial | RoomFinal | RoomLive
+
+
+def encode(message: ClientMessage | ServerMessage | RoomMessage) -> bytes:
     """The JSON text of a message, as UTF-8."""
     return msgspec.json.encode(message)
 

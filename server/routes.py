@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
-from parastream.server.messages import PROTOCOL, STREAM_PATH
+from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
 
 NATIVE = "parastream"
+ROOM = "room"
 
 CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({})
 """Protocols of other servers, by name."""
@@ -22,12 +24,25 @@ HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
 
 def protocol_at(path: str) -> str:
     """The protocol of a WebSocket at a path."""
+    if room_at(path) is not None:
+        return ROOM
     return WEBSOCKET_PATHS.get(path, NATIVE)
+
+
+def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None:
+    """The name of the room that a path is about, if it is about one."""
+    name = path.removeprefix(prefix).removesuffix(suffix)
+    return name if name and path == prefix + name + suffix and re.fullmatch(ROOM_PATTERN, name) else None
 
 
 def subprotocols(protocol: str) -> tuple[str, ...]:
     """What is selected when a client offers it."""
-    return (PROTOCOL,) if protocol == NATIVE else CONVERSATIONS[protocol].subprotocols
+    match protocol:
+        case "parastream":
+            return (PROTOCOL,)
+        case "room":
+            return (ROOM_PROTOCOL,)
+    return CONVERSATIONS[protocol].subprotocols
 
 
 def parse(target: str) -> Request:

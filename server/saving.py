@@ -1,0 +1,59 @@
+"""Saves the transcript of every session while it lasts, on a thread of its own: a disk may take its time."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from parastream.server.journal import Journal, journal_name
+from parastream.server.messages import Event
+from parastream.server.recognition import Recognition
+from parastream.server.subtitles import channel_labels
+
+logger = logging.getLogger("parastream.server")
+
+
+class Saving:
+    """Keeps a journal of each session in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `OSError` when the directory cannot be made."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._writer = ThreadPoolExecutor(1, "parastream-saving")
+
+    def listen(self, recognition: Recognition) -> None:
+        """Save what a session that begins now hears."""
+        name = journal_name(datetime.now(UTC), recognition.name)
+        names, channels = recognition.start.labels, len(recognition.configs)
+        labels = channel_labels(channels, names) if names or channels > 1 else ()
+        opening = self._writer.submit(self._open, name, labels)
+
+        def add(event: Event) -> None:
+            journal = opening.result()
+            if journal is not None:
+                journal.add(event)
+
+        def close() -> None:
+            journal = opening.result()
+            if journal is not None:
+                journal.close()
+
+        recognition.listeners.append(lambda event: self._submit(add, event))
+        recognition.on_ended.append(lambda: self._submit(close))
+
+    def _submit(self, *call: object) -> None:
+        self._writer.submit(*call)  # type: ignore[arg-type]
+
+    def _open(self, name: str, labels: tuple[str, ...]) -> Journal | None:
+        try:
+            return Journal(self._directory, name, labels=labels)
+        except OSError as error:
+            logger.warning("%s/%s: the session is not saved: %s", self._directory, name, error.strerror or error)
+            return None
+
+    def close(self) -> None:
+        """Wait until everything has been written."""
+        self._writer.shutdown()

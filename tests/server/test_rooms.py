@@ -1,0 +1,269 @@
+"""Caption rooms: as a mapping, and over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import msgspec
+import pytest
+import webvtt
+from parastream.server.app import Server
+from parastream.server.messages import ROOMS_PATH, Error, RoomMessage, Start
+from parastream.server.recognition import Recognition
+from parastream.server.refusal import RefusalError
+from parastream.server.rooms import LINES_SHOWN, Room, Rooms, Viewer
+from parastream.streaming.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from .fakes import FakeEngine, FakeStream, asynchronous, connected, get, receive_ready, recognizer, serving, until
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Hall:
+    """Rooms with scripted speakers."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        limits = {"linger": 60.0, "max_rooms": 3, "max_viewers": 10, "max_unsent": 5}
+        self.rooms = Rooms(self.clock, **(limits | settings))
+        self.engine = FakeEngine()
+        self.recognizer = recognizer(self.engine)
+
+    def speak(self, room: str, **start: Any) -> tuple[Recognition, list[FakeStream]]:
+        before = len(self.engine.streams)
+        recognition = self.recognizer.begin(Start(room=room, **start), lambda event: None, "speaker")
+        self.rooms.listen(recognition)
+        return recognition, self.engine.streams[before:]
+
+    def watch(self, room: str) -> tuple[Room, Viewer]:
+        return self.rooms.watch(room)
+
+
+def told(viewer: Viewer) -> list[Any]:
+    """What waits for a viewer."""
+    found = []
+    while (text := viewer.take()) is not None:
+        found.append(msgspec.json.decode(text))
+    return found
+
+
+def said(index: int, text: str, start: float = 1.0) -> list[Event]:
+    word = Word(text, start, start + 1, 0.5)
+    return [
+        SpeechStarted(index, start),
+        Partial(index, start, start + 0.5, text[:2], text[2:], (word,)),
+        SpeechEnded(index, start + 1),
+        Final(index, start, start + 1, text, (word,), 0.5),
+    ]
+
+
+def test_a_viewer_sees_what_is_said() -> None:
+    hall = Hall()
+    _, viewer = hall.watch("talk")
+    assert told(viewer) == [{"type": "room", "room": "talk", "live": False, "lines": []}]
+    _, (stream,) = hall.speak("talk", labels=("Ann",))
+    assert told(viewer) == [{"type": "live", "live": True}]
+    stream.tell(said(0, "hello")[:2])
+    line = {"line": 0, "speaker": "Ann", "start": 1.0}
+    assert told(viewer) == [{"type": "partial", **line, "end": 1.5, "stable": "he", "draft": "llo"}]
+    stream.tell(said(0, "hello")[2:])
+    assert told(viewer) == [{"type": "final", **line, "end": 2.0, "text": "hello"}]
+    stream.tell([SessionEnded(3.0)])
+    assert told(viewer) == [{"type": "live", "live": False}]
+
+
+def test_who_comes_late_gets_the_last_lines_and_the_newest_partial() -> None:
+    hall = Hall()
+    _, (stream,) = hall.speak("talk")
+    for index in range(LINES_SHOWN + 3):
+        stream.tell(said(index, f"line {index}"))
+    stream.tell(said(LINES_SHOWN + 3, "going on")[:2])
+    _, viewer = hall.watch("talk")
+    state, partial = told(viewer)
+    assert state["live"] is True
+    assert [line["text"] for line in state["lines"]] == [f"line {index}" for index in range(3, LINES_SHOWN + 3)]
+    assert (partial["type"], partial["line"], partial["draft"]) == ("partial", LINES_SHOWN + 3, "ing on")
+    assert len(hall.rooms.transcript("talk") or ()) == LINES_SHOWN + 3
+
+
+def test_a_slow_viewer_gets_only_the_newest_of_a_line() -> None:
+    hall = Hall()
+    _, (stream,) = hall.speak("talk")
+    _, viewer = hall.watch("talk")
+    stream.tell([SpeechStarted(0, 0.0)])
+    for end in (1.0, 2.0, 3.0):
+        stream.tell([Partial(0, 0.0, end, "", "text", ())])
+    assert [message.get("end") for message in told(viewer)] == [None, 3.0]
+    stream.tell([Partial(0, 0.0, 4.0, "", "text", ()), Final(0, 0.0, 4.0, "text", (), 0.5)])
+    assert [message["type"] for message in told(viewer)] == ["final"]
+
+
+def test_a_viewer_who_never_reads_is_cut_off_and_others_are_not() -> None:
+    hall = Hall()
+    _, (stream,) = hall.speak("talk")
+    (_, stuck), (_, reader) = hall.watch("talk"), hall.watch("talk")
+    seen = []
+    for index in range(10):
+        stream.tell(said(index, "words"))
+        seen += told(reader)
+    assert [message["type"] for message in seen] == ["room", *10 * ["final"]]
+    assert stuck.aborted
+    assert stuck.ending is not None
+    assert stuck.ending[0] == 1008
+    assert [message["code"] for message in told(stuck)] == ["slow_client"]
+
+
+def test_what_turns_out_to_be_nothing_vanishes() -> None:
+    hall = Hall()
+    recognition, (stream,) = hall.speak("talk")
+    _, viewer = hall.watch("talk")
+    stream.tell([SpeechStarted(0, 0.0), Final(0, 0.0, 1.0, "", (), 0.0)])
+    assert [message["type"] for message in told(viewer)] == ["room"]  # nothing was shown either
+    stream.tell(said(1, "noise")[:2])
+    told(viewer)
+    stream.tell([Final(1, 1.0, 2.0, "", (), 0.0)])
+    assert [(message["type"], message["line"], message["text"]) for message in told(viewer)] == [("final", 1, "")]
+    stream.tell(said(2, "cut off")[:2])
+    told(viewer)
+    recognition.abort(RefusalError("internal", "broken"))
+    assert [(message["type"], message.get("text")) for message in told(viewer)] == [("final", ""), ("live", None)]
+    assert hall.rooms.transcript("talk") == []
+
+
+def test_speakers_share_one_clock_and_one_count_of_lines() -> None:
+    hall = Hall()
+    _, (first,) = hall.speak("talk")
+    _, viewer = hall.watch("talk")
+    hall.clock.now += 10.0
+    _, channels = hall.speak("talk", channels=2, channel="all")
+    first.tell(said(0, "one", start=12.0))
+    channels[1].tell(said(0, "two", start=1.5))
+    first.tell([SessionEnded(20.0)])
+    finals = [message for message in told(viewer) if message["type"] == "final"]
+    assert [(f["line"], f["speaker"], f["start"]) for f in finals] == [(0, "", 12.0), (1, "Channel 2", 11.5)]
+    transcript = hall.rooms.transcript("talk")
+    assert transcript is not None
+    assert [utterance.words[0].start for utterance in transcript] == [12.0, 11.5]
+    for stream in channels:
+        assert told(viewer) == []  # still live
+        stream.tell([SessionEnded(10.0)])
+    assert told(viewer) == [{"type": "live", "live": False}]
+
+
+def test_rooms_are_forgotten_some_time_after_the_last_one_left() -> None:
+    hall = Hall()
+    _, (stream,) = hall.speak("talk")
+    room, viewer = hall.watch("talk")
+    stream.tell([*said(0, "words"), SessionEnded(5.0)])
+    hall.clock.now += 61
+    hall.rooms.tick()
+    assert hall.rooms.transcript("talk")  # somebody is there
+    room.leave(viewer)
+    hall.rooms.tick()
+    assert hall.rooms.transcript("talk") is None
+
+
+def test_the_room_that_was_empty_for_the_longest_makes_place() -> None:
+    hall = Hall()
+    for name in ("a", "b", "c"):
+        _, (stream,) = hall.speak(name)
+        stream.tell([SessionEnded(1.0)])
+        hall.clock.now += 1
+    hall.speak("d")
+    assert [hall.rooms.transcript(name) is None for name in "abcd"] == [True, False, False, False]
+
+
+def test_there_is_a_limit_of_viewers() -> None:
+    hall = Hall(max_viewers=1)
+    hall.watch("talk")
+    with pytest.raises(RefusalError, match="all 1 viewers' places are taken"):
+        hall.watch("other")
+
+
+# --- over sockets ----------------------------------------------------------------------------
+
+
+def room_url(server: Server, room: str, query: str = "") -> str:
+    return f"ws://127.0.0.1:{server.port}{ROOMS_PATH}{room}{query}"
+
+
+@asynchronous
+async def test_a_room_over_sockets() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        async with connect(room_url(server, "talk"), subprotocols=[cast(Any, "parastream.room.v1")]) as viewer:
+            assert viewer.subprotocol == "parastream.room.v1"
+            messages = [msgspec.json.decode(await viewer.recv(), type=RoomMessage)]
+            async with connected(server, '{"type":"start","room":"talk"}') as speaker:
+                await receive_ready(speaker)
+                engine.streams[0].tell(said(0, "Hello, world."))
+                messages += [msgspec.json.decode(await viewer.recv(), type=RoomMessage) for _ in range(2)]
+                assert [type(message).__name__ for message in messages] == ["RoomState", "RoomLive", "RoomFinal"]
+                status, text = await get(server, "/live/talk.vtt")
+                assert status == 200
+                assert [(c.start, c.text) for c in webvtt.from_string(text).captions] == [
+                    ("00:00:01.000", "Hello, world.")
+                ]
+                assert (await get(server, "/live/talk.txt"))[1] == "Hello, world.\n"
+                assert (await get(server, "/live/talk.srt"))[1].startswith("1\n00:00:01,000 --> ")
+                assert msgspec.json.decode((await get(server, "/live/talk.json"))[1])["text"] == "Hello, world."
+            await viewer.send("hello")
+            answer = msgspec.json.decode(await viewer.recv())
+            while answer["type"] == "live":
+                answer = msgspec.json.decode(await viewer.recv())
+            assert (answer["type"], answer["code"]) == ("error", "unexpected_message")
+            await viewer.wait_closed()
+            assert viewer.close_code == 1002
+        status, text = await get(server, "/live/nobody.vtt")
+        assert (status, msgspec.json.decode(text, type=Error).message) == (
+            404,
+            "nobody has spoken in the room 'nobody'",
+        )
+
+
+@asynchronous
+async def test_tokens_of_speakers_and_viewers() -> None:
+    async with serving(FakeEngine(), token="speak", viewer_token="watch") as server:
+        for token in ("speak", "watch"):
+            async with connect(room_url(server, "talk", f"?token={token}")) as viewer:
+                assert msgspec.json.decode(await viewer.recv(), type=RoomMessage)
+            assert (await get(server, f"/live/talk.txt?token={token}"))[0] == 404
+        for url in (room_url(server, "talk"), server.url, f"{server.url}?token=watch"):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(url).__aenter__()
+            assert caught.value.response.status_code == 401
+        assert (await get(server, "/live/talk.txt"))[0] == 401
+        assert (await get(server, "/v1/info?token=watch"))[0] == 401
+        assert (await get(server, "/v1/info?token=speak"))[0] == 200
+
+
+@asynchronous
+async def test_viewers_are_told_that_the_server_lives_and_that_it_stops() -> None:
+    async with serving(FakeEngine(), ping_interval=0.05) as server:
+        viewer = await connect(room_url(server, "talk"))
+        kinds = [msgspec.json.decode(await viewer.recv())["type"] for _ in range(4)]
+        assert kinds == ["room", "live", "live", "live"]
+        waiting = asyncio.create_task(viewer.wait_closed())
+    await waiting
+    assert viewer.close_code == 1001
+
+
+@asynchronous
+async def test_a_viewer_who_leaves_is_forgotten() -> None:
+    async with serving(FakeEngine()) as server:
+        async with connect(room_url(server, "talk")) as viewer:
+            await viewer.recv()
+            assert server.viewers == 1
+        await until(lambda: server.viewers == 0)
+        with pytest.raises(ConnectionClosed):
+            await viewer.recv()
