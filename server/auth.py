@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hmac
 from http import HTTPStatus
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 from parastream.server.config import ServerConfig, is_loopback
 from parastream.server.messages import TOKEN_SUBPROTOCOL, Error
 from websockets.datastructures import Headers
+
+_TOKEN_PREFIXES = (TOKEN_SUBPROTOCOL, "openai-insecure-api-key.")
+"""Of subprotocols whose rest is the token: our own, and what OpenAI's clients offer in browsers."""
 
 
 def refuse_request(
@@ -42,12 +46,12 @@ def _tokens(target: str, headers: Headers) -> list[str]:
     tokens = list(parse_qs(urlsplit(target).query).get("token", ()))
     for value in headers.get_all("Authorization"):
         scheme, _, token = value.partition(" ")
-        if scheme.lower() == "bearer":
+        if scheme.lower() in ("bearer", "token"):  # Deepgram's clients say the latter
             tokens.append(token.strip())
-    for value in headers.get_all("Sec-WebSocket-Protocol"):
-        for offered in value.split(","):
-            if offered.strip().startswith(TOKEN_SUBPROTOCOL):
-                tokens.append(offered.strip().removeprefix(TOKEN_SUBPROTOCOL))
+    offered = [name.strip() for value in headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
+    for prefix in _TOKEN_PREFIXES:
+        tokens += [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
+    tokens += [name for before, name in pairwise(offered) if before in ("token", "bearer")]  # Deepgram in browsers
     return tokens
 
 
