@@ -54,6 +54,11 @@ class SpeechModel:
         """Samples at 16 kHz that a streaming window adds: one hop."""
         return self.config.chunk.hop * self.frontend.row_samples
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that its tokens are written in, as ISO 639-1 codes: `zh`, `en`, or both."""
+        return self.tokenizer.languages
+
     def warm_up(self) -> None:
         """Runs each form once, so that the first client does not wait for kernels and buffers."""
         silence = np.zeros(int(_WARM_UP_SECONDS * self.config.frontend.fs), np.float32)

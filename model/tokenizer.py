@@ -18,6 +18,7 @@ _CONTINUES = "@@"
 _HAN = "\u4e00-\u9fff0-9@"  # what FunASR sets without spaces: Chinese characters, digits and the at sign
 _IS_HAN = re.compile(f"[{_HAN}]+")
 _HAN_OR_RUN = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 _LETTER = re.compile(r"[A-Za-z]")
 _SPELLED = re.compile(r"[A-Z]{2,}")
 
@@ -114,6 +115,13 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What the tokens are written in, as ISO 639-1 codes: `zh`, `en`, or both."""
+        scripts = {"zh": _CHINESE, "en": _LETTER}
+        spoken = [token for token in self.tokens if token not in SPECIAL]
+        return tuple(code for code, script in scripts.items() if any(map(script.search, spoken)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a whole utterance. Give all its ids at once: pieces of one word may lie in two windows.

@@ -14,21 +14,33 @@ from pathlib import Path
 from parastream.server import messages
 from parastream.server.config import ServerConfig
 from parastream.server.http import HttpAnswers
-from parastream.server.link import Link, NativeLink
+from parastream.server.link import Link, NativeLink, Socket
 from parastream.server.messages import STREAM_PATH, Start
 from parastream.server.metrics import Metrics
+from parastream.server.protocols.conversation import Conversation, Request
 from parastream.server.protocols.native import NativeSession, opening
 from parastream.server.recognizer import Recognizer
 from parastream.server.refusal import RefusalError
 from parastream.server.registry import Registry
 from parastream.server.rooms import Rooms
-from parastream.server.routes import CONVERSATIONS, NATIVE, ROOM, parse, protocol_at, room_at, subprotocols
+from parastream.server.routes import (
+    CONVERSATIONS,
+    NATIVE,
+    ROOM,
+    TCP_CONVERSATIONS,
+    parse,
+    protocol_at,
+    room_at,
+    subprotocols,
+)
 from parastream.server.saving import Saving
+from parastream.server.tcp import TcpSocket
 from parastream.streaming import Engine
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 logger = logging.getLogger("parastream.server")
@@ -68,6 +80,8 @@ class Server:
         self._links: dict[str, Link] = {}
         self._opening: set[ServerConnection] = set()
         self._listeners: list[WebSocketServer] = []
+        self._tcp_listeners: list[asyncio.Server] = []
+        self._tcp_tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._ticking: asyncio.Task[None]
 
@@ -85,10 +99,13 @@ class Server:
         try:
             self.port = await self._listen(self.config.port, None)
             for protocol, port in self.config.own_ports.items():
-                self.ports[protocol] = await self._listen(port, protocol)
+                listen = self._listen_tcp if protocol in TCP_CONVERSATIONS else self._listen
+                self.ports[protocol] = await listen(port, protocol)
         except OSError:
             for listener in self._listeners:
                 listener.close()
+            for tcp_listener in self._tcp_listeners:
+                tcp_listener.close()
             raise
         self._ticking = asyncio.create_task(self._tick_rooms())
 
@@ -96,14 +113,14 @@ class Server:
         """Listen on a port, for one protocol or for all of them by path, and return it."""
         config = self.config
 
-        def name(request: Request) -> str:
+        def name(request: HttpRequest) -> str:
             return protocol or protocol_at(parse(request.path).path)
 
         async def handle(websocket: ServerConnection) -> None:
             assert websocket.request is not None
             await self._handle(websocket, websocket.request, name(websocket.request))
 
-        async def process(websocket: ServerConnection, request: Request) -> Response | None:
+        async def process(websocket: ServerConnection, request: HttpRequest) -> Response | None:
             return await self._http.answer(websocket, request, name(request))
 
         def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -129,6 +146,24 @@ class Server:
             server_header="parastream",
         )
         self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    async def _listen_tcp(self, port: int, protocol: str) -> int:
+        """Listen on a port for a protocol that is not a WebSocket, and return it."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task, socket = asyncio.current_task(), TcpSocket(reader, writer)
+            assert task is not None
+            self._tcp_tasks.add(task)
+            try:
+                kind = TCP_CONVERSATIONS[protocol]
+                await self._converse(socket, kind, Request(), f"{protocol} {socket.peer}", pings=False)
+            finally:
+                self._tcp_tasks.discard(task)
+                writer.transport.abort()
+
+        listener = await asyncio.start_server(handle, self.config.host or None, port)
+        self._tcp_listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
     @property
@@ -157,13 +192,16 @@ class Server:
         self._recognizer.drain()
         for listener in self._listeners:
             listener.close(close_connections=False)
+        for tcp_listener in self._tcp_listeners:
+            tcp_listener.close()
         for session in self._registry.waiting:
             self._registry.remove(session)
         refusal = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
         for link in list(self._links.values()):
             link.dialogue.fail(refusal)  # those that have nothing to recognise
         closing = [websocket.close(refusal.close_code, refusal.close_reason) for websocket in self._opening]
-        closed = asyncio.gather(*(listener.wait_closed() for listener in self._listeners), *closing)
+        websockets_closed = (listener.wait_closed() for listener in self._listeners)
+        closed = asyncio.gather(*websockets_closed, *self._tcp_tasks, *closing, return_exceptions=True)
         await asyncio.wait([closed], timeout=self.config.drain_timeout)
         unfinished = self._recognizer.abort()
         if unfinished:
@@ -180,12 +218,13 @@ class Server:
 
     # WebSockets
 
-    async def _handle(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
+    async def _handle(self, websocket: ServerConnection, request: HttpRequest, protocol: str) -> None:
         if protocol == ROOM:
             await self._show_room(websocket, request)
             return
         if protocol != NATIVE:
-            await self._converse(websocket, request, protocol)
+            kind = CONVERSATIONS[protocol]
+            await self._converse(websocket, kind, parse(request.path), f"{protocol} {_peer(websocket)}")
             return
         try:
             session = await self._open(websocket)
@@ -203,7 +242,7 @@ class Server:
             await websocket.send(messages.encode(refusal.error), text=True)
         await websocket.close(refusal.close_code, refusal.close_reason)
 
-    async def _show_room(self, websocket: ServerConnection, request: Request) -> None:
+    async def _show_room(self, websocket: ServerConnection, request: HttpRequest) -> None:
         """Serve a viewer of a caption room."""
         name = room_at(parse(request.path).path)
         assert name is not None
@@ -220,19 +259,20 @@ class Server:
             del self._links[key]
             room.leave(viewer)
 
-    async def _converse(self, websocket: ServerConnection, request: Request, protocol: str) -> None:
+    async def _converse(
+        self, socket: Socket, kind: type[Conversation], request: Request, name: str, *, pings: bool = True
+    ) -> None:
         """Serve a connection in the protocol of another server."""
-        kind = CONVERSATIONS[protocol]
-        name = f"{protocol} {_peer(websocket)}"
-        conversation = kind(self._recognizer, parse(request.path), name=name, max_unsent=self.config.max_unsent)
+        conversation = kind(self._recognizer, request, name=name, max_unsent=self.config.max_unsent)
         logger.info("session %s: opened", name)
         link = self._links[name] = Link(
-            websocket,
+            socket,
             conversation,
             self.config,
             name=name,
             idle_timeout=kind.idle_timeout,
             lock_step=kind.lock_step,
+            pings=pings,
         )
         try:
             conversation.start()

@@ -18,7 +18,7 @@ from typing import Any, get_origin, get_type_hints
 
 import msgspec
 from parastream.model.errors import ParastreamError
-from parastream.server.routes import PROTOCOLS
+from parastream.server.routes import PROTOCOLS, TCP_CONVERSATIONS
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
@@ -132,6 +132,11 @@ class ServerConfig:
             name, _, port = item.partition("=")
             if name not in PROTOCOLS or not port.isdecimal() or int(port) > 65535:
                 raise ConfigError(f"listen is {item!r}; allowed are NAME=PORT with the names {', '.join(PROTOCOLS)}")
+        if self.token and not self.allow_anonymous and not TCP_CONVERSATIONS.keys().isdisjoint(self.own_ports):
+            raise ConfigError(
+                f"{', '.join(TCP_CONVERSATIONS)} knows no tokens: its port would let in everybody, which only "
+                "--allow-anonymous allows where a token is set"
+            )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; allowed are 0 (any free one) to 65535")
         if self.backlog_low >= self.backlog_high:

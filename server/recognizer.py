@@ -53,6 +53,11 @@ class Recognizer:
         return self._engine.models.speech.name
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
+        return self._engine.models.speech.languages
+
+    @property
     def not_ready(self) -> str | None:
         """Why nothing can be begun; None when all is well."""
         if self.draining:

@@ -9,13 +9,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
+from parastream.server.protocols.wyoming import WyomingConversation
 
 NATIVE = "parastream"
 ROOM = "room"
 
 CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({})
 """Protocols of other servers, by name."""
-PROTOCOLS = (NATIVE, *CONVERSATIONS)
+TCP_CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({"wyoming": WyomingConversation})
+"""Those that are no WebSockets, and so have no path."""
+PROTOCOLS = (NATIVE, *CONVERSATIONS, *TCP_CONVERSATIONS)
 """Those that can have a port of their own."""
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType({STREAM_PATH: NATIVE})
 """Names of protocols by the path they are found at."""

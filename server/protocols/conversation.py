@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 from parastream.server import messages
-from parastream.server.messages import Event, Start
+from parastream.server.messages import Event, Final, Partial, Start
 from parastream.server.recognition import Deliver, Recognition, State
 from parastream.server.refusal import RefusalError
 
@@ -38,6 +38,11 @@ class Recognizes(Protocol):
     @property
     def model(self) -> str:
         """Name of the model that is served."""
+        ...
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it knows, as ISO 639-1 codes."""
         ...
 
     def begin(self, start: Start, deliver: Deliver, name: str) -> Recognition:
@@ -211,3 +216,28 @@ class Conversation(ABC):
         if self._failure is not None and self.ending is None and not self._recognitions:
             self.report(self._failure)
             self.close(self._failure.close_code, self._failure.close_reason)
+
+
+class OneByOne:
+    """Partials and finals of one channel, in the order of their utterances.
+
+    The first partials of an utterance may come before the final of the one before it. Protocols whose messages do not
+    say which utterance they are about have to tell of one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0  # the utterance whose final is the next to come
+        self._held: dict[int, Partial] = {}
+
+    def order(self, event: Event) -> list[Partial | Final]:
+        """What is to be told now that an event has come, other kinds of events left out."""
+        match event:
+            case Partial() if event.utterance > self._next:
+                self._held[event.utterance] = event
+            case Partial():
+                return [event]
+            case Final():
+                self._next = event.utterance + 1
+                held = self._held.pop(self._next, None)
+                return [event] if held is None else [event, held]
+        return []

@@ -113,7 +113,7 @@ class FakeEngine:
         self.ready = True
         self.failure: Exception | None = None
         self.refusal: Exception | None = None
-        self.models = SimpleNamespace(speech=SimpleNamespace(name="scripted"))
+        self.models = SimpleNamespace(speech=SimpleNamespace(name="scripted", languages=("en",)))
 
     def check_running(self) -> None:
         if self.failure is not None:
