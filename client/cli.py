@@ -8,37 +8,34 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from parastream.client.commands.bench import bench_app
+from parastream.client.commands.options import (
+    DTYPE_HELP,
+    Bits,
+    DtypeOption,
+    FinalModelOption,
+    GroupSize,
+    LabelOption,
+    LineLengthOption,
+    LinesOption,
+    MaxCueOption,
+    MaxSpeedOption,
+    MinCueOption,
+    ModelOption,
+    OfflineOption,
+    Precision,
+    PunctuationOption,
+    ServerOption,
+    TokenOption,
+    refuse,
+    style_of,
+)
 from parastream.server.subtitles import TranscriptFormat
-
-
-class Precision(StrEnum):
-    """Type of a model's numbers."""
-
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class Bits(StrEnum):
-    """Of a quantised weight."""
-
-    EIGHT = "8"
-    FOUR = "4"
-
-
-class GroupSize(StrEnum):
-    """Quantised weights that share a scale."""
-
-    SMALL = "32"
-    MEDIUM = "64"
-    LARGE = "128"
-
 
 app = typer.Typer(
     help="Real-time speech-to-text: Paraformer on MLX.",
@@ -52,45 +49,7 @@ models_app = typer.Typer(
     help="List, download, convert, quantize and check models.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(models_app, name="models")
-bench_app = typer.Typer(
-    help="Measure parastream on this machine; docs/benchmarks.md defines each figure.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(bench_app, name="bench")
-
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", metavar="NAME|DIR", help="Speech model; the embedded English one if left out."),
-]
-FinalModelOption = Annotated[
-    str | None,
-    typer.Option("--final-model", metavar="NAME|DIR", help="Model of the second pass; the same one if left out."),
-]
-PunctuationOption = Annotated[
-    str | None,
-    typer.Option("--punctuation", metavar="NAME|DIR|none", help="Punctuation model; the embedded one if left out."),
-]
-BenchModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="NAME|DIR|random-full",
-        help="The embedded one if left out; random-full: 220 million random weights, the published models' size.",
-    ),
-]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result there, as JSON.")
-]
-_DTYPE_HELP = "What a GPU computes in, bfloat16 if left out; a CPU takes float32 only."
-DtypeOption = Annotated[Precision | None, typer.Option("--dtype", help=_DTYPE_HELP)]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Never ask the network for a model.")]
-ServerOption = Annotated[
-    str | None, typer.Option("--server", metavar="URL", help="A running server, such as ws://127.0.0.1:8765.")
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar="PARASTREAM_TOKEN", help="Token that the server asks for.")
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,6 +71,7 @@ def _is_expected(error: Exception) -> bool:
         ("parastream.client.errors", "ClientError"),
         ("parastream.client.sources", "SourceError"),
         ("parastream.client.microphone", "MicrophoneError"),
+        ("parastream.server.journal", "JournalError"),
     ):
         if module in sys.modules:
             expected.append(getattr(sys.modules[module], name))
@@ -148,7 +108,7 @@ def serve(
             help="Punctuation model; the embedded one if left out.",
         ),
     ] = None,
-    dtype: Annotated[Precision | None, typer.Option(envvar="PARASTREAM_DTYPE", help=_DTYPE_HELP)] = None,
+    dtype: Annotated[Precision | None, typer.Option(envvar="PARASTREAM_DTYPE", help=DTYPE_HELP)] = None,
     offline: OfflineOption = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with any of the settings.")
@@ -164,9 +124,29 @@ def serve(
         list[str] | None,
         typer.Option(help="Web origin whose pages may connect, such as https://example.org; repeatable."),
     ] = None,
+    viewer_token: Annotated[
+        str | None, typer.Option(help="Lets its bearers watch caption rooms, and nothing else.")
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PORT", help="One more port, for one protocol: funasr=10095, vosk=2700 …; repeatable."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificate (chain) with which to speak TLS.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key, if it is not in there.")] = None,
+    target_utilisation: Annotated[
+        float | None,
+        typer.Option(help="Share of the machine's time that sessions may take; more are refused.  [default: 0.85]"),
+    ] = None,
     max_sessions: Annotated[int | None, typer.Option(help="Most sessions at a time.")] = None,
     max_session: Annotated[float | None, typer.Option(help="Longest session in seconds.")] = None,
     max_message: Annotated[int | None, typer.Option(help="Largest message in bytes.")] = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Save the transcript of every session there while it lasts.")
+    ] = None,
     idle_timeout: Annotated[
         float | None, typer.Option(help="Seconds without audio after which a session is ended.")
     ] = None,
@@ -187,10 +167,16 @@ def serve(
         "final_model": final_model,
         "token": token,
         "allow_anonymous": allow_anonymous,
+        "viewer_token": viewer_token,
         "origins": tuple(origin) if origin else None,
+        "listen": tuple(listen) if listen else None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "target_utilisation": target_utilisation,
         "max_sessions": max_sessions,
         "max_session": max_session,
         "max_message": max_message,
+        "save": save,
         "idle_timeout": idle_timeout,
         "ping_interval": ping_interval,
     }
@@ -237,9 +223,23 @@ def transcribe(
         typer.Option("--no-punctuation", help="The words as they were heard, without marks and capitals."),
     ] = False,
     channel: Annotated[
-        int | None,
-        typer.Option(min=0, help="Which channel to hear, counted from 0; all of them mixed if left out."),
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Which channel to hear, counted from 0; all: each by itself, with its label on its lines. "
+            "Left out: all of them mixed.",
+        ),
     ] = None,
+    label: LabelOption = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="DIR", help="With --server: save each session there while it lasts."),
+    ] = None,
+    line_length: LineLengthOption = None,
+    lines: LinesOption = None,
+    min_cue: MinCueOption = None,
+    max_cue: MaxCueOption = None,
+    max_speed: MaxSpeedOption = None,
     dtype: DtypeOption = None,
     offline: OfflineOption = False,
 ) -> None:
@@ -248,20 +248,26 @@ def transcribe(
     A recording that fails is named on stderr and the others are still done.
     """
     if server is None:
-        _refuse(pace is not None, "--pace", "needs --server")
-        _refuse(jobs is not None, "--jobs", "needs --server")
+        refuse(pace is not None, "--pace", "needs --server")
+        refuse(jobs is not None, "--jobs", "needs --server")
+        refuse(save is not None, "--save", "needs --server")
     else:
-        _refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
-        _refuse(
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
+        refuse(
             punctuation not in (None, "none"),
             "--punctuation",
             "cannot be chosen by a client: the model is the server's (none turns it off)",
         )
-        _refuse(dtype is not None, "--dtype", "cannot be chosen by a client: it is the server's")
-        _refuse(offline, "--offline", "has no use with --server")
-    _refuse(streaming and final_model is not None, "--final-model", "has no use with --streaming: no second pass")
+        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: it is the server's")
+        refuse(offline, "--offline", "has no use with --server")
+    refuse(streaming and final_model is not None, "--final-model", "has no use with --streaming: no second pass")
+    refuse(not (channel is None or channel == "all" or channel.isdecimal()), "--channel", "needs a number or all")
+    refuse(bool(label) and channel != "all", "--label", "needs --channel all")
+    style = style_of(
+        format, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed
+    )
     if output is None:
-        _refuse(
+        refuse(
             len(files) > 1 and format in (TranscriptFormat.SRT, TranscriptFormat.VTT),
             "--output",
             f"is needed to write {format.value} for several recordings",
@@ -270,11 +276,13 @@ def transcribe(
         names: dict[str, Path] = {}
         for file in files:
             other = names.setdefault(file.stem, file)
-            _refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{format.suffix}")
+            refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{format.suffix}")
 
     from parastream.client.commands import transcribe as command
     from parastream.client.commands.composition import ModelChoice
 
+    heard: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
+    hearing = command.Hearing(heard, label or ())
     punctuate = not no_punctuation and punctuation != "none"
     task: command.Task
     if server is None:
@@ -285,7 +293,7 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        task = command.Local(choice, final_pass=not streaming, channel=channel)
+        task = command.Local(choice, final_pass=not streaming, hearing=hearing)
     else:
         task = command.Remote(
             server,
@@ -293,11 +301,37 @@ def transcribe(
             model=model or "",
             punctuate=punctuate,
             final_pass=not streaming,
-            channel=channel,
+            hearing=hearing,
             pace=pace or 0.0,
             jobs=jobs or 4,
+            save=save,
         )
-    raise typer.Exit(command.run(files, task, format, output))
+    raise typer.Exit(command.run(files, task, format, output, style))
+
+
+@app.command()
+def subtitles(
+    journal: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="A saved session.")],
+    format: Annotated[
+        TranscriptFormat, typer.Option("--format", "-f", help="Form of the transcript.")
+    ] = TranscriptFormat.SRT,
+    label: LabelOption = None,
+    line_length: LineLengthOption = None,
+    lines: LinesOption = None,
+    min_cue: MinCueOption = None,
+    max_cue: MaxCueOption = None,
+    max_speed: MaxSpeedOption = None,
+) -> None:
+    """Print a saved session in another form, in another style or with other names.
+
+    Sessions are saved by --save of mic, transcribe and serve.
+    """
+    style = style_of(
+        format, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed
+    )
+    from parastream.client.commands.subtitles import run
+
+    run(journal, format, style, label or ())
 
 
 @app.command()
@@ -308,9 +342,19 @@ def mic(
         str | None, typer.Option(metavar="INDEX|NAME", help="Microphone; the default one if left out.")
     ] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="List the microphones and exit.")] = False,
+    channels: Annotated[
+        int,
+        typer.Option(
+            min=1, max=8, help="Channels of the device, one for each speaker: each is heard by itself, with its label."
+        ),
+    ] = 1,
+    label: LabelOption = None,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also keep the sound, as .wav or .flac."),
+        typer.Option("--save", metavar="DIR", help="Save the transcript there while it grows, in four forms."),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Keep the sound, as .wav or .flac.")
     ] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
@@ -321,11 +365,12 @@ def mic(
 
     Without --server a server of its own is started for the while.
     """
-    if save is not None:
-        _refuse(save.suffix.lower() not in (".wav", ".flac"), "--save", f"{save}: must end in .wav or .flac")
+    if record is not None:
+        refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end in .wav or .flac")
+    refuse(len(label or ()) > channels, "--label", f"more names than channels ({channels})")
     if server is not None:
-        _refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
-        _refuse(
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
+        refuse(
             punctuation not in (None, "none"),
             "--punctuation",
             "cannot be chosen by a client: the model is the server's (none turns it off)",
@@ -336,7 +381,8 @@ def mic(
     if list_devices:
         raise typer.Exit(command.print_devices())
     choice = ModelChoice(model=model, final_model=final_model, punctuation=punctuation, offline=offline)
-    raise typer.Exit(command.run(choice, server=server, token=token, device=device, save=save))
+    capture = command.Capture(device, channels, label or (), record, save)
+    raise typer.Exit(command.run(choice, capture, server=server, token=token))
 
 
 @app.command()
@@ -433,104 +479,6 @@ def check(
     from parastream.client.commands import models
 
     raise typer.Exit(models.check(name, recordings, offline=offline))
-
-
-@bench_app.command()
-def window(
-    batch: Annotated[
-        str, typer.Option(metavar="N,N…", help="How many sessions have a window at the same time.")
-    ] = "1,4,16",
-    model: BenchModelOption = None,
-    dtype: DtypeOption = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Windows measured, of which the median counts.")] = 20,
-    json: JsonOption = None,
-) -> None:
-    """Time of a streaming window, for each session of a batch.
-
-    The model's step alone, on features of real speech, each session with its own; the look-back is full.
-    """
-    sizes = batch.split(",")
-    _refuse(not all(size.isdecimal() and int(size) for size in sizes), "--batch", "needs whole numbers above 0: 1,16")
-    from parastream.client.commands import bench_model
-
-    raise typer.Exit(
-        bench_model.window(model, [int(size) for size in sizes], repeats, json, dtype=dtype.value if dtype else None)
-    )
-
-
-@bench_app.command("offline")
-def bench_offline(
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Recordings; the sample that comes with it.")
-    ] = None,
-    model: BenchModelOption = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
-    json: JsonOption = None,
-) -> None:
-    """Real-time factor of whole recordings.
-
-    As `transcribe` does them, one after the other; and the full-context pass alone over their utterances, batched by
-    length.
-    """
-    from parastream.client.commands import bench_model
-
-    raise typer.Exit(bench_model.offline(model, files or [], repeats, json))
-
-
-@bench_app.command()
-def clients(
-    clients: Annotated[int, typer.Option(min=1, help="Clients; with --find-largest, the number to begin with.")] = 20,
-    seconds: Annotated[float, typer.Option(min=2, help="How long each one speaks.")] = 30.0,
-    find_largest: Annotated[
-        bool,
-        typer.Option(
-            "--find-largest", help="Find the largest number with p95 of partial_ms under 1200 and nothing dropped."
-        ),
-    ] = False,
-    model: BenchModelOption = None,
-    server: ServerOption = None,
-    token: TokenOption = None,
-    json: JsonOption = None,
-) -> None:
-    """Latencies of many clients that speak all the time.
-
-    They go through a real server, which is started as a process of its own unless --server names one. Each client
-    sends real speech over and over in messages of 100 ms, from another place on and at another moment than the
-    others; partials and the final pass are on.
-
-    \b
-    first_partial_ms         first speech of an utterance sent → its first partial with text
-    partial_ms               start of the newest hop that a partial covers sent → partial; at least the model's
-                             own look of 900 ms
-    partial_beyond_look_ms   last audio that a partial needs sent → partial: partial_ms without the look
-    final_after_endpoint_ms  audio with which silence is long enough to end an utterance sent → its final
-    dropped                  sessions with an error, with lost audio, or with an utterance without a final
-    cpu_cores                CPU seconds of the server for each second in which all clients speak
-    rss_mb                   most memory that the server ever had; rss_idle_mb: before any client came;
-                             rss_speaking_mb: at the end of the time in which all speak
-    generator_cpu_cores      what this program itself takes of the machine
-    largest_send_delay_ms    the latest that any audio was sent: whether this program kept up
-    """
-    _refuse(server is not None and model is not None, "--model", "has no use with --server")
-    from parastream.client.commands import bench_clients
-
-    setting = bench_clients.Setting(seconds, model, server, token)
-    raise typer.Exit(bench_clients.run(setting, clients, json, find_largest=find_largest))
-
-
-@bench_app.command()
-def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Results that --json wrote.")],
-) -> None:
-    """Print results side by side, as a Markdown table."""
-    from parastream.client.commands import bench_results
-
-    print(bench_results.table([file.stem for file in files], [bench_results.read(file) for file in files]))
-
-
-def _refuse(condition: bool, option: str, message: str) -> None:
-    if condition:
-        raise typer.BadParameter(message, param_hint=option)
 
 
 if __name__ == "__main__":

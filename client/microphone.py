@@ -50,7 +50,7 @@ def list_devices() -> list[Device]:
 
 
 class MicrophoneSource:
-    """What a microphone hears, as mono int16 blocks.
+    """What a microphone hears, as int16 blocks: (n,), or (n, channels) when it has several.
 
         async with MicrophoneSource() as microphone:
             async for block in microphone: ...
@@ -58,11 +58,12 @@ class MicrophoneSource:
     `rate` is 16 kHz where the device can, else the device's own. Iteration ends after `stop()`.
     """
 
-    def __init__(self, device: int | str | None = None, block: float = 0.1) -> None:
+    def __init__(self, device: int | str | None = None, block: float = 0.1, channels: int = 1) -> None:
         """
         Args:
             device: index or part of a name as `list_devices` has them; None for the default one.
             block: length of a block in seconds.
+            channels: how many of the device's channels are heard, the first ones.
 
         Raises:
             MicrophoneError: there is no PortAudio, no such device, or it cannot be used.
@@ -72,8 +73,11 @@ class MicrophoneSource:
             info = self._sounddevice.query_devices(device, "input")
             self.name: str = info["name"]
             self.rate = RATE
+            self.channels = channels
+            if channels > info["max_input_channels"]:
+                raise ValueError(f"{channels} channels are asked for, it has {info['max_input_channels']}")
             try:
-                self._sounddevice.check_input_settings(device, channels=1, dtype="int16", samplerate=RATE)
+                self._sounddevice.check_input_settings(device, channels=channels, dtype="int16", samplerate=RATE)
             except self._sounddevice.PortAudioError:
                 self.rate = round(info["default_samplerate"])
             self._block_frames = round(block * self.rate)
@@ -81,7 +85,7 @@ class MicrophoneSource:
                 samplerate=self.rate,
                 blocksize=self._block_frames,
                 device=device,
-                channels=1,
+                channels=channels,
                 dtype="int16",
                 callback=self._on_audio,
             )
@@ -129,6 +133,8 @@ class MicrophoneSource:
     def _on_audio(self, data: Any, frames: int, time: Any, status: Any) -> None:
         """Called on PortAudio's thread, whose buffer is only valid during the call."""
         block = np.frombuffer(bytes(data), np.int16)
+        if self.channels > 1:
+            block = block.reshape(-1, self.channels)
         self._loop.call_soon_threadsafe(self._take, block)
 
     def _take(self, block: NDArray[np.int16]) -> None:

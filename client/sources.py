@@ -30,26 +30,30 @@ def sample_recording() -> AbstractContextManager[Path]:
     return as_file(files("parastream.client") / "assets" / "sample.flac")
 
 
+Channel = int | Literal["all"] | None
+"""Which channel of a recording is heard, counted from 0; None mixes all, `all` keeps them apart."""
+
+
 class SourceError(Exception):
     """A recording that cannot be read as audio."""
 
 
 class FileSource:
-    """A recording as mono blocks, for a server.
+    """A recording as blocks of samples, for a server.
 
-    `async for block in source` gives arrays of int16 or float32 samples (`format` says which) at `rate` Hz.
-    The end of block k arrives when a microphone would have delivered it: each block waits for its own time
-    since the first, so that late blocks never add up to a drift.
+    `async for block in source` gives arrays of int16 or float32 samples (`format` says which) at `rate` Hz: (n,), or
+    (n, `channels`) when all channels are kept apart. The end of block k arrives when a microphone would have delivered
+    it: each block waits for its own time since the first, so that late blocks never add up to a drift.
 
     Raises `SourceError` at once when the file cannot be opened, and while iterating when it is damaged.
     """
 
-    def __init__(self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: int | None = None) -> None:
+    def __init__(self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: Channel = None) -> None:
         """
         Args:
             block: length of a block in seconds.
             pace: 1 is real time, 2 twice as fast; 0 as fast as the blocks are taken.
-            channel: counted from 0; None mixes all channels.
+            channel: counted from 0; None mixes all channels, `all` keeps them apart.
         """
         if block <= 0:
             raise ValueError(f"block must be more than 0 seconds, got {block}")
@@ -62,6 +66,8 @@ class FileSource:
             _check_channel(self.path, file.channels, channel)
             self.duration: float = file.frames / file.samplerate
             """Seconds, as the file's header has it."""
+            self.channels: int = file.channels if channel == "all" else 1
+            """In each block."""
             self._source_rate: int = file.samplerate
             mixed = file.channels > 1 and channel is None
             resampled = not LOWEST_RATE <= self._source_rate <= HIGHEST_RATE
@@ -88,16 +94,16 @@ class FileSource:
         dtype = "int16" if self.format == "s16le" else "float32"
         resampler = None
         if self.rate != self._source_rate:
-            resampler = soxr.ResampleStream(self._source_rate, self.rate, 1, dtype="float32", quality="HQ")
-        for mono in _read_blocks(self.path, self._block, dtype, self._channel):
-            last = len(mono) < self._block
-            yield mono if resampler is None else resampler.resample_chunk(mono, last=last)
+            resampler = soxr.ResampleStream(self._source_rate, self.rate, self.channels, dtype="float32", quality="HQ")
+        for block in _read_blocks(self.path, self._block, dtype, self._channel):
+            last = len(block) < self._block
+            yield block if resampler is None else resampler.resample_chunk(block, last=last)
 
 
-def read(path: str | Path, channel: int | None = None) -> tuple[NDArray[np.float32], int]:
-    """A whole recording: samples (n,) float32 and their rate in Hz.
+def read(path: str | Path, channel: Channel = None) -> tuple[NDArray[np.float32], int]:
+    """A whole recording: float32 samples (n,), or (n, channels) when `channel` is `all`, and their rate in Hz.
 
-    `channel` is counted from 0; None mixes all channels. Raises `SourceError`.
+    Raises `SourceError`.
     """
     path = Path(path)
     with _open(path) as file:
@@ -113,8 +119,8 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _read_blocks(path: Path, frames: int, dtype: str, channel: int | None) -> Iterator[NDArray[Any]]:
-    """Mono blocks of `frames` samples; exactly the last one is shorter (it may be empty)."""
+def _read_blocks(path: Path, frames: int, dtype: str, channel: Channel) -> Iterator[NDArray[Any]]:
+    """Blocks of `frames` samples, mono unless `channel` is `all`; exactly the last one is shorter (it may be empty)."""
     with _open(path) as file:
         _check_channel(path, file.channels, channel)
         while True:
@@ -122,7 +128,7 @@ def _read_blocks(path: Path, frames: int, dtype: str, channel: int | None) -> It
                 block = file.read(frames, dtype=dtype, always_2d=True)
             except soundfile.SoundFileError as error:
                 raise SourceError(f"{path}: damaged audio: {_reason(error)}") from error
-            yield _to_mono(block, channel)
+            yield _heard(block, channel)
             if len(block) < frames:
                 return
 
@@ -146,13 +152,15 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).rstrip(".")
 
 
-def _check_channel(path: Path, channels: int, channel: int | None) -> None:
-    if channel is not None and not 0 <= channel < channels:
+def _check_channel(path: Path, channels: int, channel: Channel) -> None:
+    if isinstance(channel, int) and not 0 <= channel < channels:
         raise SourceError(f"{path}: there is no channel {channel}, only 0 to {channels - 1}")
 
 
-def _to_mono(frames: NDArray[Any], channel: int | None) -> NDArray[Any]:
-    """(n, channels) → (n,)"""
+def _heard(frames: NDArray[Any], channel: Channel) -> NDArray[Any]:
+    """(n, channels) → (n,), or as it is for all channels"""
+    if channel == "all":
+        return frames
     if channel is not None or frames.shape[1] == 1:
         return np.ascontiguousarray(frames[:, channel or 0])
     mixed: NDArray[Any] = frames.mean(axis=1, dtype=np.float32)

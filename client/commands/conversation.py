@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from parastream.client.client import AsyncClient, ClientEvent
+from parastream.server.journal import Journal, journal_name
 
 
 async def converse(
@@ -35,3 +38,11 @@ async def _send(client: AsyncClient, blocks: AsyncIterable[NDArray[Any]]) -> Non
         await client.stop()
         raise
     await client.stop()
+
+
+def new_journal(
+    directory: Path, client: AsyncClient, labels: Sequence[str], *, report: Callable[[str], None]
+) -> Journal:
+    """A journal for the client's open session. Raises `OSError`."""
+    name = journal_name(datetime.now(UTC), client.ready.session)
+    return Journal(directory, name, labels=labels, report=report)

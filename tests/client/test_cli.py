@@ -102,7 +102,7 @@ def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> N
     result = run("--help")
     assert result.status == 0
     assert re.findall(r"^  (\w+)  ", result.out, re.M) == [
-        "serve", "transcribe", "mic", "demo", "doctor", "version", "models", "bench",
+        "serve", "transcribe", "subtitles", "mic", "demo", "doctor", "version", "models", "bench",
     ]  # fmt: skip
     code = "import sys, parastream.client.cli; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-c", code], text=True).split()
@@ -132,7 +132,14 @@ def test_version(run: Run, command: Sequence[str]) -> None:
         ("transcribe a.wav --streaming --final-model x", "--final-model: has no use with --streaming"),
         ("transcribe a.wav b.wav --format srt", "--output: is needed to write srt for several recordings"),
         ("transcribe a.wav b/a.flac --output d", "a.wav and b/a.flac would both become a.txt"),
-        ("mic --save sound.mp3", "must end in .wav or .flac"),
+        ("transcribe a.wav --channel one", "--channel: needs a number or all"),
+        ("transcribe a.wav --label Alice", "--label: needs --channel all"),
+        ("transcribe a.wav --save d", "--save: needs --server"),
+        ("transcribe a.wav --lines 1", "--lines: is for the formats srt and vtt"),
+        ("transcribe a.wav --format srt --lines 0", "--lines: is 0; allowed is 1 or more"),
+        ("subtitles a.jsonl --min-cue 9", "--max-cue: is 7; allowed is min_cue (9) or more"),
+        ("mic --record sound.mp3", "must end in .wav or .flac"),
+        ("mic --label Alice --label Bob", "--label: more names than channels (1)"),
         ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
         ("models convert a b --dtype int4", "'--dtype'"),
         ("serve --port many", "'--port'"),
@@ -184,6 +191,38 @@ def test_transcribe_as_subtitles(run: Run, form: str) -> None:
     assert result.status == 0
     cues = pysubs2.SSAFile.from_string(result.out, form)
     assert [words(cue.plaintext) for cue in cues] == SAID
+
+
+def test_transcribe_in_another_style(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--format", "srt", "--line-length", "12", "--lines", "1", "--min-cue", "0")
+    lines = [cue.plaintext for cue in pysubs2.SSAFile.from_string(result.out, "srt")]
+    assert max(map(len, lines)) <= 12
+    assert words(" ".join(lines)) == " ".join(SAID)
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample on two channels, four seconds later on the second one."""
+    samples = soundfile.read(SAMPLE, dtype="int16")[0]
+    pause = np.zeros(4 * 16_000, np.int16)
+    path = tmp_path_factory.mktemp("call") / "call.flac"
+    soundfile.write(path, np.stack([np.append(samples, pause), np.append(pause, samples)], axis=1), 16_000)
+    return path
+
+
+def test_channels_apart(run: Run, call: Path) -> None:
+    result = run("transcribe", call, "--channel", "all", "--label", "Alice")
+    assert (result.status, result.err) == (0, "")
+    lines = [line.split(": ") for line in result.out.splitlines()]
+    # The second speaker says the same four seconds later.
+    assert [speaker for speaker, _ in lines] == ["Alice", "Alice", "Channel 2", "Channel 2", "Alice", "Channel 2"]
+    assert [words(text) for speaker, text in lines if speaker == "Alice"] == SAID
+    assert [words(text) for speaker, text in lines if speaker != "Alice"][:2] == SAID[:2]
+    several = run("transcribe", call, call, "--channel", "all").out.splitlines()
+    assert {line.rpartition(": ")[0] for line in several} == {f"{call}: Channel 1", f"{call}: Channel 2"}
+    too_many = run("transcribe", call, "--channel", "all", *["--label", "A", "--label", "B", "--label", "C"])
+    assert too_many.status == 1
+    assert too_many.err == f"error: {call}: 3 names (A, B, C) for 2 channels\n"
 
 
 def test_streaming_pass_alone(run: Run) -> None:
@@ -281,6 +320,26 @@ def test_choices_reach_the_server(run: Run, served: Served) -> None:
     assert re.fullmatch(rf"error: {SAMPLE}: .*paraformer-zh-streaming.*asr-small-en.*\n", refused.err)
 
 
+def test_channels_apart_through_a_server_and_saved(run: Run, served: Served, call: Path, tmp_path: Path) -> None:
+    options = ("--channel", "all", "--label", "Alice", "--label", "Bob")
+    here = run("transcribe", call, *options, "--format", "jsonl")
+    there = run("transcribe", call, *options, "-f", "jsonl", "--server", served.url, "--save", tmp_path)
+    assert (there.status, there.err) == (0, "")
+    assert json.loads(there.out) == json.loads(here.out)
+    saved = {path.suffix: path for path in tmp_path.iterdir()}
+    assert set(saved) == {".jsonl", ".txt", ".srt", ".vtt"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[\w-]{6}", saved[".txt"].stem)
+    assert saved[".txt"].read_text() == run("transcribe", call, *options).out
+    for form in ("srt", "vtt"):
+        assert saved[f".{form}"].read_text() == run("transcribe", call, *options, "--format", form).out
+    again = run("subtitles", saved[".jsonl"], "--format", "vtt", "--label", "Carol")
+    assert again.out == saved[".vtt"].read_text().replace("<v Alice>", "<v Carol>")
+    short = run("subtitles", saved[".jsonl"], "--line-length", "20").out
+    assert max(map(len, short.splitlines())) < 30  # the lines with times
+    assert run("subtitles", tmp_path / "absent.jsonl").status == 1
+    assert "not the journal of a session" in run("subtitles", saved[".srt"]).err
+
+
 def test_no_server_there(run: Run) -> None:
     result = run("transcribe", SAMPLE, "--server", "ws://127.0.0.1:9")
     assert result.status == 1
@@ -345,14 +404,14 @@ def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
 
 
 FAKE_PORTAUDIO = '''
-"""Plays the sample recording into whoever records, then asks for the end as Ctrl-C does."""
+"""Plays a recording into whoever records, then asks for the end as Ctrl-C does."""
 import os, signal, threading, time
 import soundfile
 
 class PortAudioError(Exception): ...
 
 def query_devices(device=None, kind=None):
-    info = {"name": "Recording", "max_input_channels": 1, "default_samplerate": 16000.0}
+    info = {"name": "Recording", "max_input_channels": 2, "default_samplerate": 16000.0}
     return [info] if kind is None else info
 
 def check_input_settings(*_, **__): ...
@@ -382,22 +441,44 @@ class RawInputStream:
 '''
 
 
-@pytest.mark.parametrize("own_server", [True, False])
-def test_mic(served: Served, tmp_path: Path, own_server: bool) -> None:
+def mic(tmp_path: Path, recording: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     (tmp_path / "sounddevice.py").write_text(FAKE_PORTAUDIO)
-    saved = tmp_path / "saved.flac"
-    result = subprocess.run(
-        [sys.executable, "-m", "parastream.client.cli", "mic", "--save", str(saved)]
-        + ([] if own_server else ["--server", served.url]),
+    return subprocess.run(
+        [sys.executable, "-m", "parastream.client.cli", "mic", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "SAMPLE": str(SAMPLE)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "SAMPLE": str(recording)},
     )
+
+
+@pytest.mark.parametrize("own_server", [True, False])
+def test_mic(served: Served, tmp_path: Path, own_server: bool) -> None:
+    recorded, saved = tmp_path / "recorded.flac", tmp_path / "saved"
+    server = [] if own_server else ["--server", served.url]
+    result = mic(tmp_path, SAMPLE, "--record", recorded, "--save", saved, *server)
     assert (result.returncode, result.stderr) == (0, "")
     finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
     assert [words(final) for final in finals] == SAID
-    np.testing.assert_array_equal(soundfile.read(saved)[0], soundfile.read(SAMPLE)[0])
+    np.testing.assert_array_equal(soundfile.read(recorded)[0], soundfile.read(SAMPLE)[0])
+    text = next(saved.glob("*.txt"))
+    assert text.read_text().splitlines() == finals
+    assert f"saving to {text.with_suffix('')}.jsonl, .txt, .srt, .vtt" in result.stdout.replace("\n", "")
+
+
+def test_a_microphone_for_each_person(served: Served, call: Path, tmp_path: Path) -> None:
+    options = ("--channels", 2, "--label", "Alice", "--server", served.url)
+    result = mic(tmp_path, call, *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    finals = [line.partition("✓ ")[2].split(": ") for line in result.stdout.splitlines() if "✓" in line]
+    assert [words(text) for speaker, text in finals if speaker == "Alice"] == SAID
+    assert [words(text) for speaker, text in finals if speaker == "Channel 2"][:2] == SAID[:2]
+
+
+def test_list_of_microphones(tmp_path: Path) -> None:
+    result = mic(tmp_path, SAMPLE, "--list-devices")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-2].split() == ["*", "0", "Recording", "2", "16000", "Hz"]
 
 
 def test_mic_without_portaudio(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

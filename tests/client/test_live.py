@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
-from parastream.client.live import LiveTranscript, clock
+from parastream.client.live import LiveTranscript, Meter, clock
 from parastream.server.messages import Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
 from rich.console import Console
+from rich.text import Text
 
 MESSAGES: list[ServerMessage] = [
     SpeechStarted(0, 0.9),
@@ -19,22 +21,39 @@ MESSAGES: list[ServerMessage] = [
     Final(0, 0.9, 3.2, "Enter one.", (), 0.9),
     Final(1, 61.25, 62.0, "", (), 0.0),
 ]
+LONG = "one two three four five six seven eight nine ten eleven twelve"
 
 
-def drawn(*, terminal: bool) -> str:
-    output = io.StringIO()
-    console = Console(
-        file=output, force_terminal=terminal, width=60, height=10, color_system=None, legacy_windows=False
+def console(*, terminal: bool = True, width: int = 60, height: int = 10) -> Console:
+    return Console(
+        file=io.StringIO(),
+        force_terminal=terminal,
+        width=width,
+        height=height,
+        color_system=None,
+        legacy_windows=False,
     )
-    with LiveTranscript(console) as live:
-        for message in MESSAGES:
+
+
+def shown(live: LiveTranscript, on: Console) -> list[str]:
+    """What is drawn at the bottom of the terminal."""
+    with on.capture() as capture:
+        on.print(live)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def drawn(messages: list[ServerMessage], labels: tuple[str, ...] = (), *, terminal: bool) -> str:
+    on = console(terminal=terminal)
+    with LiveTranscript(on, labels=labels) as live:
+        for message in messages:
             live.show(message)
         live.note("done")
-    return output.getvalue()
+    assert isinstance(on.file, io.StringIO)
+    return on.file.getvalue()
 
 
 def test_lines_where_there_is_no_terminal() -> None:
-    assert drawn(terminal=False).splitlines() == [
+    assert drawn(MESSAGES, terminal=False).splitlines() == [
         "  0:00.9   enter",
         "  0:00.9   enter one",
         "  0:00.9 ✓ Enter one.",
@@ -43,8 +62,78 @@ def test_lines_where_there_is_no_terminal() -> None:
 
 
 def test_terminal_is_left_with_the_finals_only() -> None:
-    shown = screen(drawn(terminal=True))
-    assert [line for line in shown if line.strip()] == ["  0:00.9 ✓ Enter one.", "done"]
+    left = screen(drawn(MESSAGES, terminal=True))
+    assert [line for line in left if line.strip()] == ["  0:00.9 ✓ Enter one.", "done"]
+
+
+CONVERSATION: list[ServerMessage] = [
+    SpeechStarted(0, 0.5, 1),
+    Partial(0, 0.5, 1.5, "are you", " there", (), 1),
+    SpeechStarted(1, 1.0, 0),
+    Partial(1, 1.0, 2.0, "", "yes", (), 0),
+    Final(1, 1.0, 2.0, "Yes, I am.", (), 0.9, 0),
+    Final(0, 0.5, 1.8, "Are you there?", (), 0.9, 1),
+]
+
+
+def test_speakers_where_there_is_no_terminal() -> None:
+    assert drawn(CONVERSATION, ("Alice", "Bob"), terminal=False).splitlines() == [
+        "  0:00.5   Bob: are you there",
+        "  0:01.0   Alice: yes",
+        "  0:01.0 ✓ Alice: Yes, I am.",
+        "  0:00.5 ✓ Bob: Are you there?",
+        "done",
+    ]
+
+
+def test_each_open_utterance_has_its_line() -> None:
+    on = console()
+    live = LiveTranscript(on, labels=("Alice", "Bob"))
+    for message, lines in zip(
+        CONVERSATION[:-1],
+        [
+            ["  0:00.5   Bob: …"],
+            ["  0:00.5   Bob: are you there"],
+            ["  0:00.5   Bob: are you there", "  0:01.0   Alice: …"],
+            ["  0:00.5   Bob: are you there", "  0:01.0   Alice: yes"],
+            ["  0:00.5   Bob: are you there"],
+        ],
+        strict=True,
+    ):
+        live.show(message)
+        assert shown(live, on) == lines
+
+
+def test_long_text_is_wrapped_and_its_end_stays_in_sight() -> None:
+    on = console(width=40, height=4)
+    live = LiveTranscript(on)
+    live.show(Partial(0, 0.9, 5.0, LONG, "", ()))
+    assert " ".join(" ".join(shown(live, on)).split()) == f"0:00.9 {LONG}"
+    assert all(line.startswith(" " * 11) for line in shown(live, on)[1:])
+    live.show(Partial(0, 0.9, 9.0, f"{LONG} {LONG}", "", ()))
+    assert len(shown(live, on)) == 3
+    assert shown(live, on)[-1].endswith("twelve")
+    on.width = 24
+    assert all(len(line) < 36 for line in shown(live, on))
+
+
+def test_meter() -> None:
+    meter = Meter(2, lambda: Text("connected"))
+    on = console()
+    live = LiveTranscript(on, meter=meter)
+    assert shown(live, on) == [f" ●  0:00  {'░' * 12} {'░' * 12}  connected"]
+    block = np.zeros((16_000, 2), np.int16)
+    block[:, 1] = 32_767  # as loud as can be
+    meter.hear(block, 16_000)
+    assert shown(live, on) == [f" ●  0:01  {'░' * 12} {'█' * 12}  connected"]
+    block[:, 1] = 1036  # -30 dB, but it falls slowly
+    meter.hear(block, 16_000)
+    assert shown(live, on) == [f" ●  0:02  {'░' * 12} {'█' * 11}░  connected"]
+    for _ in range(5):
+        meter.hear(block, 16_000)
+    assert shown(live, on) == [f" ●  0:07  {'░' * 12} {'█' * 6}{'░' * 6}  connected"]
+    on.width = 30
+    assert len(shown(live, on)[0]) == 29
 
 
 def screen(output: str) -> list[str]:
@@ -81,6 +170,6 @@ def screen(output: str) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00.0"), (59.96, "1:00.0"), (3725.5, "62:05.5")])
-def test_clock(seconds: float, shown: str) -> None:
-    assert clock(seconds) == shown
+@pytest.mark.parametrize(("seconds", "expected"), [(0, "0:00.0"), (59.96, "1:00.0"), (3725.5, "62:05.5")])
+def test_clock(seconds: float, expected: str) -> None:
+    assert clock(seconds) == expected

@@ -23,7 +23,7 @@ from parastream.client.microphone import MicrophoneError, MicrophoneSource, list
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 DEVICES = [
     {"name": "Loudspeaker", "max_input_channels": 0, "default_samplerate": 44_100.0},
-    {"name": "Headset", "max_input_channels": 1, "default_samplerate": 44_100.0},
+    {"name": "Headset", "max_input_channels": 2, "default_samplerate": 44_100.0},
 ]
 
 
@@ -32,17 +32,18 @@ class PortAudioError(Exception):
 
 
 class Recorder:
-    """A RawInputStream whose device plays the sample recording at 200 times real time."""
+    """A RawInputStream whose device plays the sample recording at 200 times real time; backwards on channel 1."""
 
-    def __init__(self, *, samplerate: int, blocksize: int, callback: Any, **_: Any) -> None:
-        self.samples = soundfile.read(SAMPLE, dtype="int16")[0]
+    def __init__(self, *, samplerate: int, blocksize: int, channels: int, callback: Any, **_: Any) -> None:
+        samples = soundfile.read(SAMPLE, dtype="int16")[0]
+        self.samples = samples if channels == 1 else np.stack([samples, samples[::-1]], axis=1)
         self.blocksize = blocksize
         self.callback = callback
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
     def run(self) -> None:
-        buffer = bytearray(2 * self.blocksize)  # reused, as PortAudio's is
+        buffer = bytearray(self.samples[: self.blocksize].nbytes)  # reused, as PortAudio's is
         for start in range(0, len(self.samples), self.blocksize):
             if self.stopping.wait(0.0005):
                 return
@@ -98,6 +99,21 @@ def test_sound_arrives_whole_and_in_order(portaudio: Any) -> None:
         assert source.dropped == 0
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_channel_for_each_microphone(portaudio: Any) -> None:
+    async def run() -> None:
+        async with MicrophoneSource(channels=2) as source:
+            source._stream.thread.join()
+            source.stop()
+            heard = [block async for block in source]
+        assert {block.shape for block in heard} == {(1600, 2)}
+        samples = soundfile.read(SAMPLE, dtype="int16")[0]
+        np.testing.assert_array_equal(np.concatenate(heard), np.stack([samples, samples[::-1]], axis=1))
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    with pytest.raises(MicrophoneError, match="3 channels are asked for, it has 2"):
+        MicrophoneSource(channels=3)
 
 
 def test_blocks_handed_over_before_the_stop_are_still_given_out(portaudio: Any) -> None:

@@ -87,6 +87,11 @@ def test_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(blocks(FileSource(path, pace=0))), -1000 / 32768)
     np.testing.assert_allclose(read(path)[0], -1000 / 32768)
     np.testing.assert_allclose(read(path, channel=0)[0], 1000 / 32768)
+    apart = FileSource(path, pace=0, channel="all")
+    assert (apart.format, apart.channels, picked.channels) == ("s16le", 2, 1)
+    assert {block.shape for block in blocks(apart)} == {(1600, 2), (400, 2)}
+    np.testing.assert_array_equal(np.concatenate(blocks(apart)), np.stack([left, right], axis=1))
+    np.testing.assert_allclose(read(path, channel="all")[0], np.stack([left, right], axis=1) / 32768)
     with pytest.raises(SourceError, match=r"stereo\.wav: there is no channel 2, only 0 to 1"):
         FileSource(path, channel=2)
 
@@ -101,6 +106,16 @@ def test_rates_that_no_server_takes_are_resampled(tmp_path: Path, rate: int, sen
     assert len(heard) == sent
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
     assert spectrum.argmax() == 440
+
+
+def test_channels_kept_apart_are_resampled_apart(tmp_path: Path) -> None:
+    seconds = np.arange(6_000) / 6_000
+    tones = np.stack([np.sin(2 * np.pi * 440 * seconds), np.sin(2 * np.pi * 660 * seconds)], axis=1)
+    path = write(tmp_path / "tones.wav", 0.5 * tones, 6_000)
+    heard = np.concatenate(blocks(FileSource(path, pace=0, channel="all"))).astype(np.float64)
+    assert heard.shape == (16_000, 2)
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))[:, None], axis=0))
+    assert spectrum.argmax(axis=0).tolist() == [440, 660]
 
 
 def test_pace_never_drifts(tmp_path: Path) -> None:
