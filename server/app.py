@@ -51,6 +51,7 @@ _websockets_logger.addFilter(lambda record: record.getMessage() != "opening hand
 
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it is finished; after any other it may come back."""
+_DRAIN_POLL = 0.02
 _MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
 
 
@@ -201,7 +202,8 @@ class Server:
             link.dialogue.fail(refusal)  # those that have nothing to recognise
         closing = [websocket.close(refusal.close_code, refusal.close_reason) for websocket in self._opening]
         websockets_closed = (listener.wait_closed() for listener in self._listeners)
-        closed = asyncio.gather(*websockets_closed, *self._tcp_tasks, *closing, return_exceptions=True)
+        finished = self._finish_recognitions()
+        closed = asyncio.gather(*websockets_closed, *self._tcp_tasks, *closing, finished, return_exceptions=True)
         await asyncio.wait([closed], timeout=self.config.drain_timeout)
         unfinished = self._recognizer.abort()
         if unfinished:
@@ -210,6 +212,11 @@ class Server:
         self._ticking.cancel()
         if self._saving is not None:
             await asyncio.to_thread(self._saving.close)
+
+    async def _finish_recognitions(self) -> None:
+        """Wait for those, too, whose clients are gone: their last words may have to be saved."""
+        while len(self._recognizer):
+            await asyncio.sleep(_DRAIN_POLL)
 
     async def _tick_rooms(self) -> None:
         while True:
