@@ -33,6 +33,8 @@ def refuse_request(
     origins = headers.get_all("Origin")
     if not all(_allowed_origin(origin, headers, config) for origin in origins):
         message = f"pages of {', '.join(origins)} may not connect; the setting `origins` allows others"
+        if "null" in origins:
+            message += " (a page that was opened from a file: `--origin null`)"
         return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
     return None
 
@@ -60,8 +62,15 @@ def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool
     if origin in config.origins:
         return True
     hosts = headers.get_all("Host")
-    if len(hosts) != 1 or urlsplit(origin).netloc.lower() != hosts[0].lower():
+    if len(hosts) != 1:
         return False
+    try:
+        page, host = urlsplit(origin), urlsplit(f"//{hosts[0]}")
+    except ValueError:
+        return False
+    # Whoever serves pages on a loopback name is on this machine already, whatever the port.
+    if page.scheme in ("http", "https") and is_loopback(page.hostname or "") and is_loopback(host.hostname or ""):
+        return True
     # Any name can be made to resolve to this machine, and then a page of that name would have the same host.
     # Where no token protects the server, only its loopback names prove that the page is its own.
-    return bool(config.token) or config.allow_anonymous or is_loopback(urlsplit(f"//{hosts[0]}").hostname or "")
+    return page.netloc.lower() == host.netloc.lower() and (bool(config.token) or config.allow_anonymous)

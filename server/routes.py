@@ -9,19 +9,23 @@ from urllib.parse import parse_qs, urlsplit
 
 from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
+from parastream.server.protocols.funasr import FunASR
+from parastream.server.protocols.sherpa import Sherpa
+from parastream.server.protocols.vosk import Vosk
 from parastream.server.protocols.wyoming import WyomingConversation
 
 NATIVE = "parastream"
 ROOM = "room"
+FUNASR = "funasr"
 
-CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({})
+CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({FUNASR: FunASR, "sherpa": Sherpa, "vosk": Vosk})
 """Protocols of other servers, by name."""
 TCP_CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({"wyoming": WyomingConversation})
 """Those that are no WebSockets, and so have no path."""
 PROTOCOLS = (NATIVE, *CONVERSATIONS, *TCP_CONVERSATIONS)
 """Those that can have a port of their own."""
-WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType({STREAM_PATH: NATIVE})
-"""Names of protocols by the path they are found at."""
+WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType({STREAM_PATH: NATIVE, "/sherpa": "sherpa", "/vosk": "vosk"})
+"""Names of protocols by the path they are found at. Clients of FunASR connect to any other."""
 HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
 
 
@@ -29,7 +33,7 @@ def protocol_at(path: str) -> str:
     """The protocol of a WebSocket at a path."""
     if room_at(path) is not None:
         return ROOM
-    return WEBSOCKET_PATHS.get(path, NATIVE)
+    return WEBSOCKET_PATHS.get(path, FUNASR)
 
 
 def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None:

@@ -70,7 +70,15 @@ def test_no_token_needed_on_loopback() -> None:
         (ServerConfig(), "127.0.0.1:8765", "http://127.0.0.1:8765", True),
         (ServerConfig(), "localhost:8765", "http://LOCALHOST:8765", True),
         (ServerConfig(), "[::1]:8765", "http://[::1]:8765", True),
-        (ServerConfig(), "127.0.0.1:8765", "http://127.0.0.1:3000", False),
+        (ServerConfig(), "127.0.0.1:8765", "http://127.0.0.1:3000", True),  # this machine's too
+        (ServerConfig(), "[::1]:8765", "https://localhost", True),
+        (ServerConfig(host="0.0.0.0", allow_anonymous=True), "127.0.0.1:8765", "http://localhost:3000", True),
+        (ServerConfig(host="0.0.0.0", allow_anonymous=True), "speech.example", "http://localhost:3000", False),
+        (ServerConfig(), "127.0.0.1:8765", "ftp://127.0.0.1:8765", False),
+        (ServerConfig(), "127.0.0.1:8765", "http://127.0.0.1.evil.example", False),
+        (ServerConfig(), "127.0.0.1:8765", "http://[", False),
+        (ServerConfig(), "evil.example:8765", "http://127.0.0.1:3000", False),
+        (ServerConfig(origins=("null",)), "127.0.0.1:8765", "null", True),
         (ServerConfig(), "127.0.0.1:8765", "https://evil.example", False),
         (ServerConfig(), "127.0.0.1:8765", "null", False),
         (ServerConfig(), "evil.example:8765", "http://evil.example:8765", False),  # a name made to point here
@@ -91,3 +99,12 @@ def test_each_of_several_origins_must_be_allowed() -> None:
     refused = refuse_request(PATH, headers, ServerConfig())
     assert refused is not None
     assert refused[1].code == "forbidden_origin"
+
+
+def test_the_refusal_of_a_page_from_a_file_says_what_would_allow_it() -> None:
+    refused = refuse_request(PATH, Headers({"Host": "127.0.0.1:1", "Origin": "null"}), ServerConfig())
+    assert refused is not None
+    assert refused[1].message == (
+        "pages of null may not connect; the setting `origins` allows others (a page that was opened from a file: "
+        "`--origin null`)"
+    )

@@ -1,0 +1,105 @@
+"""The streaming protocol of sherpa-onnx (`sherpa-onnx-online-websocket-server`, port 6006; here also at `/sherpa`).
+
+A client sends binary float32 little-endian samples at 16 kHz and then the text `Done`; it gets JSON for each change of
+a segment, and then `Done!`, after which the connection is closed (as the Python server does; the C++ one leaves
+that to the client).
+
+Segments are utterances. `text` is all of a segment so far: unpunctuated while it lasts (`is_final` false),
+then its final text, once. `segment` counts up from 0 without gaps, and a segment is not told of before the
+one before it is final. Beside the fields of the C++ server, `tokens` are words, with the spaces that join them,
+`timestamps` their beginnings in seconds after `start_time`, `ys_probs` the logarithms of their confidences; `lm_probs`,
+`context_scores` and `words` are empty. `is_eof` is left out: `Done!` says that.
+
+Any other text than `Done` is refused, as is audio after it: the segments so far become final, then `{"error":…}` with
+an empty `text` comes in the place of `Done!`, then the connection is closed with the code of the native protocol.
+"""
+
+from __future__ import annotations
+
+import math
+
+from parastream.server.messages import Done, Event, Final, Start, Word
+from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request
+from parastream.server.recognition import Recognition
+from parastream.server.refusal import RefusalError
+
+DONE = "Done"
+_START = Start(format="f32le")
+
+
+class Sherpa(Conversation):
+    """One connection of a client of sherpa-onnx."""
+
+    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(recognizer, request, name=name, max_unsent=max_unsent)
+        self._recognition: Recognition | None = None
+        self._order = OneByOne()
+        self._segment = 0  # the one that is not final yet
+        self._said = False  # whether any segment has been told of
+        self._done = False  # whether the client is
+
+    def receive_text(self, text: str) -> None:
+        if text.strip() != DONE:
+            raise RefusalError("unexpected_message", f"text {text[:40]!r}", (DONE,))
+        if self._done:
+            return
+        self._done = True
+        if self._recognition is None:
+            self._finish_segments()
+        else:
+            self._recognition.end()
+
+    def receive_audio(self, data: bytes) -> None:
+        if self._done:
+            raise RefusalError("unexpected_message", f"audio after `{DONE}`")
+        if self._recognition is None:
+            self._recognition = self.begin(_START)
+        self._recognition.send(data)
+
+    def apply(self, recognition: Recognition, event: Event) -> None:
+        for told in self._order.order(event):
+            text = told.text if isinstance(told, Final) else told.stable + told.draft
+            self._tell(text, told.words, told.start, final=isinstance(told, Final))
+        if isinstance(event, Done):
+            self._finish_segments()
+
+    def _tell(self, text: str, words: tuple[Word, ...], start: float, *, final: bool) -> None:
+        self._said = True
+        tokens = _tokens(text, words)
+        self.send(
+            {
+                "text": text,
+                "tokens": tokens,
+                "timestamps": [round(max(word.start - start, 0.0), 3) for word in words],
+                "ys_probs": [round(math.log(max(word.confidence, 1e-4)), 4) for word in words],
+                "lm_probs": [],
+                "context_scores": [],
+                "segment": self._segment,
+                "words": [],
+                "start_time": start,
+                "is_final": final,
+            },
+            replaces=None if final else ("partial", self._segment),
+        )
+        if final:
+            self._segment += 1
+
+    def _finish_segments(self) -> None:
+        if not self._said:
+            self._tell("", (), 0.0, final=True)
+        self.send("Done!")
+        self.close()
+
+    def report(self, refusal: RefusalError) -> None:
+        error = {"text": "", "segment": self._segment, "is_final": True, "code": refusal.code, "error": refusal.message}
+        self.send(error | ({"allowed": refusal.allowed} if refusal.allowed else {}))
+
+
+def _tokens(text: str, words: tuple[Word, ...]) -> list[str]:
+    """The words as they stand in the text, which they make up when put together."""
+    tokens, end = [], 0
+    for word in words:
+        place = text.find(word.text, end)
+        begin, end = end, (place if place >= 0 else end) + len(word.text)
+        tokens.append(text[begin:end])
+    return tokens

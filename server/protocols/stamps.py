@@ -1,0 +1,119 @@
+"""Times of words in the forms that FunASR's clients read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+import msgspec
+from parastream.server.messages import Word
+
+MARKS = "，。？！、；：,.?!;:"
+"""Punctuation."""
+_SEPARATORS = frozenset("。？，、?., ")
+"""What FunASR's web page cuts a text at."""
+
+_UNITS = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]|[^\u3400-\u9fff\U00020000-\U0003ffff]+")
+"""A Chinese character, or what is between such."""
+
+Span = tuple[int, int]
+"""Beginning and end in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A word, or a Chinese character of one, with its place in the text."""
+
+    text: str
+    first: int
+    span: Span
+
+
+class Spoken:
+    """A text, the words that it consists of, and their times."""
+
+    def __init__(self, text: str, words: Sequence[Word]) -> None:
+        self.text = text
+        self._units: list[_Unit] | None = _units(text, words)  # None when text and words do not agree
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`timestamp` and `stamp_sents` for a message, left out if there are no words."""
+        if not self._units:
+            return {}
+        return {
+            "timestamp": msgspec.json.encode(self.timestamp).decode(),
+            "stamp_sents": self.sentences,
+        }
+
+    @property
+    def timestamp(self) -> list[Span]:
+        """A span for each thing that FunASR's web page counts: runs of English letters, else UTF-16 characters."""
+        times: list[Span | None] = [None] * len(self.text)
+        for unit in self._units or ():
+            for index, span in enumerate(_shares(unit.span, len(unit.text))):
+                times[unit.first + index] = span
+        spans: list[Span] = []
+        last = (self._units[0].span[0],) * 2 if self._units else (0, 0)
+        for apart, run in groupby(range(len(self.text)), key=lambda index: self.text[index] in _SEPARATORS):
+            if apart:
+                continue
+            piece = list(run)
+            counted = []
+            for index in piece:
+                last = times[index] or (last[1], last[1])
+                counted += [last] * (len(self.text[index].encode("utf-16-le")) // 2)
+            letters = "".join(self.text[index] for index in piece)
+            spans += [(counted[0][0], counted[-1][1])] if letters.isascii() and letters.isalpha() else counted
+        return spans
+
+    @property
+    def sentences(self) -> list[dict[str, Any]]:
+        """The text cut at its punctuation, with a span for each word or Chinese character."""
+        sentences = []
+        units: list[_Unit] = []
+        for index, unit in enumerate(self._units or ()):
+            units.append(unit)
+            following = self._units[index + 1].first if self._units and index + 1 < len(self._units) else len(self.text)
+            marks = "".join(char for char in self.text[unit.first + len(unit.text) : following] if char in MARKS)
+            if marks or following == len(self.text):
+                sentences.append(
+                    {
+                        "text_seg": " ".join(unit.text for unit in units),
+                        "punc": marks,
+                        "start": units[0].span[0],
+                        "end": units[-1].span[1],
+                        "ts_list": [unit.span for unit in units],
+                    }
+                )
+                units = []
+        return sentences
+
+
+def _units(text: str, words: Sequence[Word]) -> list[_Unit] | None:
+    units, place = [], 0
+    for word in words:
+        core = word.text.strip(MARKS + " ")
+        if not core:
+            continue
+        place = text.find(core, place)
+        if place < 0:
+            return None
+        spans = _shares((round(word.start * 1000), round(word.end * 1000)), len(core))
+        first = 0
+        for piece in _UNITS.findall(core):
+            span = spans[first][0], spans[first + len(piece) - 1][1]
+            units.append(_Unit(piece, place + first, span))
+            first += len(piece)
+        place += len(core)
+    return units
+
+
+def _shares(span: Span, count: int) -> list[Span]:
+    """A span cut into equal parts."""
+    start, end = span
+    cuts = [start + round((end - start) * index / count) for index in range(count + 1)]
+    return list(pairwise(cuts))

@@ -1,0 +1,110 @@
+"""Takes the header off audio that may begin with one, however the audio is cut into messages."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from parastream.server.refusal import RefusalError
+
+LONGEST_HEADER = 1 << 16
+"""Bytes before the samples, with whatever else a file has there."""
+
+_FORMATS: dict[tuple[int, int], Literal["s16le", "f32le", "mulaw", "alaw"]] = {
+    (1, 16): "s16le",
+    (3, 32): "f32le",
+    (6, 8): "alaw",
+    (7, 8): "mulaw",
+}
+"""Names of encodings by format tag and bits of a sample."""
+_EXTENSIBLE = 0xFFFE  # the tag is further on then
+_NO_SIZE = 0x7FFFF000  # from here on a size says only that the writer did not know it
+
+
+@dataclass(frozen=True, slots=True)
+class WavHeader:
+    """What a WAV header says."""
+
+    format: Literal["s16le", "f32le", "mulaw", "alaw"]
+    rate: int
+    channels: int
+    size: int | None
+    """Bytes of audio, after which other chunks may follow; None when the header does not know."""
+
+
+class WavInput:
+    """The audio of one input that may be a WAV file."""
+
+    def __init__(self) -> None:
+        self.known = False
+        """Whether enough has come to tell if there is a header."""
+        self.header: WavHeader | None = None
+        self._held = b""
+        self._left: int | None = None  # bytes of audio still to come; None: no end is known
+
+    def push(self, data: bytes) -> bytes:
+        """Take the next bytes and return the audio in them.
+
+        Raises:
+            RefusalError: there is a header that cannot be used.
+        """
+        if not self.known:
+            self._held += data
+            found = _read(self._held)
+            if found is None:
+                return b""
+            self.known = True
+            self.header, first = found
+            if self.header is not None:
+                self._left = self.header.size
+            data, self._held = self._held[first:], b""
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        return data
+
+    def finish(self) -> bytes:
+        """The input has ended: return what could have been the beginning of a header, but for a real one."""
+        held, self._held = self._held, b""
+        if not self.known and len(held) < 12:
+            self.known = True
+            return held
+        return b""
+
+
+def _read(begin: bytes) -> tuple[WavHeader | None, int] | None:
+    """The header that audio begins with, if any, and where the samples are; None when more bytes are needed."""
+    magic = begin[:4] + begin[8:12]
+    if magic != b"RIFFWAVE"[: len(magic)]:
+        return None, 0
+    place, form = 12, b""
+    while len(begin) >= place + 8:
+        name, size = begin[place : place + 4], int.from_bytes(begin[place + 4 : place + 8], "little")
+        place += 8
+        if name == b"data":
+            return _header(form, size, whole=int.from_bytes(begin[4:8], "little") + 8 >= place + size), place
+        if name == b"fmt ":
+            form = begin[place : place + size]
+        place += size + size % 2
+        if place > LONGEST_HEADER:
+            break
+    if max(place, len(begin)) > LONGEST_HEADER:
+        raise RefusalError("invalid_audio", f"a WAV header has no audio in its first {LONGEST_HEADER} bytes")
+    return None
+
+
+def _header(form: bytes, size: int, *, whole: bool) -> WavHeader:
+    if len(form) < 16:
+        raise RefusalError("invalid_audio", "a WAV header does not say what the audio is before the audio begins")
+    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+    if tag == _EXTENSIBLE:
+        tag = int.from_bytes(form[24:26], "little")
+    if (tag, bits) not in _FORMATS:
+        raise RefusalError(
+            "unsupported",
+            f"a WAV header says format {tag} with {bits} bits",
+            ("16-bit PCM (1)", "32-bit float (3)", "8-bit A-law (6)", "8-bit mu-law (7)"),
+        )
+    known = whole and 0 < size < _NO_SIZE
+    return WavHeader(_FORMATS[tag, bits], rate, channels, size if known else None)
