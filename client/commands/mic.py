@@ -77,6 +77,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
     async with contextlib.AsyncExitStack() as stack:
         recording = None
         if capture.record is not None:
+            capture.record.touch()  # whose error says more than that of libsndfile
             recording = stack.enter_context(
                 soundfile.SoundFile(capture.record, "w", microphone.rate, capture.channels, "PCM_16")
             )

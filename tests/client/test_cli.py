@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ import soxr
 from parastream.client.cli import main
 
 import mlx.core as mx
+
+from .cutting_proxy import CuttingProxy
 
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 SAID = ["enter one seventy six", "rubout gmef three nine", "ten twenty seven sixty two"]
@@ -473,6 +477,23 @@ def test_a_microphone_for_each_person(served: Served, call: Path, tmp_path: Path
     finals = [line.partition("✓ ")[2].split(": ") for line in result.stdout.splitlines() if "✓" in line]
     assert [words(text) for speaker, text in finals if speaker == "Alice"] == SAID
     assert [words(text) for speaker, text in finals if speaker == "Channel 2"][:2] == SAID[:2]
+
+
+def test_mic_when_the_connection_breaks(served: Served, tmp_path: Path) -> None:
+    """After some 5 s of speech, in the middle of a sentence: nothing is lost, and it is told."""
+    allowances = iter([160_000.0, inf])
+
+    async def through_proxy() -> subprocess.CompletedProcess[str]:
+        port = int(served.url.rpartition(":")[2].partition("/")[0])
+        async with CuttingProxy(port, lambda: next(allowances)).running() as url:
+            return await asyncio.to_thread(mic, tmp_path, SAMPLE, "--save", tmp_path / "saved", "--server", url)
+
+    result = asyncio.run(through_proxy())
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(r"^the connection was lost for \d+\.\d s; nothing that was said is$", result.stdout, re.M)
+    finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
+    assert [words(final) for final in finals] == SAID
+    assert next((tmp_path / "saved").glob("*.txt")).read_text().splitlines() == finals
 
 
 def test_list_of_microphones(tmp_path: Path) -> None:
