@@ -61,6 +61,8 @@ class Conversation(ABC):
     """Whether `settle` waits until everything received has been recognised, rather than most of it."""
     idle_timeout: ClassVar[float | None] = None
     """Seconds without any message after which `fail` is called; None: as the server is configured."""
+    max_message: ClassVar[int | None] = None
+    """Bytes in one message, where clients rely on more than the server's setting."""
     subprotocols: ClassVar[tuple[str, ...]] = ()
     """Selected when a client offers them, and never required."""
 
@@ -125,10 +127,12 @@ class Conversation(ABC):
         return recognition
 
     def send(self, message: Any, *, replaces: Hashable = None) -> None:
-        """Send text, bytes or an object that becomes JSON, in order.
+        """Send text, bytes or an object that becomes JSON, in order; nothing once the conversation is to be closed.
 
         With `replaces`, an earlier message with the same that was not sent yet gives way to this one.
         """
+        if self.ending is not None:
+            return
         if replaces is not None:
             self._outgoing = deque(item for item in self._outgoing if item[0] != replaces)
         data = message if isinstance(message, str | bytes) else msgspec.json.encode(message).decode()
