@@ -2,15 +2,10 @@
 /** The recent audio of a recording, which may have to be sent again. Positions are bytes since the recording began. */
 
 export class AudioBuffer {
-  /** @type {Uint8Array[]} */
+  /** @type {Uint8Array<ArrayBuffer>[]} */
   #pieces = [];
   #start = 0;
   #end = 0;
-
-  /** Position of the first byte that is still there. */
-  get start() {
-    return this.#start;
-  }
 
   /** Position after the last byte. */
   get end() {
@@ -24,7 +19,7 @@ export class AudioBuffer {
   }
 
   /**
-   * The piece that holds `position`, from there on; null at the end.
+   * The rest of the piece that holds `position`, which must be there.
    *
    * @param {number} position
    */
@@ -34,9 +29,9 @@ export class AudioBuffer {
     for (let index = this.#pieces.length - 1; index >= 0; index--) {
       const piece = this.#pieces[index];
       first -= piece.byteLength;
-      if (position >= first) return position < first + piece.byteLength ? piece.subarray(position - first) : null;
+      if (position >= first) return piece.subarray(position - first);
     }
-    return null;
+    throw new RangeError(`byte ${position} of the recording is gone; it begins at ${this.#start}`);
   }
 
   /**

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Runs on the audio thread: gathers mono samples into messages of 16-bit PCM, and measures their level.
  *

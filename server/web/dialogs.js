@@ -1,19 +1,7 @@
 // @ts-check
 /** Dialogs, copying and saving: small things that pages share. */
 
-/**
- * The element with this id, of this kind.
- *
- * @template {HTMLElement} T
- * @param {string} id
- * @param {new (...args: any[]) => T} kind
- * @returns {T}
- */
-export function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`the page has no ${kind.name} with the id ${id}`);
-  return found;
-}
+import { element } from "./dom.js";
 
 /** Buttons with `data-opens` open the dialog of that id; a click beside a dialog closes it. */
 export function connectDialogs() {

@@ -15,19 +15,23 @@ export class LinesView {
   #list;
   #drafts;
   #keep;
+  #fadeSeconds;
 
   /**
    * @param {Transcript} transcript
    * @param {object} elements
    * @param {HTMLElement} elements.list takes an element for each line
    * @param {HTMLElement} elements.drafts takes the drafts; hidden from screen readers
-   * @param {number} [keep] only so many of the newest lines are shown
+   * @param {object} [options]
+   * @param {number} [options.keep] only so many of the newest lines are shown
+   * @param {number} [options.fadeSeconds] lines disappear after so long; 0 for never
    */
-  constructor(transcript, { list, drafts }, keep = Infinity) {
+  constructor(transcript, { list, drafts }, { keep = Infinity, fadeSeconds = 0 } = {}) {
     this.#transcript = transcript;
     this.#list = list;
     this.#drafts = drafts;
     this.#keep = keep;
+    this.#fadeSeconds = fadeSeconds;
     transcript.addEventListener("line", (event) => {
       const { line, index } = /** @type {CustomEvent<{line: Line, index: number}>} */ (event).detail;
       this.#insert(line, transcript.lines.length - 1 - index);
@@ -46,14 +50,16 @@ export class LinesView {
   /** @param {Line} line @param {number} after how many newer lines there are */
   #insert(line, after) {
     const next = after ? this.#list.children[this.#list.children.length - after] : null;
-    this.#list.insertBefore(row("li", line, text(line.text)), next ?? null);
+    const added = row("li", line, text(line.text));
+    this.#list.insertBefore(added, next ?? null);
+    if (this.#fadeSeconds) setTimeout(() => added.classList.add("gone"), this.#fadeSeconds * 1000);
     while (this.#list.children.length > this.#keep) this.#list.firstElementChild?.remove();
   }
 
   #showDrafts() {
     const rows = this.#transcript.drafts
       .filter(({ stable, draft }) => stable || draft)
-      .map((draft) => row("div", draft, text(draft.stable, "stable"), text(draft.draft, "draft")));
+      .map((draft) => row("div", draft, text(draft.stable, "stable"), space(draft.draft), text(draft.draft.trimStart(), "draft")));
     this.#drafts.replaceChildren(...rows);
   }
 }
@@ -61,7 +67,7 @@ export class LinesView {
 /**
  * @param {"li" | "div"} tag
  * @param {Line | Draft} line
- * @param {HTMLElement[]} texts
+ * @param {(HTMLElement | string)[]} texts
  */
 function row(tag, { start, speaker }, ...texts) {
   const element = document.createElement(tag);
@@ -74,6 +80,11 @@ function row(tag, { start, speaker }, ...texts) {
   spoken.append(...texts);
   element.append(time, spoken);
   return element;
+}
+
+/** What comes before a draft's first word: it is not marked as a draft. @param {string} draft */
+function space(draft) {
+  return draft.slice(0, draft.length - draft.trimStart().length);
 }
 
 /** @param {string} content @param {string} [className] */

@@ -1,7 +1,7 @@
 // @ts-check
 /** Captions for a hall: the newest lines over the whole screen. */
 
-import { element } from "./dialogs.js";
+import { element } from "./dom.js";
 import { LinesView } from "./lines-view.js";
 import { applyLook, remember, remembered, withQuery } from "./settings.js";
 import { keepScreenOn } from "./wake-lock.js";
@@ -14,7 +14,7 @@ const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", 
 
 /** Letters that suit the window, where nothing else is asked for. @returns {Look} */
 function defaultLook() {
-  const size = Math.round(Math.min(window.innerWidth / 14, window.innerHeight / 8));
+  const size = Math.round(Math.min(window.innerWidth / 16, window.innerHeight / 9));
   return { size: Math.max(size, 24), lines: 5, color: "#ffffff", background: "#000000", font: "sans", align: "left", fade: 0 };
 }
 
@@ -26,7 +26,7 @@ export function connectProjector(transcript) {
   new LinesView(
     transcript,
     { list: element("projector-list", HTMLElement), drafts: element("projector-drafts", HTMLElement) },
-    KEPT_LINES,
+    { keep: KEPT_LINES },
   );
 
   const show = () => {

@@ -47,6 +47,11 @@ export function openRoom(room) {
   return openSocket(`v1/rooms/${room}`, ROOM_PROTOCOL);
 }
 
+/** The room that this page is about: the end of its address. */
+export function roomOfPage() {
+  return location.pathname.split("/").at(-1) ?? "";
+}
+
 /** @param {string} room @param {"" | "txt" | "srt" | "vtt" | "json"} suffix empty for the page */
 export function liveUrl(room, suffix = "") {
   return new URL(`live/${room}${suffix && `.${suffix}`}`, ROOT);

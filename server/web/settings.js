@@ -28,7 +28,7 @@ export function remember(name, value) {
  */
 
 export const FONTS = {
-  sans: 'system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif',
+  sans: 'Inter, system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif',
   serif: 'Charter, "Iowan Old Style", Georgia, "Noto Serif", serif',
   mono: 'ui-monospace, "SF Mono", Consolas, "Noto Sans Mono", monospace',
 };

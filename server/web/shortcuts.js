@@ -1,7 +1,7 @@
 // @ts-check
 /** Single keys that press buttons: elements with `data-key` are clicked by that key. */
 
-import { element } from "./dialogs.js";
+import { element } from "./dom.js";
 import { remember, remembered } from "./settings.js";
 
 /** Where keys mean something else. */

@@ -2,14 +2,16 @@
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
 import { Capture, explainMicrophoneError, listMicrophones } from "./capture.js";
-import { connectDialogs, copy, download, element } from "./dialogs.js";
+import { connectDialogs, copy, download } from "./dialogs.js";
+import { element } from "./dom.js";
 import { followNewest } from "./follow.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
 import * as server from "./server.js";
-import { explain, Session } from "./session.js";
+import { Session } from "./session.js";
 import { remember, remembered } from "./settings.js";
 import { connectShortcuts } from "./shortcuts.js";
+import { Status } from "./status.js";
 import { clock, MIME_TYPES, render } from "./subtitles.js";
 import { connectThemeButton } from "./theme.js";
 import { askForToken } from "./token.js";
@@ -25,6 +27,7 @@ const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
 
 const capture = new Capture();
 const transcript = new Transcript();
+const status = new Status();
 /** @type {Session | null} */
 let session = null;
 /** @type {Mode} */
@@ -128,13 +131,13 @@ function newSession() {
 /** @param {Session} changed */
 function onState(changed) {
   if (changed !== session) return;
-  const { name, code, reason } = changed.state;
+  const { name, reason } = changed.state;
   if (name === "unauthorized") void askForToken().then(() => changed.retry());
   if (name === "ended" || name === "failed") {
     session = null;
     transcript.forget(transcript.drafts.map(({ id }) => id));
     if (name === "failed") {
-      notify(explain(code ?? "", reason ?? ""));
+      notify(reason || "The server ended the session.");
       if (mode !== "finishing") {
         if (playing) player.pause();
         void capture.deactivate().then(() => capture.closeSource());
@@ -292,6 +295,8 @@ for (const type of ["drafts", "clear"]) transcript.addEventListener(type, showCo
 function showContent() {
   const none = transcript.lines.length === 0;
   element("welcome", HTMLElement).hidden = !transcript.empty;
+  element("welcome-idle", HTMLElement).hidden = mode !== "idle";
+  element("welcome-lead", HTMLElement).textContent = mode === "idle" ? "Speak, and read along." : "Listening.";
   element("save-empty", HTMLElement).hidden = !none;
   element("save-choices", HTMLElement).hidden = none;
   clearButton.hidden = none || mode !== "idle";
@@ -319,38 +324,15 @@ function setMode(next) {
   showStatus();
 }
 
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let statusTimer;
-
 function showStatus() {
-  clearTimeout(statusTimer);
-  const { text, look, again } = describe();
-  const words = element("status-text", HTMLElement);
-  if (words.textContent !== text) words.textContent = text;
-  element("status", HTMLElement).dataset.state = look;
-  if (again) statusTimer = setTimeout(showStatus, 1000);
-}
-
-/** @returns {{text: string, look: "idle" | "live" | "waiting" | "failed", again?: boolean}} */
-function describe() {
   const state = session?.state;
-  if (mode === "starting") return { text: "Waiting for the microphone", look: "waiting" };
-  if (mode === "idle") return { text: transcript.empty ? "Not started" : "Stopped", look: "idle" };
-  switch (state?.name) {
-    case "connecting":
-      return { text: "Connecting", look: "waiting" };
-    case "reconnecting": {
-      const seconds = Math.ceil(((state.retryAt ?? 0) - Date.now()) / 1000);
-      const when = seconds > 1 ? `trying again in ${seconds} s` : "reconnecting";
-      return { text: state.reason ? `${state.reason} ${capitalized(when)}` : capitalized(when), look: "waiting", again: true };
-    }
-    case "unauthorized":
-      return { text: "Waiting for a token", look: "waiting" };
-    default:
-      if (mode === "paused") return { text: "Paused", look: "idle" };
-      if (mode === "finishing") return { text: "Finishing the last sentence", look: "waiting" };
-      return { text: playing ? "Captioning the file" : "Listening", look: "live" };
-  }
+  if (mode === "starting") status.show("Waiting for the microphone", "waiting");
+  else if (mode === "idle") status.show(transcript.empty ? "Not started" : "Stopped", "idle");
+  else if (state?.name === "connecting" || state?.name === "reconnecting" || state?.name === "unauthorized") {
+    status.showConnection(/** @type {import("./connection.js").ConnectionState} */ (state));
+  } else if (mode === "paused") status.show("Paused", "idle");
+  else if (mode === "finishing") status.show("Finishing the last sentence", "waiting");
+  else status.show(playing ? "Captioning the file" : "Listening", "live");
 }
 
 /** @param {string} text */
@@ -363,11 +345,6 @@ function hideNotice() {
   element("notice", HTMLElement).hidden = true;
 }
 element("notice-close", HTMLButtonElement).addEventListener("click", hideNotice);
-
-/** @param {string} text */
-function capitalized(text) {
-  return text[0].toUpperCase() + text.slice(1);
-}
 
 /** @param {Event} event */
 function detail(event) {

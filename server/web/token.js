@@ -1,7 +1,7 @@
 // @ts-check
 /** Asking for the server's token. */
 
-import { element } from "./dialogs.js";
+import { element } from "./dom.js";
 import { condition, rememberToken, token } from "./server.js";
 
 /** @type {Promise<void> | null} */

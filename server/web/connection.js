@@ -1,0 +1,171 @@
+// @ts-check
+/** A WebSocket of JSON messages that is opened again when it breaks. What is said over it is for others to know. */
+
+import { Backoff } from "./backoff.js";
+
+const OPEN_TIMEOUT_SECONDS = 10;
+/** Our close code for a connection that is silent; the server keeps a session after it. */
+const SILENT_CLOSE = 4000;
+/** So many attempts in a row that a server turns down, though it is there, are no accident. */
+const MOST_REFUSALS = 3;
+
+/** @typedef {import("./server.js").Condition} Condition */
+/**
+ * - `connecting`: for the first time
+ * - `connected`: the server has answered
+ * - `reconnecting`: `reason` says why in words, or is empty; the next attempt is made at `retryAt`
+ * - `unauthorized`: waits for a token, and then for `retry`
+ *
+ * @typedef {object} ConnectionState
+ * @property {"connecting" | "connected" | "reconnecting" | "unauthorized"} name
+ * @property {string} [reason]
+ * @property {number} [retryAt] as `Date.now()`
+ */
+/**
+ * @typedef {object} Handlers
+ * @property {() => void} opened say what has to be said first
+ * @property {(message: any) => void} received call `established` once the message is the right one
+ * @property {(code: number, reason: string) => void} closed call `connect`, `reconnect`, or leave it
+ * @property {(state: ConnectionState) => void} changed
+ */
+
+export class Connection {
+  #open;
+  #diagnose;
+  #handlers;
+  #backoff = new Backoff();
+  #refusals = 0;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #watchdog;
+  /** @type {ConnectionState} */
+  #state = { name: "connecting" };
+  /** The server is never silent for longer than this many seconds. */
+  heartbeat = 20;
+
+  /**
+   * @param {() => WebSocket} open
+   * @param {() => Promise<Condition>} diagnose finds out why the server cannot be connected to
+   * @param {Handlers} handlers
+   */
+  constructor(open, diagnose, handlers) {
+    this.#open = open;
+    this.#diagnose = diagnose;
+    this.#handlers = handlers;
+  }
+
+  /** Whether the server has answered on the present connection. */
+  get established() {
+    return this.#socket !== null && this.#state.name === "connected";
+  }
+
+  /** Whether there is a connection, or one is being made. */
+  get busy() {
+    return this.#socket !== null;
+  }
+
+  /** Bytes that wait for the network. */
+  get unsent() {
+    return this.#socket?.bufferedAmount ?? 0;
+  }
+
+  /** @param {string | Uint8Array<ArrayBuffer>} data */
+  send(data) {
+    this.#socket?.send(data);
+  }
+
+  /** Make an attempt now. */
+  connect() {
+    this.close();
+    if (this.#state.name !== "reconnecting") this.#setState({ name: "connecting" });
+    const socket = this.#open();
+    this.#socket = socket;
+    this.#watch(OPEN_TIMEOUT_SECONDS);
+    socket.onopen = () => this.#handlers.opened();
+    socket.onmessage = ({ data }) => {
+      this.#watch(2 * this.heartbeat);
+      this.#handlers.received(JSON.parse(data));
+    };
+    socket.onclose = ({ code, reason }) => {
+      this.close();
+      this.#handlers.closed(code, reason);
+    };
+  }
+
+  /** The server has answered as it should. */
+  establish() {
+    this.#backoff.reset();
+    this.#refusals = 0;
+    this.#watch(2 * this.heartbeat);
+    this.#setState({ name: "connected" });
+  }
+
+  /**
+   * Make an attempt after a while, longer each time.
+   *
+   * @param {string} reason in words; empty to find out
+   */
+  async reconnect(reason) {
+    const { seconds, due } = this.#backoff.next();
+    this.#setState({ name: "reconnecting", reason, retryAt: Date.now() + seconds * 1000 });
+    if (!reason) {
+      const condition = await this.#diagnose();
+      if (this.#socket !== null || this.#state.name !== "reconnecting") return; // `retry` or `close` came first
+      if (condition === "unauthorized") {
+        this.#backoff.cancel();
+        this.#setState({ name: "unauthorized" });
+        return;
+      }
+      this.#setState({ ...this.#state, reason: this.#explain(condition) });
+    }
+    if (await due) this.connect();
+  }
+
+  /** Do not wait for the next attempt. */
+  retry() {
+    const waiting = this.#state.name === "reconnecting" || this.#state.name === "unauthorized";
+    if (waiting && this.#socket === null) this.connect();
+  }
+
+  /** Let go of the connection, and make no more attempts. */
+  close(code = 1000) {
+    this.#backoff.cancel();
+    clearTimeout(this.#watchdog);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket === null) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(code);
+  }
+
+  /** Take the connection for broken when nothing comes for so long. @param {number} seconds */
+  #watch(seconds) {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => {
+      this.close(SILENT_CLOSE);
+      void this.reconnect("The server does not answer.");
+    }, seconds * 1000);
+  }
+
+  /** @param {Condition} condition */
+  #explain(condition) {
+    switch (condition) {
+      case "loading":
+        return "The server is loading its model.";
+      case "unreachable":
+        return "The server cannot be reached.";
+      default:
+        this.#refusals += 1;
+        return this.#refusals < MOST_REFUSALS
+          ? ""
+          : `The server turns this page down; its setting “origins” may have to name ${location.origin}.`;
+    }
+  }
+
+  /** @param {ConnectionState} state */
+  #setState(state) {
+    this.#state = state;
+    this.#handlers.changed(state);
+  }
+}

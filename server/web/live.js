@@ -1,0 +1,78 @@
+// @ts-check
+/** The readers' page of a caption room. */
+
+import { connectDialogs, download } from "./dialogs.js";
+import { element } from "./dom.js";
+import { followNewest } from "./follow.js";
+import { LinesView } from "./lines-view.js";
+import { connectProjector } from "./projector.js";
+import { Room } from "./room.js";
+import * as server from "./server.js";
+import { connectShortcuts } from "./shortcuts.js";
+import { Status } from "./status.js";
+import { connectThemeButton } from "./theme.js";
+import { askForToken } from "./token.js";
+import { Transcript } from "./transcript.js";
+import { keepScreenOn } from "./wake-lock.js";
+
+const name = server.roomOfPage();
+const transcript = new Transcript();
+const status = new Status();
+
+server.takeTokenFromAddress();
+document.title = `${name} · live captions`;
+element("room-name", HTMLElement).textContent = name;
+const jumpToNewest = followNewest(
+  element("scroller", HTMLElement),
+  element("content", HTMLElement),
+  element("jump", HTMLButtonElement),
+);
+new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
+connectDialogs();
+connectShortcuts();
+connectThemeButton(element("theme", HTMLButtonElement));
+connectProjector(transcript);
+connectDownloads();
+
+const room = new Room(() => server.openRoom(name), server.condition, transcript);
+room.addEventListener("state", show);
+transcript.addEventListener("drafts", showContent);
+window.addEventListener("online", () => room.retry());
+document.addEventListener("visibilitychange", () => room.retry());
+show();
+jumpToNewest();
+
+function show() {
+  const { state, live } = room;
+  keepScreenOn("reading", live);
+  if (state.name === "unauthorized") void askForToken().then(() => room.retry());
+  if (state.name !== "connected") status.showConnection(state);
+  else if (live) status.show("Live", "live");
+  else status.show(transcript.empty ? "Waiting for a speaker" : "Nobody speaks at the moment", "idle");
+  showContent();
+}
+
+function showContent() {
+  const none = transcript.lines.length === 0;
+  element("save-empty", HTMLElement).hidden = !none;
+  element("save-choices", HTMLElement).hidden = none;
+  element("welcome", HTMLElement).hidden = !transcript.empty;
+  element("welcome-lead", HTMLElement).textContent = room.live ? "Listening." : "Nobody has spoken yet.";
+}
+
+/** The server has all of the transcript, from before this page was opened too. */
+function connectDownloads() {
+  for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("a[data-format]"))) {
+    const suffix = /** @type {"txt" | "srt" | "vtt" | "json"} */ (link.dataset.format);
+    const file = `${name}.${suffix}`;
+    link.href = server.liveUrl(name, suffix).href;
+    link.download = file;
+    link.addEventListener("click", (event) => {
+      if (!server.token()) return;
+      event.preventDefault(); // a link cannot carry the token but in its address
+      void server.fetchWithToken(new URL(link.href)).then(async (response) => {
+        if (response.ok) download(file, await response.blob());
+      });
+    });
+  }
+}
