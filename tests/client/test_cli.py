@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -227,6 +229,28 @@ def test_channels_apart(run: Run, call: Path) -> None:
     too_many = run("transcribe", call, "--channel", "all", *["--label", "A", "--label", "B", "--label", "C"])
     assert too_many.status == 1
     assert too_many.err == f"error: {call}: 3 names (A, B, C) for 2 channels\n"
+
+
+def test_progress_on_a_terminal() -> None:
+    """The bars are drawn on stderr only, and gone at the end."""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(SAMPLE)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "90"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, env=environment) as process:
+        os.close(end)
+        drawn = b""
+        with contextlib.suppress(OSError):  # how Linux tells that nobody writes to it any more
+            while piece := os.read(terminal, 4096):
+                drawn += piece
+        assert process.stdout is not None
+        transcripts = process.stdout.read().decode().splitlines()
+        assert process.wait() == 0
+    os.close(terminal)
+    assert [words(line.partition(": ")[2]) for line in transcripts] == [" ".join(SAID)] * 2
+    shown = re.sub(r"\x1b\[[\d;]*m", "", drawn.decode())  # colours
+    assert re.search(r"2 recordings +━+ 24 of 24 s \d+\.\d× left 00:00", shown)
+    assert re.search(r"sample\.flac +━+ 12 of 12 s ", shown)
+    assert shown.endswith("\x1b[2K")  # the last thing done is to erase
 
 
 def test_streaming_pass_alone(run: Run) -> None:
