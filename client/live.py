@@ -21,7 +21,7 @@ _NARROWEST = 20  # columns that text gets in the narrowest of terminals
 class Meter:
     """The line at the bottom: how loud it is, for how long it has been going on, and how things are."""
 
-    _CELLS = 12
+    _FEWEST, _MOST = 4, 12  # cells of a bar
     _QUIETEST = -60.0  # dB below full scale
     _FALL = 6.0  # dB with each block, so that the eye can follow
 
@@ -40,14 +40,19 @@ class Meter:
             level = 10 * math.log10(value) if value > 0 else self._QUIETEST
             self._levels[channel] = max(level, self._levels[channel] - self._FALL, self._QUIETEST)
 
-    def line(self) -> Text:
-        """As it is now."""
+    def line(self, width: int) -> Text:
+        """As it is now, in so many columns; bars are shorter in a narrow terminal."""
         line = Text.assemble((" ● ", "bold red"), (f"{clock(self.seconds)[:-2]:>5} ", "cyan"))
+        state = self._state()
+        room = (width - line.cell_len - state.cell_len - 2) // len(self._levels) - 1
+        cells = min(max(room, self._FEWEST), self._MOST)
         for level in self._levels:
-            lit = round(self._CELLS * (1 - level / self._QUIETEST))
+            lit = round(cells * (1 - level / self._QUIETEST))
             style = "red" if level > -3 else "yellow" if level > -12 else "green"
-            line.append(" ").append("█" * lit, style=style).append("░" * (self._CELLS - lit), style="dim")
-        return line.append("  ").append_text(self._state())
+            line.append(" ").append("█" * lit, style=style).append("░" * (cells - lit), style="dim")
+        line.append("  ").append_text(state)
+        line.truncate(width, overflow="ellipsis")
+        return line
 
 
 class LiveTranscript:
@@ -112,9 +117,7 @@ class LiveTranscript:
         """What is still open, and the meter; of text that is too high for the terminal, the end."""
         rows = [row for head, text in list(self._open.values()) for row in _hanging(head, text, console)]
         if self._meter is not None:
-            line = self._meter.line()
-            line.truncate(console.width - 1, overflow="ellipsis")
-            rows.append(line)
+            rows.append(self._meter.line(console.width - 1))
         for index, row in enumerate(rows[-max(1, console.height - 1) :]):
             if index:
                 yield Segment.line()

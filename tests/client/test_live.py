@@ -132,8 +132,10 @@ def test_meter() -> None:
     for _ in range(5):
         meter.hear(block, 16_000)
     assert shown(live, on) == [f" ●  0:07  {'░' * 12} {'█' * 6}{'░' * 6}  connected"]
-    on.width = 30
-    assert len(shown(live, on)[0]) == 29
+    on.width = 31
+    assert shown(live, on) == [" ●  0:07  ░░░░ ██░░  connected"]
+    on.width = 20
+    assert shown(live, on) == [" ●  0:07  ░░░░ ██░…"]
 
 
 def screen(output: str) -> list[str]:
