@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
 from parastream.server.protocols.funasr import FunASR
+from parastream.server.protocols.openai_realtime import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
 from parastream.server.protocols.wyoming import WyomingConversation
@@ -18,13 +19,27 @@ NATIVE = "parastream"
 ROOM = "room"
 FUNASR = "funasr"
 
-CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({FUNASR: FunASR, "sherpa": Sherpa, "vosk": Vosk})
+CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType(
+    {
+        FUNASR: FunASR,
+        "openai": OpenAIRealtime,
+        "sherpa": Sherpa,
+        "vosk": Vosk,
+    }
+)
 """Protocols of other servers, by name."""
 TCP_CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({"wyoming": WyomingConversation})
 """Those that are no WebSockets, and so have no path."""
 PROTOCOLS = (NATIVE, *CONVERSATIONS, *TCP_CONVERSATIONS)
 """Those that can have a port of their own."""
-WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType({STREAM_PATH: NATIVE, "/sherpa": "sherpa", "/vosk": "vosk"})
+WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
+    {
+        STREAM_PATH: NATIVE,
+        "/v1/realtime": "openai",
+        "/sherpa": "sherpa",
+        "/vosk": "vosk",
+    }
+)
 """Names of protocols by the path they are found at. Clients of FunASR connect to any other."""
 HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
 
