@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parastream.server.journal import read_journal
-from parastream.server.subtitles import SubtitleStyle, TranscriptFormat, render
+from parastream.server.subtitles import SubtitleStyle, TranscriptFormat, render, text_line
 
 
 def run(journal: Path, form: TranscriptFormat, style: SubtitleStyle, labels: Sequence[str]) -> None:
-    """Print the transcript.
+    """Print the transcript; as text, a line for each utterance.
 
     Raises:
         JournalError: the file is not a journal.
         OSError: it cannot be read.
     """
-    print(render(read_journal(journal, labels).utterances, form, file=str(journal), style=style), end="")
+    utterances = read_journal(journal, labels).utterances
+    if form is TranscriptFormat.TEXT:
+        print("".join(map(text_line, utterances)), end="")
+    else:
+        print(render(utterances, form, file=str(journal), style=style), end="")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pysubs2
@@ -25,6 +27,7 @@ import pytest
 import soundfile
 import soxr
 from parastream.client.cli import main
+from parastream.client.commands.mic import _Sound
 
 import mlx.core as mx
 
@@ -362,6 +365,9 @@ def test_channels_apart_through_a_server_and_saved(run: Run, served: Served, cal
         assert saved[f".{form}"].read_text() == run("transcribe", call, *options, "--format", form).out
     again = run("subtitles", saved[".jsonl"], "--format", "vtt", "--label", "Carol")
     assert again.out == saved[".vtt"].read_text().replace("<v Alice>", "<v Carol>")
+    assert run("subtitles", saved[".jsonl"], "-f", "text").out == saved[".txt"].read_text()
+    as_objects = json.loads(run("subtitles", saved[".jsonl"], "-f", "jsonl").out)
+    assert as_objects["utterances"] == json.loads(here.out)["utterances"]
     short = run("subtitles", saved[".jsonl"], "--line-length", "20").out
     assert max(map(len, short.splitlines())) < 30  # the lines with times
     assert run("subtitles", tmp_path / "absent.jsonl").status == 1
@@ -481,7 +487,7 @@ def mic(tmp_path: Path, recording: Path, *arguments: object) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("own_server", [True, False])
-def test_mic(served: Served, tmp_path: Path, own_server: bool) -> None:
+def test_mic(run: Run, served: Served, tmp_path: Path, own_server: bool) -> None:
     recorded, saved = tmp_path / "recorded.flac", tmp_path / "saved"
     server = [] if own_server else ["--server", served.url]
     result = mic(tmp_path, SAMPLE, "--record", recorded, "--save", saved, *server)
@@ -491,6 +497,7 @@ def test_mic(served: Served, tmp_path: Path, own_server: bool) -> None:
     np.testing.assert_array_equal(soundfile.read(recorded)[0], soundfile.read(SAMPLE)[0])
     text = next(saved.glob("*.txt"))
     assert text.read_text().splitlines() == finals
+    assert run("subtitles", text.with_suffix(".jsonl"), "--format", "text").out.splitlines() == finals
     assert f"saving to {text.with_suffix('')}.jsonl, .txt, .srt, .vtt" in result.stdout.replace("\n", "")
 
 
@@ -518,6 +525,16 @@ def test_mic_when_the_connection_breaks(served: Served, tmp_path: Path) -> None:
     finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
     assert [words(final) for final in finals] == SAID
     assert next((tmp_path / "saved").glob("*.txt")).read_text().splitlines() == finals
+
+
+def test_mic_knows_when_the_server_does_not_hear() -> None:
+    client: Any = SimpleNamespace(acknowledged=32_000)  # a second of one channel
+    microphone: Any = SimpleNamespace(channels=1, rate=16_000)
+    sound = _Sound(microphone, None, client)
+    sound.meter.hear(np.zeros(3 * 16_000, np.int16), 16_000)
+    assert sound.meter.line(80).plain.endswith("  connected")
+    sound.meter.hear(np.zeros(2 * 16_000, np.int16), 16_000)
+    assert sound.meter.line(80).plain.endswith("  waiting for the server: 4 s")
 
 
 def test_list_of_microphones(tmp_path: Path) -> None:
