@@ -142,6 +142,7 @@ def serve(
         typer.Option(help="Share of the machine's time that sessions may take; more are refused.  [default: 0.85]"),
     ] = None,
     max_sessions: Annotated[int | None, typer.Option(help="Most sessions at a time.")] = None,
+    max_viewers: Annotated[int | None, typer.Option(help="Most viewers of caption rooms at a time.")] = None,
     max_session: Annotated[float | None, typer.Option(help="Longest session in seconds.")] = None,
     max_message: Annotated[int | None, typer.Option(help="Largest message in bytes.")] = None,
     save: Annotated[
@@ -174,6 +175,7 @@ def serve(
         "tls_key": tls_key,
         "target_utilisation": target_utilisation,
         "max_sessions": max_sessions,
+        "max_viewers": max_viewers,
         "max_session": max_session,
         "max_message": max_message,
         "save": save,

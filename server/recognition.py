@@ -86,7 +86,7 @@ class Recognition:
         """Bytes of audio."""
         self.finals = 0
         self.listeners: list[Deliver] = []
-        """Get each event before `deliver` does."""
+        """Get each event after `deliver` has."""
         self.on_ended: list[Callable[[], None]] = []
         """Called once, after the last event or when nobody waits for it any more."""
         self._deliver = deliver
@@ -261,10 +261,10 @@ class Recognition:
             callback()
 
     def _tell(self, event: Event) -> None:
-        for listener in self.listeners:
-            listener(event)
         if not self._orphaned:
             self._deliver(event)
+        for listener in self.listeners:
+            listener(event)
 
 
 def _seconds(time: float) -> float:

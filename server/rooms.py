@@ -176,7 +176,7 @@ class Room:
         self._show("live", RoomLive(self.speakers > 0))
 
     def _show(self, key: Hashable, message: RoomMessage) -> None:
-        text = _text(message)
+        text = _text(message) if self.viewers else ""
         for viewer in self.viewers:
             viewer.put(key, text)
 

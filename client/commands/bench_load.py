@@ -111,12 +111,14 @@ async def run_load(
     clients: int,
     seconds: float,
     usage: Callable[[], Usage] | None,
+    room: str = "",
 ) -> Load:
     """Let `clients` clients speak for so many seconds each, at other places of the audio and spread over a second.
 
     Args:
         audio: 16-bit samples at 16 kHz, a whole number of blocks; repeated as often as it takes.
         usage: tells what the server has used, if that can be known.
+        room: the caption room in which they all speak.
 
     A client that is refused, or whose connection breaks, is one of the conversations too.
     """
@@ -127,7 +129,7 @@ async def run_load(
     async def open_client(number: int) -> _Client | Conversation:
         async with turns:
             try:
-                websocket = await _open(url, token)
+                websocket = await _open(url, token, room)
             except (OSError, TimeoutError, WebSocketException, ClientError) as error:
                 return Conversation(failure=f"no session: {error or 'timed out'}")
         return _Client(websocket, frames, number * len(frames) // clients, blocks)
@@ -185,7 +187,7 @@ async def _read(start: float, stop: float, usage: Callable[[], Usage] | None) ->
     return await read(start), await read(max(stop, start + _PERIOD))
 
 
-async def _open(url: str, token: str | None) -> ClientConnection:
+async def _open(url: str, token: str | None, room: str) -> ClientConnection:
     """A connection whose session has begun.
 
     Raises:
@@ -201,7 +203,7 @@ async def _open(url: str, token: str | None) -> ClientConnection:
         max_queue=None,
         proxy=proxy_for(url),
     )
-    await websocket.send(encode(Start(endpoint=ENDPOINT, room="bench")), text=True)
+    await websocket.send(encode(Start(endpoint=ENDPOINT, room=room)), text=True)
     answer = decode_server_message(await websocket.recv())
     if isinstance(answer, Ready):
         return websocket
