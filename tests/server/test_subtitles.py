@@ -146,6 +146,15 @@ def test_text_without_words_is_cut_at_spaces() -> None:
     assert found[-1].end == 15
 
 
+def test_what_was_laid_out_once_is_kept_for_each_style() -> None:
+    said, narrow = utterance(LONG), SubtitleStyle(line_length=20)
+    first, other = lay_out(said), lay_out(said, narrow)
+    assert first != other
+    assert lay_out(said) is first
+    assert lay_out(said, narrow) is other
+    assert said == utterance(LONG)
+
+
 def test_utterance_without_text_makes_no_cue() -> None:
     assert cues([Utterance("", 0, 1, ()), Utterance("  ", 0, 1, ())]) == []
 
