@@ -85,7 +85,9 @@ class _Settings:
 
 def _mode(value: Any) -> Mode:
     if not isinstance(value, str) or value.strip().lower() not in _MODES:
-        raise RefusalError("unsupported", f"there is no mode {value!r}", ("2pass", "online", "offline"))
+        raise RefusalError(
+            "unsupported", f"there is no mode {value!r}, but 2pass, online and offline", ("2pass", "online", "offline")
+        )
     return _MODES[value.strip().lower()]
 
 
@@ -212,7 +214,9 @@ class FunASR(Conversation):
         if input.recognition is None:
             if input.audio.header is None and input.settings.format not in _RAW:
                 raise RefusalError(
-                    "unsupported", f"audio in the format {input.settings.format!r} cannot be decoded here", _RAW
+                    "unsupported",
+                    f"audio in the format {input.settings.format!r} cannot be read, but pcm and wav",
+                    _RAW,
                 )
             input.recognition = self.begin(input.start)
         input.recognition.send(audio)
