@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
+from parastream.server.protocols.deepgram import Deepgram
 from parastream.server.protocols.funasr import FunASR
 from parastream.server.protocols.openai_realtime import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
@@ -21,6 +22,7 @@ FUNASR = "funasr"
 
 CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType(
     {
+        "deepgram": Deepgram,
         FUNASR: FunASR,
         "openai": OpenAIRealtime,
         "sherpa": Sherpa,
@@ -35,6 +37,7 @@ PROTOCOLS = (NATIVE, *CONVERSATIONS, *TCP_CONVERSATIONS)
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
         STREAM_PATH: NATIVE,
+        "/v1/listen": "deepgram",
         "/v1/realtime": "openai",
         "/sherpa": "sherpa",
         "/vosk": "vosk",

@@ -86,7 +86,8 @@ class FakeStream:
 
     def _hear(self) -> None:
         first = UTTERANCE * self.utterances
-        self.tell(heard(self.utterances, self.audio[first : first + UTTERANCE]))
+        events = heard(self.utterances, self.audio[first : first + UTTERANCE])
+        self.tell([event for event in events if self.config.partials or not isinstance(event, Partial)])
         self.utterances += 1
 
     def flush(self) -> None:
