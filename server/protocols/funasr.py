@@ -171,6 +171,11 @@ class FunASR(Conversation):
         self._inputs: deque[_Input] = deque()  # those not dealt with; all but the last have ended
         self._told_of_hotwords = False
 
+    @property
+    def backlog(self) -> float:
+        """Of all inputs together, as a client may send many short ones without waiting for answers."""
+        return sum(input.recognition.backlog for input in self._inputs if input.recognition is not None)
+
     # from the client
 
     def receive_text(self, text: str) -> None:
@@ -248,7 +253,7 @@ class FunASR(Conversation):
             if not input.done:
                 return
             self._inputs.popleft()
-            self._conclude(input)
+            self._send_last(input)
 
     def _tell(self, input: _Input) -> None:
         held, input.held = input.held, []
@@ -292,7 +297,7 @@ class FunASR(Conversation):
         if not input.ended:
             self.send(message)
 
-    def _conclude(self, input: _Input) -> None:
+    def _send_last(self, input: _Input) -> None:
         """Send the last message of an input."""
         if input.settings.mode == "offline" and (input.finals or not input.acknowledge):
             input.pending = self._whole(input)

@@ -79,7 +79,7 @@ class Sherpa(Conversation):
                 "start_time": start,
                 "is_final": final,
             },
-            replaces=None if final else ("partial", self._segment),
+            replaces=self._segment,
         )
         if final:
             self._segment += 1

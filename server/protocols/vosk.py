@@ -115,7 +115,7 @@ class Vosk(Conversation):
     def _end(self) -> None:
         self._ended = True
         if self._recognition is None:
-            self._finish()
+            self._send_last()
         else:
             self._recognition.end()
 
@@ -133,7 +133,7 @@ class Vosk(Conversation):
                 self._resets += 1
                 self._reply()
             case Done():
-                self._finish()
+                self._send_last()
 
     def _reply(self) -> None:
         """Give the replies that can be given now, in their order."""
@@ -159,7 +159,7 @@ class Vosk(Conversation):
             result = {"result": [_word(word) | {"conf": word.confidence} for word in words]} if listed else {}
             self.send({**result, "text": text})
 
-    def _finish(self) -> None:
+    def _send_last(self) -> None:
         self._send_result()
         self.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
 import logging
@@ -533,27 +534,33 @@ async def test_any_cut_of_a_wav_file_gives_the_same_finals(engine: Engine, sampl
     raw = data[44:]
     results = []
     async with serving(engine) as server, connected(server, "/") as websocket:
-        for audio, size in ((raw, 3200), (data, 960), (data, 204_800), (data, 1001)):
+        for audio, size, pause in ((raw, 3200, 0.005), (data, 960, 0), (data, 204_800, 0), (data, 1001, 0)):
             showing = asyncio.create_task(show_until_final(websocket))
-            await speak(websocket, BEGIN | {"mode": "offline"}, audio, END, size=size)
+            begin = BEGIN | {"mode": "offline"}
+            await speak(websocket, begin, audio, END, size=size, pause=functools.partial(asyncio.sleep, pause))
             results.append((await showing).messages)
     assert [each["text"] for each in results[0]] == SAMPLE_TEXTS[:1]
     assert all(result == results[0] for result in results)
 
 
 @asynchronous
-async def test_an_impatient_client_does_not_wait_for_one_input_to_end_before_the_next(
+async def test_a_client_may_send_many_recordings_without_waiting_for_answers(
     engine: Engine, sample: NDArray[np.int16]
 ) -> None:
     pieces = (sample[: 4 * 16000], sample[4 * 16000 : 9 * 16000 - 8000])
-    pages = []
     async with serving(engine) as server, connected(server, "/") as websocket:
-        for number, piece in enumerate(pieces):
-            await speak(websocket, BEGIN | {"wav_name": number}, piece.tobytes(), END | {"is_end": number == 0})
-        pages = [await show_until_final(websocket) for _ in pieces]
-    assert [page.finals for page in pages] == SAMPLE_TEXTS[:2]
-    assert [{each["wav_name"] for each in page.messages} for page in pages] == [{0}, {1}]
-    assert [page.messages[-1].get("is_end") for page in pages] == [True, None]
+
+        async def listen() -> list[Page]:
+            return [await show_until_final(websocket) for _ in range(20)]
+
+        listening = asyncio.create_task(listen())
+        for number in range(20):
+            end = END | {"is_end": number % 3 == 0}
+            await speak(websocket, BEGIN | {"wav_name": number}, pieces[number % 2].tobytes(), end, size=64000)
+        pages = await listening
+    assert [page.finals for page in pages] == SAMPLE_TEXTS[:2] * 10
+    assert [{each["wav_name"] for each in page.messages} for page in pages] == [{number} for number in range(20)]
+    assert ["is_end" in page.messages[-1] for page in pages] == [number % 3 == 0 for number in range(20)]
 
 
 @asynchronous
