@@ -188,7 +188,7 @@ class Conversation(ABC):
             self._failure = refusal
             for recognition in list(self._recognitions):
                 recognition.fail(refusal)
-            self._finish()
+            self._conclude()
 
     def abort(self, refusal: RefusalError) -> None:
         """End at once, with nothing but the error left to send."""
@@ -198,7 +198,7 @@ class Conversation(ABC):
             self._outgoing.clear()
             for recognition in list(self._recognitions):
                 recognition.abort(refusal)
-            self._finish()
+            self._conclude()
 
     def leave(self) -> None:
         """The connection is gone."""
@@ -212,11 +212,11 @@ class Conversation(ABC):
             return
         if isinstance(event, messages.Error) and event.code in messages.CLOSE_CODES:
             self.fail(RefusalError(event.code, event.message, event.allowed))
-            self._finish()
+            self._conclude()
         else:
             self.apply(recognition, event)
 
-    def _finish(self) -> None:
+    def _conclude(self) -> None:
         if self._failure is not None and self.ending is None and not self._recognitions:
             self.report(self._failure)
             self.close(self._failure.close_code, self._failure.close_reason)
