@@ -59,8 +59,9 @@ export class Capture extends EventTarget {
       audio: {
         ...(deviceId && { deviceId: { exact: deviceId } }),
         channelCount: { ideal: 1 },
-        echoCancellation: true,
-        noiseSuppression: true,
+        // What makes calls sound clean takes sounds away that the recogniser hears words by.
+        echoCancellation: false,
+        noiseSuppression: false,
         autoGainControl: true,
       },
     });

@@ -34,7 +34,8 @@ connectThemeButton(element("theme", HTMLButtonElement));
 connectProjector(transcript);
 connectDownloads();
 
-const room = new Room(() => server.openRoom(name), server.condition, transcript);
+const condition = () => server.roomCondition(name);
+const room = new Room(() => server.openRoom(name), condition, transcript);
 room.addEventListener("state", show);
 transcript.addEventListener("drafts", showContent);
 window.addEventListener("online", () => room.retry());
@@ -45,7 +46,7 @@ jumpToNewest();
 function show() {
   const { state, live } = room;
   keepScreenOn("reading", live);
-  if (state.name === "unauthorized") void askForToken().then(() => room.retry());
+  if (state.name === "unauthorized") void askForToken(condition).then(() => room.retry());
   if (state.name !== "connected") status.showConnection(state);
   else if (live) status.show("Live", "live");
   else status.show(transcript.empty ? "Waiting for a speaker" : "Nobody speaks at the moment", "idle");

@@ -24,7 +24,7 @@ new LinesView(
   { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) },
   { keep: KEPT_LINES, fadeSeconds: look.fade },
 );
-const room = new Room(() => server.openRoom(name), server.condition, transcript);
+const room = new Room(() => server.openRoom(name), () => server.roomCondition(name), transcript);
 room.addEventListener("state", () => {
   // Over a picture there is no place for words about the connection, but for what stays wrong until somebody acts.
   element("problem", HTMLElement).hidden = room.state.name !== "unauthorized";

@@ -47,6 +47,15 @@ export function openRoom(room) {
   return openSocket(`v1/rooms/${room}`, ROOM_PROTOCOL);
 }
 
+/**
+ * As `condition`, for readers, who may have a token that is good for rooms only.
+ *
+ * @param {string} room
+ */
+export function roomCondition(room) {
+  return condition(`v1/rooms/${room}`);
+}
+
 /** The room that this page is about: the end of its address. */
 export function roomOfPage() {
   return location.pathname.split("/").at(-1) ?? "";
@@ -75,12 +84,13 @@ export function fetchWithToken(url) {
 /**
  * Find out why a connection cannot be had: a browser does not say what a refused WebSocket was answered.
  *
+ * @param {string} path of something that asks for the same token
  * @returns {Promise<Condition>}
  */
-export async function condition() {
+export async function condition(path = "v1/info") {
   try {
-    const info = await fetchWithToken(new URL("v1/info", ROOT));
-    if (info.status === 401) return "unauthorized";
+    const answer = await fetchWithToken(new URL(path, ROOT));
+    if (answer.status === 401) return "unauthorized";
     const ready = await fetch(new URL("readyz", ROOT));
     return ready.ok ? "ready" : "loading";
   } catch {

@@ -132,7 +132,7 @@ function newSession() {
 function onState(changed) {
   if (changed !== session) return;
   const { name, reason } = changed.state;
-  if (name === "unauthorized") void askForToken().then(() => changed.retry());
+  if (name === "unauthorized") void askForToken(server.condition).then(() => changed.retry());
   if (name === "ended" || name === "failed") {
     session = null;
     transcript.forget(transcript.drafts.map(({ id }) => id));
@@ -367,4 +367,4 @@ void showMicrophones();
 if (!window.isSecureContext) notify(explainMicrophoneError(null));
 window.addEventListener("online", () => session?.retry());
 document.addEventListener("visibilitychange", () => session?.retry());
-if ((await server.condition()) === "unauthorized") await askForToken();
+if ((await server.condition()) === "unauthorized") await askForToken(server.condition);

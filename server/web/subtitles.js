@@ -2,8 +2,9 @@
 /**
  * Transcripts as files: text, SubRip, WebVTT and JSON.
  *
- * Cues have at most two lines of 42 columns (a full-width character takes two) and last at most seven seconds; longer
- * lines are cut where a sentence ends, else at a comma, else at the longest pause.
+ * Cues follow what broadcasters publish as their rules (docs/subtitles.md names the sources): at most two lines of 42
+ * columns, cut where a sentence ends, else at a comma, else at the longest pause; shown for as long as it takes to read
+ * them where there is room, for seven seconds at most.
  */
 
 /** @typedef {import("./transcript.js").Line} Line */
@@ -15,7 +16,18 @@ const COLUMNS = 42;
 const LINES = 2;
 const LONGEST_SECONDS = 7;
 /** A cue stays this long when the next one leaves room for it. */
-const SHORTEST_SECONDS = 1;
+const SHORTEST_SECONDS = 5 / 6;
+const READ_PER_SECOND = 17; // characters
+/** How long a cue may stay after its speech has ended. */
+const LINGER_SECONDS = 1.5;
+/** Between a cue and the next. */
+const GAP_SECONDS = 1 / 12;
+/** Shorter pauses are filled, up to the gap. */
+const SHORTEST_PAUSE_SECONDS = 0.5;
+/** Columns of a full-width character: 16 of them fill a line. */
+const WIDE_COLUMNS = 42 / 16;
+/** As many characters take as long to read as a full-width one. */
+const WIDE_READING = 2;
 /** A cut nearer to an edge than this share of the text would leave a cue of a word or two. */
 const LEAST_SHARE = 0.25;
 
@@ -35,7 +47,7 @@ export const MIME_TYPES = {
 export function render(lines, format) {
   switch (format) {
     case "txt":
-      return lines.map((line) => `${spoken(line)}\n`).join("");
+      return lines.map(({ text }) => `${text}\n`).join("");
     case "srt":
       return cues(lines)
         .map((cue, index) => `${index + 1}\n${timing(cue, ",")}\n${cue.lines.join("\n")}\n`)
@@ -43,8 +55,7 @@ export function render(lines, format) {
     case "vtt":
       return ["WEBVTT\n", ...cues(lines).map((cue) => `${timing(cue, ".")}\n${cue.lines.map(escape).join("\n")}\n`)].join("\n");
     case "json": {
-      const utterances = lines.map(({ speaker, start, end, text, words }) => ({
-        ...(speaker && { speaker }),
+      const utterances = lines.map(({ start, end, text, words }) => ({
         text,
         start: rounded(start),
         end: rounded(end),
@@ -66,9 +77,15 @@ export function cues(lines) {
   return groups.map((group, index) => {
     const start = group[0].start;
     const spokenUntil = Math.max(...group.map((piece) => piece.end));
+    const shown = wrap(group);
+    const reading = start + Math.min(measure(shown.join(""), WIDE_READING) / READ_PER_SECOND, LONGEST_SECONDS);
+    let end = Math.max(spokenUntil, Math.min(reading, spokenUntil + LINGER_SECONDS), start + SHORTEST_SECONDS);
     const next = groups[index + 1]?.[0].start ?? Infinity;
-    const end = Math.min(Math.max(spokenUntil, start + SHORTEST_SECONDS), next);
-    return { start, end: Math.max(end, start + 0.001), lines: wrap(group) }; // a cue without length would be invalid
+    if (next - end < SHORTEST_PAUSE_SECONDS) {
+      const last = start + Math.max(next - start - GAP_SECONDS, (next - start) / 2, 0.001);
+      end = Math.min(last, Math.max(end, start + LONGEST_SECONDS));
+    }
+    return { start, end, lines: shown };
   });
 }
 
@@ -84,11 +101,6 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${padded}` : `${minutes}:${padded}`;
 }
 
-/** @param {Line} line */
-function spoken({ speaker, text }) {
-  return speaker ? `${speaker}: ${text}` : text;
-}
-
 /**
  * Cuts the line's text in front of each word, so that marks and spaces stay as they are.
  *
@@ -96,10 +108,10 @@ function spoken({ speaker, text }) {
  * @returns {Piece[]}
  */
 function pieces(line) {
-  const text = spoken(line).trim();
+  const text = line.text.trim();
   /** @type {{at: number, start: number, end: number}[]} */
   const found = [];
-  let position = text.length - line.text.trim().length;
+  let position = 0;
   for (const word of line.words) {
     const at = text.indexOf(word.text, position);
     if (at < 0) continue; // it belongs to what the word before it shows
@@ -168,11 +180,16 @@ function joined(all) {
   return all.map(({ text }) => text).join("");
 }
 
-/** @param {string} text */
+/** Columns that a text takes. @param {string} text */
 function width(text) {
-  let columns = 0;
-  for (const character of text) columns += WIDE.test(character) ? 2 : 1;
-  return columns;
+  return measure(text, WIDE_COLUMNS);
+}
+
+/** Characters, of which a full-width one counts for several. @param {string} text @param {number} wide */
+function measure(text, wide) {
+  let sum = 0;
+  for (const character of text) sum += WIDE.test(character) ? wide : 1;
+  return sum;
 }
 
 /** @param {Cue} cue @param {"," | "."} point */

@@ -2,18 +2,23 @@
 /** Asking for the server's token. */
 
 import { element } from "./dom.js";
-import { condition, rememberToken, token } from "./server.js";
+import { rememberToken, token } from "./server.js";
 
 /** @type {Promise<void> | null} */
 let asking = null;
 
-/** Resolves once there is a token that the server takes. */
-export function askForToken() {
-  asking ??= ask().finally(() => (asking = null));
+/**
+ * Resolves once there is a token that the server takes.
+ *
+ * @param {() => Promise<import("./server.js").Condition>} condition
+ */
+export function askForToken(condition) {
+  asking ??= ask(condition).finally(() => (asking = null));
   return asking;
 }
 
-async function ask() {
+/** @param {() => Promise<import("./server.js").Condition>} condition */
+async function ask(condition) {
   const dialog = element("token-dialog", HTMLDialogElement);
   const field = element("token", HTMLInputElement);
   const wrong = element("token-wrong", HTMLElement);

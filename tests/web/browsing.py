@@ -1,0 +1,131 @@
+"""A real Chromium whose microphone hears a recording, and servers for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parastream.streaming import Engine
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from ..server.fakes import FakeEngine, serving
+
+FLAGS = [
+    "--no-sandbox",  # which root cannot have
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+expect.set_options(timeout=20_000)
+
+
+def chromium() -> str:
+    """The path of the browser. Without one the test is skipped, but fails where the environment says `CI`."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    reason = "there is no Chromium (Debian: apt-get install chromium)"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def running_browser(recording: Path) -> Iterator[Browser]:
+    """Whenever a page opens the microphone, it hears `recording` (WAV) from the start, and then silence."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={recording}%noloop"]
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page in a context of its own, in which nothing may go wrong unseen."""
+    context: BrowserContext = browser.new_context(**options)
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    page.goto(url)
+    yield page
+    context.close()
+    assert errors == []
+
+
+class ServerProcess:
+    """`parastream serve`, which can be killed and started again at the same address."""
+
+    def __init__(self) -> None:
+        self._port = "0"
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Of its pages, without a slash at the end."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Return when it is ready."""
+        command = [sys.executable, "-m", "parastream.client.cli", "serve", "--port", self._port]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        lines: list[str] = []
+        for line in self._process.stderr:
+            lines.append(line)
+            if found := re.search(r"ws://127\.0\.0\.1:(\d+)/", line):
+                self._port = found[1]
+            if line.startswith("ready"):
+                return
+        raise AssertionError(f"the server ended: {''.join(lines)}")
+
+    def kill(self) -> None:
+        """End it without a word to its clients."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@contextmanager
+def serving_in_thread(engine: FakeEngine | Engine, **settings: Any) -> Iterator[str]:
+    """The address of a server's pages."""
+    started = threading.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        async with serving(engine, **settings) as server:
+            urls.append(f"http://127.0.0.1:{server.port}")
+            loops.append((asyncio.get_running_loop(), asyncio.current_task()))
+            started.set()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None] | None]] = []
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    yield urls[0]
+    loop, task = loops[0]
+    assert task is not None
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()

@@ -1,0 +1,370 @@
+"""The pages in a real Chromium, on real speech and the real model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pysubs2
+import pytest
+import soundfile
+import webvtt
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, WebSocket, WebSocketRoute, expect
+
+from ..conftest import SAMPLE, SAMPLE_TEXTS
+from ..server.fakes import FakeEngine
+from .browsing import ServerProcess, opened, running_browser, serving_in_thread
+
+FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
+"""Samples, with some silence after the speech."""
+SPOKEN = SAMPLE_TEXTS[:2]
+"""Of two sentences: what is heard in the third depends on how the browser's resampling happens to begin."""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    recording = tmp_path_factory.mktemp("web") / "sample.wav"
+    soundfile.write(recording, *soundfile.read(SAMPLE, dtype="int16", frames=TWO_SENTENCES))
+    with running_browser(recording) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    process = ServerProcess()
+    process.start()
+    yield process
+    process.kill()
+
+
+def lines(page: Page) -> Locator:
+    """The finished sentences."""
+    return page.locator("#lines .text")
+
+
+def status(page: Page) -> Locator:
+    return page.locator("#status-text")
+
+
+# --- one talk, spoken once -------------------------------------------------------------------------------
+
+
+@dataclass
+class Talk:
+    """The recording was spoken in the room `hall`, and the microphone still listens."""
+
+    speaker: Page
+    reader: Page
+    """Had the room's page open from the start."""
+    drafts: list[list[str]]
+    """What was shown below the finished sentences, one after the other: how many those were, stable and draft text."""
+    frames: list[str]
+    """What the speaker's page sends: `audio`, or the type of a message."""
+
+
+@pytest.fixture(scope="module")
+def talk(browser: Browser, server: ServerProcess) -> Iterator[Talk]:
+    frames: list[str] = []
+
+    def watch(socket: WebSocket) -> None:
+        socket.on(
+            "framesent",
+            lambda data: frames.append("audio" if isinstance(data, bytes) else json.loads(data)["type"]),
+        )
+
+    with (
+        opened(browser, f"{server.url}/live/hall") as reader,
+        opened(browser, f"{server.url}/?room=hall", permissions=["clipboard-read", "clipboard-write"]) as speaker,
+    ):
+        expect(status(reader)).to_have_text("Waiting for a speaker")
+        speaker.on("websocket", watch)
+        speaker.evaluate(
+            """() => {
+                window.seen = [];
+                const drafts = document.querySelector("#drafts");
+                new MutationObserver(() => window.seen.push([
+                    String(document.querySelectorAll("#lines li").length),
+                    drafts.querySelector(".stable")?.textContent ?? "",
+                    drafts.querySelector(".draft")?.textContent ?? "",
+                ])).observe(drafts, {childList: true});
+            }"""
+        )
+        speaker.get_by_role("button", name="Start captions").click()
+        expect(status(speaker)).to_have_text("Listening")
+        expect(lines(speaker)).to_have_text(SPOKEN)
+        yield Talk(speaker, reader, speaker.evaluate("window.seen"), frames)
+
+
+def test_words_appear_while_they_are_spoken(talk: Talk) -> None:
+    first = [(stable, draft) for count, stable, draft in talk.drafts if count == "0" and stable + draft]
+    shown = [f"{stable} {draft}".split() for stable, draft in first]
+    assert shown[0][0] == "enter"
+    assert len(shown[0]) < len(shown[-1]), shown
+    for (one, _), (other, _) in pairwise(first):
+        assert other.startswith(one)
+    assert talk.speaker.locator("#lines time").all_inner_texts() == ["0:00", "0:04"]
+    assert talk.frames[0] == "start"
+
+
+def test_readers_see_the_same_in_other_browsers(browser: Browser, server: ServerProcess, talk: Talk) -> None:
+    expect(lines(talk.reader)).to_have_text(SPOKEN)
+    expect(status(talk.reader)).to_have_text("Live")
+    with opened(browser, f"{server.url}/live/hall") as late:
+        expect(lines(late)).to_have_text(SPOKEN)
+        expect(status(late)).to_have_text("Live")
+
+
+def test_subtitles(talk: Talk, tmp_path: Path) -> None:
+    page = talk.speaker
+    page.get_by_role("button", name="Save").click()
+    files = {}
+    for form in ("txt", "srt", "vtt", "json"):
+        with page.expect_download() as downloading:
+            page.locator(f"[data-format={form}]").click()
+        files[form] = tmp_path / downloading.value.suggested_filename
+        downloading.value.save_as(files[form])
+    page.locator("#copy-text").click()
+    expect(page.locator("#copy-text b")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()").split("\n") == [*SPOKEN, ""]
+    page.get_by_role("button", name="Done").click()
+
+    captions = webvtt.read(str(files["vtt"])).captions
+    assert [caption.text for caption in captions] == SPOKEN
+    assert all(one.end_in_seconds <= other.start_in_seconds for one, other in pairwise(captions))
+    events = pysubs2.load(str(files["srt"]), format_="srt").events
+    assert [event.plaintext for event in events] == SPOKEN
+    assert all(event.start < event.end for event in events)
+    assert files["txt"].read_text().splitlines() == SPOKEN
+    utterances = json.loads(files["json"].read_text())["utterances"]
+    assert [" ".join(word["text"] for word in utterance["words"]) for utterance in utterances] == SPOKEN
+    for utterance in utterances:
+        assert utterance["start"] <= utterance["words"][0]["start"] < utterance["words"][-1]["end"] <= utterance["end"]
+
+
+def test_readers_download_the_transcript(talk: Talk, tmp_path: Path) -> None:
+    page = talk.reader
+    page.get_by_role("button", name="Save").click()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="VTT").click()
+    downloading.value.save_as(tmp_path / downloading.value.suggested_filename)
+    page.get_by_role("button", name="Done").click()
+    assert [caption.text for caption in webvtt.read(str(tmp_path / "hall.vtt")).captions] == SPOKEN
+
+
+def test_projector(talk: Talk) -> None:
+    page = talk.reader
+    page.keyboard.press("f")
+    projector = page.get_by_role("dialog", name="Projector view")
+    expect(projector.locator(".text")).to_have_text(SPOKEN)
+    projector.get_by_label("Size").fill("60")
+    projector.get_by_label("Lines").fill("2")
+    projector.get_by_label("Background").fill("#102030")
+    projector.get_by_label("Font").select_option("serif")
+    captions = projector.locator(".big-lines")
+    expect(captions).to_have_css("font-size", "60px")
+    expect(captions).to_have_css("height", "156px")  # two lines of 1.3 em
+    expect(projector).to_have_css("background-color", "rgb(16, 32, 48)")
+    page.keyboard.press("Escape")
+    expect(projector).to_be_hidden()
+
+    # It is remembered, but for what the address asks for.
+    page.goto(page.url + "?projector&size=40&color=ffee00")
+    expect(captions).to_have_css("font-size", "40px")
+    expect(captions).to_have_css("height", "104px")
+    expect(projector).to_have_css("color", "rgb(255, 238, 0)")
+    expect(projector).to_have_css("background-color", "rgb(16, 32, 48)")
+    projector.get_by_role("button", name="Leave").click()
+    expect(lines(page)).to_have_text(SPOKEN)
+
+
+def test_overlay(browser: Browser, server: ServerProcess, talk: Talk) -> None:
+    with opened(browser, f"{server.url}/overlay/hall?lines=1&size=30&align=right&color=red") as page:
+        expect(lines(page)).to_have_text(SPOKEN)
+        captions = page.locator("#captions")
+        expect(captions).to_have_css("height", "39px")
+        expect(captions).to_have_css("text-align", "right")
+        expect(captions).to_have_css("color", "rgb(255, 0, 0)")
+        for element in ("html", "body"):
+            expect(page.locator(element)).to_have_css("background-color", "rgba(0, 0, 0, 0)")
+        assert (
+            captions.evaluate(
+                """box => [...box.querySelectorAll(".text")]
+                .filter(text => text.getBoundingClientRect().bottom > box.getBoundingClientRect().top + 1)
+                .map(text => text.textContent)"""
+            )
+            == SPOKEN[-1:]
+        )
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_accessibility(browser: Browser, server: ServerProcess, talk: Talk, colours: str) -> None:
+    findings: dict[str, list[str]] = {}
+
+    def check(name: str, page: Page) -> None:
+        page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+        violations = Axe().run(page).response["violations"]
+        grave = [finding for finding in violations if finding["impact"] in ("serious", "critical")]
+        findings[name] = [f"{finding['id']}: {node['html']}" for finding in grave for node in finding["nodes"]]
+
+    check("speaker", talk.speaker)
+    check("reader", talk.reader)
+    for button, name in (
+        ("Room", "Caption room"),
+        ("Save", "Keep the captions"),
+        ("Keyboard shortcuts", "Keyboard shortcuts"),
+    ):
+        talk.speaker.get_by_role("navigation").get_by_role("button", name=button).click()
+        dialog = talk.speaker.get_by_role("dialog", name=name)
+        expect(dialog).to_be_visible()
+        check(name, talk.speaker)
+        dialog.get_by_role("button", name="Done").click()
+    with opened(browser, f"{server.url}/live/hall?projector") as page:
+        expect(page.locator("#projector-list .text")).to_have_count(2)
+        check("projector", page)
+    with opened(browser, f"{server.url}/overlay/hall?background=black") as page:
+        expect(lines(page)).to_have_count(2)
+        check("overlay", page)
+    with opened(browser, server.url) as page:
+        check("empty", page)
+    assert {name: found for name, found in findings.items() if found} == {}
+
+
+def test_nothing_is_sent_during_a_pause(talk: Talk) -> None:
+    page = talk.speaker
+    page.get_by_role("button", name="Pause").click()
+    expect(status(page)).to_have_text("Paused")
+    page.wait_for_timeout(300)
+    assert talk.frames[-2:] == ["audio", "flush"]
+    expect(status(talk.reader)).to_have_text("Live")
+    page.get_by_role("button", name="Go on").click()
+    expect(status(page)).to_have_text("Listening")
+    page.wait_for_timeout(300)
+    assert talk.frames[-1] == "audio"
+    page.get_by_role("button", name="Stop").click()
+    expect(status(page)).to_have_text("Stopped")
+    assert talk.frames[-1] == "stop"
+    expect(lines(page)).to_have_text(SPOKEN)
+    expect(status(talk.reader)).to_have_text("Nobody speaks at the moment")
+
+
+# --- other talks -----------------------------------------------------------------------------------------
+
+
+def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) -> None:
+    """The first sentence is cut by the connection, the second by the server's end: both are whole."""
+    openings: list[str] = []
+    connections: list[WebSocketRoute] = []
+
+    def connect(socket: WebSocketRoute) -> None:
+        upstream = socket.connect_to_server()
+        connections.append(upstream)
+
+        def forward(message: str | bytes) -> None:
+            if isinstance(message, str):
+                openings.append(json.loads(message)["type"])
+            upstream.send(message)
+
+        socket.on_message(forward)
+
+    server = ServerProcess()
+    server.start()
+    try:
+        with opened(browser, server.url) as page:
+            page.route_web_socket("**/v1/stream", connect)
+            page.reload()
+            page.get_by_role("button", name="Start captions").click()
+            expect(page.locator("#drafts")).to_contain_text("enter one")
+            connections[0].close(code=4000)
+            expect(lines(page)).to_have_text(SPOKEN[:1])
+            assert openings == ["start", "resume"]
+            expect(page.locator("#drafts .line")).to_be_visible()
+            server.kill()
+            expect(status(page)).to_contain_text("The server cannot be reached.")
+            server.start()
+            expect(status(page)).to_have_text("Listening")
+            expect(lines(page)).to_have_text(SPOKEN)
+            assert openings == ["start", "resume", "resume", "start"]
+            page.get_by_role("button", name="Stop").click()
+            expect(status(page)).to_have_text("Stopped")
+            assert page.locator("#lines time").all_inner_texts() == ["0:00", "0:04"]
+    finally:
+        server.kill()
+
+
+def test_a_dropped_file_is_captioned_while_it_plays(browser: Browser, server: ServerProcess, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(SAMPLE, dtype="int16", frames=FIRST_SENTENCE)
+    file = tmp_path / "sentence.flac"
+    soundfile.write(file, samples, rate)
+    with opened(browser, server.url) as page:
+        data = page.evaluate_handle(
+            """bytes => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], "sentence.flac", {type: "audio/flac"}));
+                return data;
+            }""",
+            list(file.read_bytes()),
+        )
+        page.dispatch_event("main", "dragover", {"dataTransfer": data})
+        expect(page.get_by_text("Drop the recording")).to_be_visible()
+        page.dispatch_event("main", "drop", {"dataTransfer": data})
+        expect(page.get_by_text("sentence.flac")).to_be_visible()
+        expect(page.locator("#drafts")).to_contain_text("enter one")
+        page.get_by_role("button", name="Pause").click()
+        expect(status(page)).to_have_text("Paused")
+        assert page.evaluate("document.querySelector('#player').paused")
+        expect(lines(page)).to_have_count(1)  # what was said before the pause, without any more audio
+        expect(lines(page)).to_contain_text("Enter")
+        page.get_by_role("button", name="Go on").click()
+        expect(status(page)).to_have_text("Stopped")  # at its end
+        assert "six" in " ".join(lines(page).all_inner_texts())
+        assert page.evaluate("document.querySelector('#player').ended")
+
+
+def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
+    with serving_in_thread(FakeEngine(), token="s3cret/", viewer_token="see") as url:
+        with opened(browser, url) as page:
+            dialog = page.get_by_role("dialog", name="This server asks for a token")
+            dialog.get_by_label("Token").fill("wrong")
+            dialog.get_by_role("button", name="Continue").click()
+            expect(page.get_by_text("The server does not know that token.")).to_be_visible()
+            dialog.get_by_label("Token").fill("s3cret/")
+            page.keyboard.press("Enter")
+            expect(dialog).to_be_hidden()
+            page.get_by_role("button", name="Start captions").click()
+            expect(lines(page)).not_to_have_count(0)
+            page.get_by_role("button", name="Stop").click()
+            expect(status(page)).to_have_text("Stopped")
+            page.reload()
+            expect(status(page)).to_have_text("Not started")
+            expect(dialog).to_be_hidden()
+        with opened(browser, f"{url}/live/hall?token=see&x=1") as page:
+            expect(status(page)).to_have_text("Waiting for a speaker")
+            assert page.url == f"{url}/live/hall?x=1"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("NotAllowedError", "is not allowed"), ("NotFoundError", "No microphone was found")]
+)
+def test_without_a_microphone(browser: Browser, server: ServerProcess, name: str, words: str) -> None:
+    with opened(browser, server.url) as page:
+        page.evaluate(
+            "name => navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', name))", name
+        )
+        page.get_by_role("button", name="Start captions").click()
+        expect(page.get_by_role("alert")).to_contain_text(words)
+        expect(status(page)).to_have_text("Not started")
+
+
+def test_a_phone_has_room_for_everything(browser: Browser, server: ServerProcess) -> None:
+    with opened(browser, server.url, viewport={"width": 360, "height": 640}, has_touch=True) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        for control in page.locator("button:visible, select:visible").all():
+            box = control.bounding_box()
+            assert box is not None
+            assert min(box["width"], box["height"]) >= 44, control.inner_text()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
