@@ -675,6 +675,25 @@ def test_deepgrams_client(engine: Engine, sample: NDArray[np.int16]) -> None:
     talk()
 
 
+def test_what_is_told_does_not_depend_on_how_audio_is_cut(engine: Engine, sample: NDArray[np.int16]) -> None:
+    @asynchronous
+    async def talk() -> None:
+        options: Message = {"interim_results": True, "vad_events": True, "endpointing": 300, "utterance_end_ms": 1000}
+        told = []
+        async with serving(engine) as server:
+            for size in (777, 100_000):
+                async with listening(server, **options) as connection:
+                    await send(connection, sample.tobytes(), size)
+                    await connection.send_close_stream()
+                    heard = [message for message in await rest(connection) if message.type != "Metadata"]
+                final = [message for message in heard if getattr(message, "is_final", True)]
+                told.append([message.model_dump(exclude={"metadata"}) for message in final])
+        assert [message["type"] for message in told[0]].count("UtteranceEnd") >= 2
+        assert told[0] == told[1]
+
+    talk()
+
+
 def test_deepgrams_client_finalizes(engine: Engine, sample: NDArray[np.int16]) -> None:
     @asynchronous
     async def talk() -> None:
