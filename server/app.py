@@ -122,6 +122,9 @@ class Server:
             await self._handle(websocket, websocket.request, name(websocket.request))
 
         async def process(websocket: ServerConnection, request: HttpRequest) -> Response | None:
+            kind = CONVERSATIONS.get(name(request))
+            if kind is not None and kind.max_message is not None:  # nothing has been read yet
+                websocket.protocol.max_message_size = max(kind.max_message, config.max_message)
             return await self._http.answer(websocket, request, name(request))
 
         def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

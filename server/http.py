@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -19,7 +19,7 @@ from parastream.server.recognizer import Recognizer
 from parastream.server.refusal import RefusalError
 from parastream.server.rooms import Rooms
 from parastream.server.routes import CONVERSATIONS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
-from parastream.server.subtitles import TranscriptFormat, render
+from parastream.server.subtitles import TranscriptFormat, Utterance, render, text_line
 from parastream.streaming import EngineStats
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
@@ -117,7 +117,7 @@ class HttpAnswers:
             if utterances is None:
                 error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
                 return json_response(connection, HTTPStatus.NOT_FOUND, error)
-            text = await asyncio.to_thread(render, utterances, form, file=room)  # long ones take their time
+            text = await asyncio.to_thread(_transcript, utterances, form, room)  # long ones take their time
             response = connection.respond(HTTPStatus.OK, text)
             _set(response, "Content-Type", _CONTENT_TYPES[form])
             _set(response, "Cache-Control", "no-store")
@@ -150,6 +150,13 @@ _CONTENT_TYPES = {
     TranscriptFormat.VTT: "text/vtt; charset=utf-8",
     TranscriptFormat.JSONL: "application/json",
 }
+
+
+def _transcript(utterances: Sequence[Utterance], form: TranscriptFormat, room: str) -> str:
+    """A room's transcript, which as text has a line for each utterance."""
+    if form is TranscriptFormat.TEXT:
+        return "".join(map(text_line, utterances))
+    return render(utterances, form, file=room)
 
 
 def _transcript_at(path: str) -> tuple[str, TranscriptFormat] | None:

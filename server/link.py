@@ -213,8 +213,8 @@ class Link:
             self._received()
             if isinstance(data, bytes) or self._any_message:
                 deadlines.heard = clock()
+            await self._let_engine_catch_up()
             if isinstance(data, bytes):
-                await self._let_engine_catch_up()
                 dialogue.settle()
 
     def _received(self) -> None:

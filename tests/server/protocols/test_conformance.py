@@ -1,0 +1,480 @@
+"""What holds in every protocol: the same audio gives the same final words at the same times, exactly one final for each
+utterance, and whatever goes wrong is told in the protocol's own way, after the text of all audio that was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+from numpy.typing import NDArray
+from parastream.model.errors import CapacityError, EngineError
+from parastream.server.app import Server
+from parastream.server.protocols.wyoming import EventReader
+from parastream.server.routes import PROTOCOLS
+from parastream.streaming import Engine
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from ...conftest import running_engine
+from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving, until
+from .talking import connected, pieces
+
+Audio = NDArray[np.int16]
+Message = dict[str, Any]
+
+WITHIN = 0.05
+"""Seconds that times of different protocols may differ."""
+
+
+# --- what a client of each protocol sends, and what it makes of the answers -------------------
+
+
+@dataclass
+class Heard:
+    """What a client made of a session."""
+
+    texts: list[str] = field(default_factory=list)
+    """One for each final."""
+    spoken: list[tuple[float, float]] = field(default_factory=list)
+    """Where the first word of each begins and the last one ends, in seconds, where the protocol says so."""
+    utterances: list[tuple[float, float]] = field(default_factory=list)
+    """Where each begins and ends, pre-roll and hangover included, where the protocol says so."""
+
+    @property
+    def words(self) -> list[list[str]]:
+        """Of each final, without marks and capitals."""
+        return [plain(text) for text in self.texts]
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"[^\w\s]", "", text).lower().split()
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of one protocol, as far as it differs from others."""
+
+    path: str
+    """Empty: it is no WebSocket."""
+    opening: Sequence[str]
+    audio: Callable[[Audio], bytes]
+    """What a message of samples at 16 kHz holds."""
+    message: Callable[[bytes], str | bytes]
+    """What is sent for it."""
+    ending: Sequence[str | bytes]
+    hear: Callable[[Heard, Message], None]
+    """Takes an answer."""
+    size: int = 3200
+    """Bytes of a message of audio."""
+
+
+def s16le(samples: Audio) -> bytes:
+    return samples.astype("<i2").tobytes()
+
+
+def f32le(samples: Audio) -> bytes:
+    return (samples / np.float32(32768)).astype("<f4").tobytes()
+
+
+def at_24_khz(samples: Audio) -> bytes:
+    resampled: Audio = soxr.resample(samples, 16000, 24000)
+    return s16le(resampled)
+
+
+def event(kind: str, payload: bytes = b"") -> bytes:
+    """An event of Wyoming."""
+    data = {} if kind == "audio-stop" else {"rate": 16000, "width": 2, "channels": 1}
+    header = {"type": kind, "data": data, "payload_length": len(payload)}
+    return json.dumps(header).encode() + b"\n" + payload
+
+
+def hear_native(heard: Heard, message: Message) -> None:
+    if message["type"] == "final":
+        heard.texts.append(message["text"])
+        heard.utterances.append((message["start"], message["end"]))
+        if message["words"]:
+            heard.spoken.append((message["words"][0]["start"], message["words"][-1]["end"]))
+
+
+def hear_funasr(heard: Heard, message: Message) -> None:
+    if message["mode"] == "2pass-offline" and message["text"]:
+        heard.texts.append(message["text"])
+        if message.get("stamp_sents"):
+            sentences = message["stamp_sents"]
+            heard.spoken.append((sentences[0]["start"] / 1000, sentences[-1]["end"] / 1000))
+
+
+def hear_openai(heard: Heard, message: Message) -> None:
+    match message["type"]:
+        case "conversation.item.input_audio_transcription.completed":
+            heard.texts.append(message["transcript"])
+        case "input_audio_buffer.speech_started":
+            heard.utterances.append((message["audio_start_ms"] / 1000, 0.0))
+        case "input_audio_buffer.speech_stopped":
+            heard.utterances[-1] = heard.utterances[-1][0], message["audio_end_ms"] / 1000
+
+
+def hear_deepgram(heard: Heard, message: Message) -> None:
+    if message.get("type") == "Results" and message["is_final"]:
+        best = message["channel"]["alternatives"][0]
+        if best["transcript"]:
+            heard.texts.append(best["transcript"])
+        if best["words"]:
+            heard.spoken.append((best["words"][0]["start"], best["words"][-1]["end"]))
+
+
+def hear_vosk(heard: Heard, message: Message) -> None:
+    if message.get("text"):
+        heard.texts.append(message["text"])
+        if "result" in message:
+            heard.spoken.append((message["result"][0]["start"], message["result"][-1]["end"]))
+
+
+def hear_sherpa(heard: Heard, message: Message) -> None:
+    if message.get("is_final"):
+        heard.texts.append(message["text"])
+        heard.spoken.append((message["start_time"] + message["timestamps"][0], -1.0))
+
+
+def hear_wyoming(heard: Heard, message: Message) -> None:
+    if message["type"] == "transcript-chunk":
+        heard.texts.append(message["text"])
+
+
+def in_base64(data: bytes) -> str:
+    return json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()})
+
+
+def as_it_is(data: bytes) -> bytes:
+    return data
+
+
+CLIENTS = {
+    "parastream": Client("/v1/stream", ['{"type":"start"}'], s16le, as_it_is, ['{"type":"stop"}'], hear_native),
+    "funasr": Client(
+        "/",
+        ['{"mode":"2pass","is_speaking":true}'],
+        s16le,
+        as_it_is,
+        ['{"is_speaking":false,"is_end":true}'],
+        hear_funasr,
+    ),
+    "openai": Client(
+        "/v1/realtime?intent=transcription",
+        ['{"type":"session.update","session":{"type":"transcription"}}'],
+        at_24_khz,
+        in_base64,
+        ['{"type":"input_audio_buffer.commit"}'],
+        hear_openai,
+        size=4800,
+    ),
+    "deepgram": Client(
+        "/v1/listen?encoding=linear16&sample_rate=16000",
+        [],
+        s16le,
+        as_it_is,
+        ['{"type":"CloseStream"}'],
+        hear_deepgram,
+    ),
+    "vosk": Client("/vosk", ['{"config":{"sample_rate":16000,"words":1}}'], s16le, as_it_is, ['{"eof":1}'], hear_vosk),
+    "sherpa": Client("/sherpa", [], f32le, as_it_is, ["Done"], hear_sherpa, size=6400),
+    "wyoming": Client("", [], s16le, lambda data: event("audio-chunk", data), [event("audio-stop")], hear_wyoming),
+}
+
+EACH = pytest.mark.parametrize("name", CLIENTS)
+WITH_PATHS = [name for name, client in CLIENTS.items() if client.path]
+WEBSOCKETS = pytest.mark.parametrize("name", WITH_PATHS)
+
+
+def test_there_is_a_client_for_each_protocol() -> None:
+    assert set(CLIENTS) == set(PROTOCOLS)
+
+
+# --- connections ------------------------------------------------------------------------------
+
+
+class Wyoming:
+    """A TCP connection in the form of a WebSocket; closing it has no code."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer, self._events = reader, writer, EventReader()
+        self.transport = writer.transport
+
+    async def send(self, data: str | bytes) -> None:
+        self._writer.write(data if isinstance(data, bytes) else data.encode())
+        await self._writer.drain()
+
+    async def recv(self) -> str:
+        while (found := self._events.next()) is None:
+            data = await self._reader.read(4096)
+            if not data:
+                raise ConnectionClosed(None, None)
+            self._events.push(data)
+        return json.dumps({"type": found[0]} | found[1])
+
+
+@asynccontextmanager
+async def wyoming(server: Server) -> Any:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.ports["wyoming"])
+    try:
+        yield Wyoming(reader, writer)
+    finally:
+        writer.close()
+
+
+def connection(server: Server, client: Client) -> AbstractAsyncContextManager[Any]:
+    return connected(server, client.path) if client.path else wyoming(server)
+
+
+async def answers(socket: Any) -> tuple[list[Message], int | None]:
+    """All messages until the server closes, and the code that it closes with, if there is one."""
+    messages: list[Message] = []
+    try:
+        while True:
+            text = await socket.recv()
+            if text != "Done!":
+                messages.append(json.loads(text))
+    except ConnectionClosed as closed:
+        return messages, closed.rcvd.code if closed.rcvd else None
+
+
+async def send(socket: Any, client: Client, samples: Audio) -> None:
+    for piece in pieces(client.audio(samples), client.size):
+        await socket.send(client.message(piece))
+
+
+async def converse(server: Server, client: Client, samples: Audio, expected: int) -> Heard:
+    """A session that sends everything and leaves when the server closes or, where it waits for more, all was heard."""
+    heard = Heard()
+    async with connection(server, client) as socket:
+        for message in client.opening:
+            await socket.send(message)
+        sending = asyncio.create_task(send_all(socket, client, samples))
+        try:
+            while len(heard.texts) < expected or not sending.done():
+                async with asyncio.timeout(20):
+                    text = await socket.recv()
+                if text != "Done!":
+                    client.hear(heard, json.loads(text))
+            # Nothing of it comes a second time.
+            async with asyncio.timeout(0.5):
+                while True:
+                    text = await socket.recv()
+                    if text != "Done!":
+                        client.hear(heard, json.loads(text))
+        except (ConnectionClosed, TimeoutError):
+            pass
+        finally:
+            await asyncio.wait([sending])
+    return heard
+
+
+async def send_all(socket: Any, client: Client, samples: Audio) -> None:
+    await send(socket, client, samples)
+    for message in client.ending:
+        await socket.send(message)
+
+
+# --- the same audio ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """The engine on the default models."""
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def native(engine: Engine, sample: Audio) -> Heard:
+    """What the native protocol tells of the sample."""
+    found: list[Heard] = []
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(engine) as server:
+            found.append(await converse(server, CLIENTS["parastream"], sample, 3))
+
+    run()
+    return found[0]
+
+
+@EACH
+def test_the_same_audio_gives_the_same_words_once_and_at_the_same_times(
+    engine: Engine, sample: Audio, native: Heard, name: str
+) -> None:
+    assert len(native.texts) == 3
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(engine, listen=("wyoming=0",)) as server:
+            heard = await converse(server, CLIENTS[name], sample, 3)
+        assert heard.words == native.words
+        for told, expected in ((heard.spoken, native.spoken), (heard.utterances, native.utterances)):
+            for (start, end), (expected_start, expected_end) in zip(told, expected, strict=bool(told)):
+                assert start == pytest.approx(expected_start, abs=WITHIN)
+                assert end < 0 or end == pytest.approx(expected_end, abs=WITHIN)
+
+    run()
+
+
+# --- what goes wrong --------------------------------------------------------------------------
+
+SAMPLES = np.frombuffer(b"ab" * (UTTERANCE // 2), np.int16)
+CLOSE_CODES = {"wyoming": None}
+
+
+def closes_with(name: str, code: int) -> int | None:
+    return CLOSE_CODES.get(name, code)
+
+
+def finals(client: Client, messages: Sequence[Message]) -> list[str]:
+    """Texts of messages that are not errors."""
+    heard = Heard()
+    for message in messages:
+        if not message.get("code"):
+            client.hear(heard, message)
+    return [text.strip() for text in heard.texts]
+
+
+def said(client: Client) -> list[str]:
+    """What the scripted engine hears in `SAMPLES`."""
+    return expected_texts(client.audio(SAMPLES))
+
+
+async def begin(socket: Any, client: Client) -> None:
+    for message in client.opening:
+        await socket.send(message)
+    await send(socket, client, SAMPLES)
+
+
+@EACH
+@asynchronous
+async def test_no_room(name: str) -> None:
+    engine, client = FakeEngine(), CLIENTS[name]
+    engine.refusal = CapacityError("the machine is busy")
+    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+        with suppress(ConnectionClosed):
+            await begin(socket, client)
+        messages, code = await answers(socket)
+    assert "the machine is busy" in json.dumps(messages[-1])
+    assert code == closes_with(name, 1013)
+
+
+@EACH
+@asynchronous
+async def test_not_ready(name: str) -> None:
+    engine, client = FakeEngine(), CLIENTS[name]
+    engine.ready = False
+    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+        with suppress(ConnectionClosed):
+            await begin(socket, client)
+        messages, code = await answers(socket)
+    assert "loading the model, try again later" in json.dumps(messages[-1])
+    assert code == closes_with(name, 1013)
+
+
+@EACH
+@asynchronous
+async def test_a_stopping_server_tells_the_text_of_what_it_has_first(name: str) -> None:
+    engine, client = FakeEngine(), CLIENTS[name]
+    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+        await begin(socket, client)
+        size = len(client.audio(SAMPLES))
+        await until(lambda: bool(engine.streams) and len(engine.streams[0].audio) == size)
+        stopping = asyncio.create_task(server.close())
+        messages, code = await answers(socket)
+        await stopping
+    assert finals(client, messages) == said(client)
+    assert "the server is shutting down" in json.dumps(messages[-1])
+    assert code == closes_with(name, 1001)
+
+
+@EACH
+@asynchronous
+async def test_a_failing_engine(name: str) -> None:
+    engine, client = FakeEngine(), CLIENTS[name]
+    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+        await begin(socket, client)
+        await until(lambda: bool(engine.streams))
+        engine.streams[0].failure = EngineError("the engine has stopped")
+        await send(socket, client, SAMPLES[:1])
+        messages, code = await answers(socket)
+    assert "the engine has stopped" in json.dumps(messages[-1])
+    assert code == closes_with(name, 1011)
+
+
+@EACH
+@asynchronous
+async def test_a_client_that_vanishes_ends_its_own_session_only(name: str) -> None:
+    engine, client = FakeEngine(), CLIENTS[name]
+    heard = Heard()
+    settings: dict[str, Any] = {"listen": ("wyoming=0",), "resume_window": 0.05}
+    async with serving(engine, **settings) as server, connection(server, client) as gone:
+        await begin(gone, client)
+        await until(lambda: bool(engine.streams and engine.streams[0].audio))
+        async with connection(server, client) as neighbour:
+            await begin(neighbour, client)
+            await until(lambda: len(engine.streams) == 2)
+            gone.transport.abort()
+            await until(lambda: engine.streams[0].cancelled)
+            for message in client.ending:
+                await neighbour.send(message)
+            while len(heard.texts) < len(said(client)):
+                client.hear(heard, json.loads(await neighbour.recv()))
+    assert [text.strip() for text in heard.texts] == said(client)
+
+
+@WEBSOCKETS
+@asynchronous
+async def test_a_token_is_asked_for(name: str) -> None:
+    client = CLIENTS[name]
+    async with serving(FakeEngine(), token="secret") as server:
+        with pytest.raises(InvalidStatus) as caught:
+            await connection(server, client).__aenter__()
+        assert caught.value.response.status_code == 401
+        mark = "&" if "?" in client.path else "?"
+        async with connected(server, f"{client.path}{mark}token=secret"):
+            pass
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PATHS if name != "openai"])  # which allows 15 MiB
+@asynchronous
+async def test_a_message_that_is_too_large(name: str) -> None:
+    client = CLIENTS[name]
+    async with serving(FakeEngine(), max_message=1000) as server, connection(server, client) as socket:
+        for message in client.opening:
+            await socket.send(message)
+        await socket.send(b"x" * 1001)
+        _, code = await answers(socket)
+    assert code == 1009
+
+
+@WEBSOCKETS
+@pytest.mark.parametrize("text", ["nonsense", "[]", "{}", '{"type":', '{"type":7}', "null", '"\\ud800"', "[" * 10_000])
+@asynchronous
+async def test_text_that_means_nothing_loses_no_audio(name: str, text: str) -> None:
+    """It is answered, ignored, or ends the session, as the protocol has it; what was said before is heard."""
+    engine, client = FakeEngine(), CLIENTS[name]
+    async with serving(engine) as server, connection(server, client) as socket:
+        await begin(socket, client)
+        await until(lambda: bool(engine.streams))
+        await socket.send(text)
+        try:
+            for message in client.ending:
+                await socket.send(message)
+        except ConnectionClosed:
+            pass
+        heard = Heard()
+        while len(heard.texts) < len(said(client)):
+            client.hear(heard, json.loads(await socket.recv()))
+    assert [each.strip() for each in heard.texts] == said(client)
