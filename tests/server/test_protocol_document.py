@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ from parastream.server.messages import (
     CLOSE_CODES,
     Event,
     Ready,
+    RoomMessage,
     ServerMessage,
     Start,
     decode_server_message,
@@ -23,10 +25,11 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8
 
 def rows(heading: str) -> dict[str, list[str]]:
     """The rows of the first table after a line, by their first cell."""
-    table = DOCUMENT[DOCUMENT.index(heading) :]
-    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
-    end = next((index for index, row in enumerate(cells[1:], 1) if row[0][0] != "`"), len(cells))
-    return {row[0]: row[1:] for row in cells[1:end]}
+    lines = DOCUMENT[DOCUMENT.index(heading) :].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|--"))
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[first + 1 :])
+    cells = [line.strip("| ").split(" | ") for line in table]
+    return {row[0]: row[1:] for row in cells}
 
 
 def test_close_codes() -> None:
@@ -57,6 +60,14 @@ def test_events() -> None:
         str(kind.__struct_config__.tag): [name for name in kind.__struct_fields__ if name != "seq"]
         for kind in get_args(Event)
     }
+    assert documented == actual
+
+
+def test_messages_of_rooms() -> None:
+    documented = {
+        name.strip("`"): re.findall(r"`(\w+)`", row[0]) for name, row in rows("Viewers send\nnothing").items()
+    }
+    actual = {str(kind.__struct_config__.tag): list(kind.__struct_fields__) for kind in get_args(RoomMessage)}
     assert documented == actual
 
 
