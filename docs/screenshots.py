@@ -76,7 +76,7 @@ def open_page(browser: Browser, origin: str, shot: Shot) -> Page:
     context.route_web_socket("**/v1/rooms/*", show_room)
     page = context.new_page()
     page.goto(origin + shot.path)
-    if shot.path == "/":
+    if shot.path.partition("?")[0] == "/":
         page.locator("#main").click()
     if "projector" in shot.path:
         page.mouse.move(0, 0)

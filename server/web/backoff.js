@@ -2,7 +2,7 @@
 /** Waiting longer and longer between attempts. */
 
 const FIRST_SECONDS = 0.25;
-const LONGEST_SECONDS = 10;
+const LONGEST_SECONDS = 5;
 
 export class Backoff {
   #seconds = FIRST_SECONDS;

@@ -92,8 +92,8 @@ export class Capture extends EventTarget {
   }
 
   /** Let sounds come. */
-  async activate() {
-    await this.#context?.resume();
+  activate() {
+    void this.#context?.resume();
     this.#active = true;
     this.#enableTracks();
     this.#worklet?.port.postMessage({ active: true });
@@ -102,14 +102,14 @@ export class Capture extends EventTarget {
   /** Let no more sounds come; resolves when the last one has. */
   async deactivate() {
     if (!this.#active || this.#worklet === null) return;
+    this.#active = false;
+    this.#enableTracks();
     const drained = new Promise((resolve) => {
       this.#onDrained = () => resolve(undefined);
       setTimeout(resolve, DRAIN_MILLISECONDS); // an audio thread that the system has stopped does not answer
     });
     this.#worklet.port.postMessage({ active: false });
     await drained;
-    this.#active = false;
-    this.#enableTracks();
   }
 
   /** Let go of the microphone or the player. */
@@ -175,7 +175,7 @@ export async function listMicrophones() {
  */
 export function explainMicrophoneError(error) {
   if (!window.isSecureContext) {
-    return "Browsers give the microphone only to pages at https:// or localhost. Open this page at such an address.";
+    return "Browsers give sound only to pages at https:// or localhost. Open this page at such an address.";
   }
   switch (error instanceof Error ? error.name : "") {
     case "NotAllowedError":

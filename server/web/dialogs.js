@@ -10,7 +10,9 @@ export function connectDialogs() {
     button.addEventListener("click", () => dialog.showModal());
   }
   for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    if (dialog.classList.contains("dialog")) {
+      dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    }
     for (const button of dialog.querySelectorAll("[data-closes]")) {
       button.addEventListener("click", () => dialog.close());
     }

@@ -104,6 +104,11 @@ export class Session extends EventTarget {
     this.#connection.connect();
   }
 
+  /** Time at which the recording ends so far, in seconds. */
+  get duration() {
+    return this.#seconds(this.#audio.end);
+  }
+
   /** @param {ArrayBuffer} pcm 16-bit samples */
   send(pcm) {
     this.#audio.append(pcm);
@@ -124,6 +129,12 @@ export class Session extends EventTarget {
     this.#stopped = true;
     if (this.state.name === "resting") this.#setState({ name: "ended" });
     else this.#transmit();
+  }
+
+  /** End at once, whatever has not been recognised. */
+  abandon() {
+    this.#connection.close();
+    this.#setState({ name: "ended" });
   }
 
   /** Do not wait for the next attempt to connect. */

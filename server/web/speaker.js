@@ -34,6 +34,7 @@ let session = null;
 let mode = "idle";
 let playing = false; // a file, not the microphone
 let saved = true;
+let recorded = 0; // seconds, in sessions that have ended
 let silent = 0; // seconds
 
 const mainButton = element("main", HTMLButtonElement);
@@ -65,18 +66,40 @@ async function startMicrophone() {
   await begin();
 }
 
-/** @param {File} file */
+/**
+ * Caption a file in place of the microphone; a session that is open goes on with it.
+ *
+ * @param {File} file
+ */
 async function startFile(file) {
-  if (mode === "listening" || mode === "paused") await stop();
-  hideNotice();
+  if (mode === "starting" || mode === "finishing") return;
+  if (mode === "listening") await pause();
   setMode("starting");
-  URL.revokeObjectURL(player.src);
-  player.src = URL.createObjectURL(file);
-  element("player-name", HTMLElement).textContent = file.name;
-  await capture.openPlayer(player);
+  try {
+    await load(file);
+    await capture.openPlayer(player);
+  } catch {
+    const reason = window.isSecureContext ? `This browser cannot play ${file.name}.` : explainMicrophoneError(null);
+    notify(reason);
+    setMode(session ? "paused" : "idle");
+    return;
+  }
   playing = true;
   await begin();
-  await player.play().catch(() => {}); // `error` and `pause` events say what happened
+  await player.play().catch(pause); // browsers may want the page to be clicked first
+}
+
+/** Resolves when the player can play the file, rejects when it cannot. @param {File} file */
+function load(file) {
+  playing = false;
+  player.pause();
+  URL.revokeObjectURL(player.src);
+  element("player-name", HTMLElement).textContent = file.name;
+  return new Promise((resolve, reject) => {
+    player.onloadedmetadata = resolve;
+    player.onerror = reject;
+    player.src = URL.createObjectURL(file);
+  });
 }
 
 /** A source is open: let it be heard. */
@@ -84,7 +107,7 @@ async function begin() {
   hideNotice();
   silent = 0;
   session ??= newSession();
-  await capture.activate();
+  capture.activate();
   setMode("listening");
 }
 
@@ -96,7 +119,7 @@ async function pause() {
 }
 
 async function resume() {
-  if (playing) await player.play();
+  if (playing) await player.play(); // tells when it does
   else await begin();
 }
 
@@ -115,7 +138,7 @@ function newSession() {
     diagnose: server.condition,
     rate: capture.rate,
     room: roomName(),
-    offset: transcript.lines.at(-1)?.end ?? 0,
+    offset: recorded,
   });
   made.addEventListener("state", () => onState(made));
   made.addEventListener("partial", (event) => transcript.setDraft(detail(event)));
@@ -135,6 +158,7 @@ function onState(changed) {
   if (name === "unauthorized") void askForToken(server.condition).then(() => changed.retry());
   if (name === "ended" || name === "failed") {
     session = null;
+    recorded = changed.duration;
     transcript.forget(transcript.drafts.map(({ id }) => id));
     if (name === "failed") {
       notify(reason || "The server ended the session.");
@@ -154,7 +178,10 @@ mainButton.addEventListener("click", () => {
   else if (mode === "listening" && playing) player.pause();
   else if (mode === "listening") void pause();
 });
-stopButton.addEventListener("click", () => void stop());
+stopButton.addEventListener("click", () => {
+  if (mode === "finishing") session?.abandon();
+  else void stop();
+});
 
 // The player has controls of its own.
 player.addEventListener("pause", () => {
@@ -165,10 +192,6 @@ player.addEventListener("play", () => {
 });
 player.addEventListener("ended", () => {
   if (playing && mode === "listening") void stop();
-});
-player.addEventListener("error", () => {
-  notify("This browser cannot play that file.");
-  if (mode !== "idle") void stop();
 });
 capture.addEventListener("ended", () => {
   if (mode !== "listening" && mode !== "paused") return;
@@ -282,7 +305,10 @@ for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelec
   });
 }
 clearButton.addEventListener("click", () => {
-  if (saved || confirm("Clear the captions? They have not been saved.")) transcript.clear();
+  if (saved || confirm("Clear the captions? They have not been saved.")) {
+    transcript.clear();
+    recorded = 0;
+  }
 });
 window.addEventListener("beforeunload", (event) => {
   if (mode !== "idle" || !saved) event.preventDefault();
@@ -312,7 +338,9 @@ function setMode(next) {
   element("main-label", HTMLElement).textContent = labels[mode];
   document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);
   mainButton.disabled = mode === "starting" || mode === "finishing";
-  stopButton.hidden = mode !== "listening" && mode !== "paused";
+  stopButton.hidden = mode === "idle" || mode === "starting";
+  element("stop-label", HTMLElement).textContent = mode === "finishing" ? "Do not wait" : "Stop";
+  element("choose-file", HTMLButtonElement).disabled = mode === "starting" || mode === "finishing";
   roomField.disabled = mode !== "idle";
   element("room-hint", HTMLElement).textContent =
     mode === "idle"

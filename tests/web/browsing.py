@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from ..server.fakes import FakeEngine, serving
 
+NOT_SECURE = "captions.test"
+"""A name of this machine that browsers do not take for it."""
 FLAGS = [
     "--no-sandbox",  # which root cannot have
     "--disable-quic",
@@ -28,6 +30,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
+    f"--host-resolver-rules=MAP {NOT_SECURE} 127.0.0.1",
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]

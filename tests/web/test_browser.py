@@ -13,11 +13,12 @@ import pytest
 import soundfile
 import webvtt
 from axe_playwright_python.sync_playwright import Axe
+from parastream.model.errors import CapacityError
 from playwright.sync_api import Browser, Locator, Page, WebSocket, WebSocketRoute, expect
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
-from ..server.fakes import FakeEngine
-from .browsing import ServerProcess, opened, running_browser, serving_in_thread
+from ..server.fakes import UTTERANCE, FakeEngine
+from .browsing import NOT_SECURE, ServerProcess, opened, running_browser, serving_in_thread
 
 FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
 """Samples, with some silence after the speech."""
@@ -285,6 +286,7 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
             server.kill()
             expect(status(page)).to_contain_text("The server cannot be reached.")
             server.start()
+            page.evaluate("window.dispatchEvent(new Event('online'))")  # it need not wait for the next attempt
             expect(status(page)).to_have_text("Listening")
             expect(lines(page)).to_have_text(SPOKEN)
             assert openings == ["start", "resume", "resume", "start"]
@@ -344,6 +346,101 @@ def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
         with opened(browser, f"{url}/live/hall?token=see&x=1") as page:
             expect(status(page)).to_have_text("Waiting for a speaker")
             assert page.url == f"{url}/live/hall?x=1"
+
+
+def test_a_session_that_ended_during_a_pause_is_followed_by_another(browser: Browser) -> None:
+    engine = FakeEngine()
+    with serving_in_thread(engine, idle_timeout=0.2) as url, opened(browser, url) as page:
+        page.get_by_role("button", name="Start captions").click()
+        expect(lines(page)).not_to_have_count(0)
+        with page.expect_event("websocket") as going_on:
+            page.get_by_role("button", name="Pause").click()
+            expect(status(page)).to_have_text("Paused")
+            while not engine.streams[0].ended:
+                page.wait_for_timeout(50)
+            before = lines(page).count()
+            expect(status(page)).to_have_text("Paused")
+            page.get_by_role("button", name="Go on").click()
+        assert going_on.value.url.endswith("/v1/stream")
+        expect(lines(page).nth(before)).to_be_visible()
+        page.get_by_role("button", name="Stop").click()
+        expect(status(page)).to_have_text("Stopped")
+        pcm = b"".join(stream.audio for stream in engine.streams)
+        with page.expect_download() as downloading:
+            page.keyboard.press("d")
+            page.locator("[data-format=json]").click()
+        utterances = json.loads(downloading.value.path().read_text())["utterances"]
+        times = [utterance["start"] for utterance in utterances]
+        assert times == sorted(set(times))
+        assert len(utterances) >= len(pcm) // UTTERANCE
+
+
+def test_a_full_server_is_tried_again(browser: Browser) -> None:
+    engine = FakeEngine()
+    engine.refusal = CapacityError("full")
+    with serving_in_thread(engine) as url, opened(browser, url) as page:
+        page.get_by_role("button", name="Start captions").click()
+        expect(status(page)).to_contain_text("The server has no room for another speaker.")
+        engine.refusal = None
+        expect(status(page)).to_have_text("Listening")
+        expect(lines(page).first).to_be_visible()
+        assert page.locator("#lines time").first.inner_text() == "0:00"
+
+
+def test_an_address_that_is_not_secure(browser: Browser) -> None:
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url.replace("127.0.0.1", NOT_SECURE)) as page:
+        expect(page.get_by_role("alert")).to_contain_text("only to pages at https:// or localhost")
+        page.get_by_role("button", name="Start captions").click()
+        expect(status(page)).to_have_text("Not started")
+
+
+def test_the_oldest_audio_is_given_up_when_there_is_no_connection_for_too_long(browser: Browser) -> None:
+    """On a connection of the test's own, as nobody waits for five minutes."""
+    script = """async () => {
+        const { Session } = await import("/web/session.js");
+        const sent = [];
+        const socket = { bufferedAmount: 0, close() {}, send: data => sent.push(data) };
+        const lost = [];
+        const [rate, offset] = [8000, 100];
+        const session = new Session({ open: () => socket, diagnose: async () => "ready", rate, room: "", offset });
+        session.addEventListener("lost", event => lost.push(event.detail));
+        const tenSeconds = value => new Int16Array(10 * rate).fill(value).buffer;
+        for (let index = 0; index < 31; index++) session.send(tenSeconds(index));
+        socket.onopen();
+        socket.onmessage({ data: JSON.stringify({ type: "ready", session: "x", acknowledged: 0, heartbeat: 20 }) });
+        const audio = sent.filter(data => typeof data !== "string");
+        const seconds = audio.reduce((sum, piece) => sum + piece.byteLength, 0) / 2 / rate;
+        return { lost, start: JSON.parse(sent[0]), seconds, first: audio[0][0], duration: session.duration };
+    }"""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        result = page.evaluate(script)
+    assert result["lost"] == [{"start": 100, "end": 130}]
+    assert result["start"] == {"type": "start", "format": "s16le", "rate": 8000}
+    assert (result["seconds"], result["first"], result["duration"]) == (280, 3, 410)
+
+
+def test_long_sentences_become_several_cues(browser: Browser, server: ServerProcess) -> None:
+    text = (
+        "When the first ships came back in the spring, nobody in the village would believe what the sailors told, "
+        "and so they went on telling it until there was not a child that did not know the story by heart."
+    )
+    words = [
+        {"text": word, "start": 0.35 * index, "end": 0.35 * index + 0.3, "confidence": 1}
+        for index, word in enumerate(text.split())
+    ]
+    line = {"id": "1", "speaker": "", "start": 0, "end": 16, "text": text, "words": words}
+    with opened(browser, server.url) as page:
+        script = "async ([lines, form]) => (await import('/web/subtitles.js')).render(lines, form)"
+        vtt = page.evaluate(script, [[line], "vtt"])
+    captions = webvtt.from_string(vtt).captions
+    assert len(captions) >= 3
+    assert " ".join(caption.text for caption in captions).replace("\n", " ") == text
+    for caption in captions:
+        assert len(caption.lines) <= 2
+        assert all(len(shown) <= 42 for shown in caption.lines)
+        assert 0 < caption.end_in_seconds - caption.start_in_seconds <= 7
+    assert captions[0].text.replace("\n", " ").endswith("spring,")
+    assert all(one.end_in_seconds <= other.start_in_seconds for one, other in pairwise(captions))
 
 
 @pytest.mark.parametrize(
