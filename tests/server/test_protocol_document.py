@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
+from parastream.server.config import ServerConfig
 from parastream.server.messages import (
     CLOSE_CODES,
     Event,
@@ -18,14 +19,17 @@ from parastream.server.messages import (
     decode_server_message,
     encode,
 )
+from parastream.server.routes import PROTOCOLS, WEBSOCKET_PATHS
 from parastream.streaming import EndpointConfig
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = (DOCS / "protocol.md").read_text("utf-8")
+OTHERS = (DOCS / "protocols.md").read_text("utf-8")
 
 
-def rows(heading: str) -> dict[str, list[str]]:
+def rows(heading: str, document: str = DOCUMENT) -> dict[str, list[str]]:
     """The rows of the first table after a line, by their first cell."""
-    lines = DOCUMENT[DOCUMENT.index(heading) :].splitlines()
+    lines = document[document.index(heading) :].splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("|--"))
     table = itertools.takewhile(lambda line: line.startswith("|"), lines[first + 1 :])
     cells = [line.strip("| ").split(" | ") for line in table]
@@ -69,6 +73,17 @@ def test_messages_of_rooms() -> None:
     }
     actual = {str(kind.__struct_config__.tag): list(kind.__struct_fields__) for kind in get_args(RoomMessage)}
     assert documented == actual
+
+
+def test_protocols_of_others_are_where_they_are_said_to_be() -> None:
+    documented = {name.strip("`"): row for name, row in rows("# Protocols", OTHERS).items()}
+    assert set(documented) == set(PROTOCOLS)
+    for path, protocol in WEBSOCKET_PATHS.items():
+        assert documented[protocol][0] == f"`{path}`"
+    for protocol, (_, port, _) in documented.items():
+        if port != "–":
+            config = ServerConfig(listen=(port.strip("`").removeprefix("--listen "),))
+            assert list(config.own_ports) == [protocol]
 
 
 def test_every_message_has_a_place() -> None:
