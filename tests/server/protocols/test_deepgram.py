@@ -686,9 +686,10 @@ def test_what_is_told_does_not_depend_on_how_audio_is_cut(engine: Engine, sample
                     await send(connection, sample.tobytes(), size)
                     await connection.send_close_stream()
                     heard = [message for message in await rest(connection) if message.type != "Metadata"]
-                final = [message for message in heard if getattr(message, "is_final", True)]
-                told.append([message.model_dump(exclude={"metadata"}) for message in final])
-        assert [message["type"] for message in told[0]].count("UtteranceEnd") >= 2
+                starts = [message.timestamp for message in heard if message.type == "SpeechStarted"]
+                final = [m for m in heard if m.type == "UtteranceEnd" or (m.type == "Results" and m.is_final)]
+                told.append((starts, [message.model_dump(exclude={"metadata"}) for message in final]))
+        assert [message["type"] for message in told[0][1]].count("UtteranceEnd") >= 2
         assert told[0] == told[1]
 
     talk()
@@ -767,8 +768,8 @@ def test_a_session_without_messages_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     async def talk() -> None:
         async with serving(FakeEngine()) as server, listening(server) as connection:
             await send(connection, b"x" * 100)
-            for _ in range(4):
-                await asyncio.sleep(0.1)
+            for _ in range(3):
+                await asyncio.sleep(0.25)
                 await connection.send_keep_alive()
             heard: list[Any] = [await connection.recv(), await connection.recv()]
             with pytest.raises(ConnectionClosed, match="NET-0001") as closed:
@@ -778,11 +779,11 @@ def test_a_session_without_messages_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
             1011,
-            "NET-0001: no audio and no KeepAlive for 0.3 s",
+            "NET-0001: no audio and no KeepAlive for 0.6 s",
         )
 
     assert Deepgram.idle_timeout == 10
-    monkeypatch.setattr(Deepgram, "idle_timeout", 0.3)
+    monkeypatch.setattr(Deepgram, "idle_timeout", 0.6)
     talk()
 
 

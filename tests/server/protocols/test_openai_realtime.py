@@ -857,7 +857,7 @@ async def test_tokens_of_openais_client() -> None:
 
 @asynchronous
 async def test_a_session_without_messages_ends() -> None:
-    async with serving(FakeEngine(), idle_timeout=0.2) as server, realtime(server) as connection:
+    async with serving(FakeEngine(), idle_timeout=0.5) as server, realtime(server) as connection:
         await append(connection, b"x" * 100, 100)
         events = await until_completed(connection, 1)
         assert texts(events) == expected_texts(b"x" * 100)
