@@ -39,15 +39,6 @@ export class Capture extends EventTarget {
     return this.#context.sampleRate;
   }
 
-  get active() {
-    return this.#active;
-  }
-
-  /** Name of the microphone in use, empty for none. */
-  get deviceId() {
-    return this.#stream?.getAudioTracks()[0]?.getSettings().deviceId ?? "";
-  }
-
   /**
    * Capture a microphone, in place of what was captured before. Rejects as `getUserMedia` does.
    *

@@ -20,20 +20,21 @@ export function connectDialogs() {
 }
 
 /**
- * Copy text and say so on the button for a moment.
+ * Copy text and say so in a button's words for a moment.
  *
- * @param {HTMLElement} button
+ * @param {HTMLElement} words
  * @param {string} text
+ * @returns {Promise<boolean>} whether it was copied: pages at addresses that are not secure have no clipboard
  */
-export async function copy(button, text) {
-  const label = (button.dataset.label ??= button.textContent ?? "");
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not allowed here"; // insecure pages have no clipboard
-  }
-  setTimeout(() => (button.textContent = label), 1500);
+export async function copy(words, text) {
+  const usual = (words.dataset.usual ??= words.textContent ?? "");
+  const copied = await (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(
+    () => true,
+    () => false,
+  );
+  words.textContent = copied ? "Copied" : "Not allowed here";
+  setTimeout(() => (words.textContent = usual), 1500);
+  return copied;
 }
 
 /**

@@ -58,7 +58,8 @@ function showContent() {
   element("save-empty", HTMLElement).hidden = !none;
   element("save-choices", HTMLElement).hidden = none;
   element("welcome", HTMLElement).hidden = !transcript.empty;
-  element("welcome-lead", HTMLElement).textContent = room.live ? "Listening." : "Nobody has spoken yet.";
+  const lead = room.state.name !== "connected" ? "Connecting." : room.live ? "Listening." : "Nobody has spoken yet.";
+  element("welcome-lead", HTMLElement).textContent = lead;
 }
 
 /** The server has all of the transcript, from before this page was opened too. */

@@ -2,17 +2,19 @@
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
 import { Capture, explainMicrophoneError, listMicrophones } from "./capture.js";
-import { connectDialogs, copy, download } from "./dialogs.js";
+import { connectDialogs } from "./dialogs.js";
 import { element } from "./dom.js";
 import { followNewest } from "./follow.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
+import { Saving } from "./saving.js";
 import * as server from "./server.js";
 import { Session } from "./session.js";
 import { remember, remembered } from "./settings.js";
+import { Sharing } from "./sharing.js";
 import { connectShortcuts } from "./shortcuts.js";
 import { Status } from "./status.js";
-import { clock, MIME_TYPES, render } from "./subtitles.js";
+import { clock } from "./subtitles.js";
 import { connectThemeButton } from "./theme.js";
 import { askForToken } from "./token.js";
 import { Transcript } from "./transcript.js";
@@ -23,17 +25,17 @@ import { keepScreenOn } from "./wake-lock.js";
 
 /** A microphone that gives nothing at all is muted somewhere. */
 const SILENT_SECONDS = 6;
-const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
 
 const capture = new Capture();
 const transcript = new Transcript();
 const status = new Status();
+const saving = new Saving(transcript);
+const sharing = new Sharing();
 /** @type {Session | null} */
 let session = null;
 /** @type {Mode} */
 let mode = "idle";
 let playing = false; // a file, not the microphone
-let saved = true;
 let recorded = 0; // seconds, in sessions that have ended
 let silent = 0; // seconds
 
@@ -43,7 +45,6 @@ const clearButton = element("clear", HTMLButtonElement);
 const microphones = element("microphone", HTMLSelectElement);
 const meter = element("meter", HTMLElement);
 const player = element("player", HTMLAudioElement);
-const roomField = element("room", HTMLInputElement);
 const jumpToNewest = followNewest(
   element("scroller", HTMLElement),
   element("content", HTMLElement),
@@ -137,7 +138,7 @@ function newSession() {
     open: server.openSession,
     diagnose: server.condition,
     rate: capture.rate,
-    room: roomName(),
+    room: sharing.room,
     offset: recorded,
   });
   made.addEventListener("state", () => onState(made));
@@ -195,7 +196,7 @@ player.addEventListener("ended", () => {
 });
 capture.addEventListener("ended", () => {
   if (mode !== "listening" && mode !== "paused") return;
-  notify("The microphone is gone. Connect it again or choose another one, then go on.");
+  notify("The microphone is gone. Connect it again or choose another one, then start again.");
   void stop();
 });
 
@@ -261,74 +262,24 @@ document.addEventListener("drop", (event) => {
   void startFile(event.dataTransfer.files[0]);
 });
 
-// --- room and saving ---------------------------------------------------------------------------------
+// --- what the page says ------------------------------------------------------------------------------
 
-function roomName() {
-  return ROOM.test(roomField.value) ? roomField.value : "";
-}
-
-function showRoomLinks() {
-  const room = roomName();
-  element("room-links", HTMLElement).hidden = !room;
-  if (!room) return;
-  for (const [id, url] of /** @type {const} */ ([
-    ["room-link", server.liveUrl(room)],
-    ["overlay-link", server.overlayUrl(room)],
-  ])) {
-    const link = element(id, HTMLAnchorElement);
-    link.href = link.textContent = url.href;
-  }
-}
-roomField.addEventListener("input", () => {
-  remember("room", roomName() || null);
-  showRoomLinks();
-});
-for (const [button, link] of [
-  ["copy-room", "room-link"],
-  ["copy-overlay", "overlay-link"],
-]) {
-  const pressed = element(button, HTMLButtonElement);
-  pressed.addEventListener("click", () => void copy(pressed, element(link, HTMLAnchorElement).href));
-}
-
-element("copy-text", HTMLButtonElement).addEventListener("click", (event) => {
-  const label = /** @type {HTMLElement} */ (/** @type {HTMLElement} */ (event.currentTarget).querySelector("b"));
-  void copy(label, render(transcript.lines, "txt"));
-  saved = true;
-});
-for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-format]"))) {
-  button.addEventListener("click", () => {
-    const format = /** @type {import("./subtitles.js").Format} */ (button.dataset.format);
-    const minute = new Date().toISOString().slice(0, 16).replace("T", " ").replace(":", ".");
-    download(`captions ${minute}.${format}`, new Blob([render(transcript.lines, format)], { type: MIME_TYPES[format] }));
-    saved = true;
-  });
-}
 clearButton.addEventListener("click", () => {
-  if (saved || confirm("Clear the captions? They have not been saved.")) {
-    transcript.clear();
-    recorded = 0;
-  }
+  if (!saving.saved && !confirm("Clear the captions? They have not been saved.")) return;
+  transcript.clear();
+  recorded = 0;
 });
 window.addEventListener("beforeunload", (event) => {
-  if (mode !== "idle" || !saved) event.preventDefault();
+  if (mode !== "idle" || !saving.saved) event.preventDefault();
 });
-
-transcript.addEventListener("line", () => (saved = false));
-transcript.addEventListener("clear", () => (saved = true));
 for (const type of ["drafts", "clear"]) transcript.addEventListener(type, showContent);
 
 function showContent() {
-  const none = transcript.lines.length === 0;
   element("welcome", HTMLElement).hidden = !transcript.empty;
   element("welcome-idle", HTMLElement).hidden = mode !== "idle";
   element("welcome-lead", HTMLElement).textContent = mode === "idle" ? "Speak, and read along." : "Listening.";
-  element("save-empty", HTMLElement).hidden = !none;
-  element("save-choices", HTMLElement).hidden = none;
-  clearButton.hidden = none || mode !== "idle";
+  clearButton.hidden = transcript.lines.length === 0 || mode !== "idle";
 }
-
-// --- what the page says ------------------------------------------------------------------------------
 
 /** @param {Mode} next */
 function setMode(next) {
@@ -341,11 +292,7 @@ function setMode(next) {
   stopButton.hidden = mode === "idle" || mode === "starting";
   element("stop-label", HTMLElement).textContent = mode === "finishing" ? "Do not wait" : "Stop";
   element("choose-file", HTMLButtonElement).disabled = mode === "starting" || mode === "finishing";
-  roomField.disabled = mode !== "idle";
-  element("room-hint", HTMLElement).textContent =
-    mode === "idle"
-      ? "Letters, digits, - and _. Leave it empty to caption for yourself only."
-      : "Stop the captions to change the name.";
+  sharing.lock(mode !== "idle");
   element("player-box", HTMLElement).hidden = !playing || !player.src;
   keepScreenOn("listening", mode === "listening");
   showContent();
@@ -382,13 +329,11 @@ function detail(event) {
 // --- now ---------------------------------------------------------------------------------------------
 
 server.takeTokenFromAddress();
-roomField.value = new URLSearchParams(location.search).get("room") ?? remembered("room", "");
 new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
 connectDialogs();
 connectShortcuts();
 connectThemeButton(element("theme", HTMLButtonElement));
 connectProjector(transcript);
-showRoomLinks();
 setMode("idle");
 jumpToNewest();
 void showMicrophones();

@@ -1,0 +1,55 @@
+// @ts-check
+/** The dialog that names a caption room and shows where it can be read. */
+
+import { copy } from "./dialogs.js";
+import { element } from "./dom.js";
+import { liveUrl, overlayUrl } from "./server.js";
+import { remember, remembered } from "./settings.js";
+
+const NOT_ALLOWED = /[^A-Za-z0-9_-]+/g;
+const LONGEST = 64;
+
+export class Sharing {
+  #field = element("room", HTMLInputElement);
+
+  constructor() {
+    this.#field.value = new URLSearchParams(location.search).get("room") ?? remembered("room", "");
+    this.#field.addEventListener("input", () => {
+      this.#show();
+      remember("room", this.room || null);
+    });
+    for (const name of ["room", "overlay"]) {
+      const button = element(`copy-${name}`, HTMLButtonElement);
+      const link = element(`${name}-link`, HTMLAnchorElement);
+      button.addEventListener("click", () => void copy(button, link.href));
+    }
+    this.#show();
+  }
+
+  /** Name of the room, empty for none. */
+  get room() {
+    return this.#field.value;
+  }
+
+  /** The name stays as it is during a session. @param {boolean} locked */
+  lock(locked) {
+    this.#field.disabled = locked;
+    element("room-hint", HTMLElement).textContent = locked
+      ? "Stop the captions to change the name."
+      : "Letters, digits, - and _. Leave it empty to caption for yourself only.";
+  }
+
+  #show() {
+    const name = this.#field.value.replace(NOT_ALLOWED, "-").slice(0, LONGEST);
+    if (this.#field.value !== name) this.#field.value = name;
+    element("room-links", HTMLElement).hidden = !name;
+    if (!name) return;
+    for (const [id, url] of /** @type {const} */ ([
+      ["room-link", liveUrl(name)],
+      ["overlay-link", overlayUrl(name)],
+    ])) {
+      const link = element(id, HTMLAnchorElement);
+      link.href = link.textContent = url.href;
+    }
+  }
+}
