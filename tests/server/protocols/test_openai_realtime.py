@@ -856,6 +856,25 @@ async def test_tokens_of_openais_client() -> None:
 
 
 @asynchronous
+async def test_a_long_append_and_a_client_that_is_slowed_down() -> None:
+    engine, size = FakeEngine(), 2 << 20
+    async with (
+        serving(engine, backlog_high=2.0, backlog_low=1.0, max_unsent=10_000) as server,
+        connect(f"ws://127.0.0.1:{server.port}/v1/realtime", close_timeout=0.2) as socket,
+    ):
+        for audio in (bytes(size), bytes(3), bytes(3)):  # the first is larger than messages of other protocols may be
+            text = base64.b64encode(audio).decode()
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": text}))
+            await until(lambda: bool(engine.streams) and len(engine.streams[0].audio) >= size)
+            engine.streams[0].backlog = 3.0
+        await until(lambda: len(engine.streams[0].audio) == size + 3)
+        await asyncio.sleep(0.1)
+        assert len(engine.streams[0].audio) == size + 3  # no more is read while too much waits
+        engine.streams[0].backlog = 0.5
+        await until(lambda: len(engine.streams[0].audio) == size + 6)
+
+
+@asynchronous
 async def test_a_session_without_messages_ends() -> None:
     async with serving(FakeEngine(), idle_timeout=0.5) as server, realtime(server) as connection:
         await append(connection, b"x" * 100, 100)
