@@ -28,6 +28,8 @@ LINES = [
     (31.9, 36.0, "None of that is left, except for one thing."),
 ]
 STABLE, DRAFT = "the crane at the end of the pier was saved by the people", " who had worked there"
+STEADY = ".meter span { transform: scaleX(0.6) !important; transition: none !important }"
+"""The level of the microphone, which would be another one each time."""
 PICTURE = "linear-gradient(#9dbdd0 62%, #d8cbaa 62% 66%, #5c7a80 66%)"
 """What the overlay is laid over."""
 
@@ -78,11 +80,20 @@ def open_page(browser: Browser, origin: str, shot: Shot) -> Page:
     page.goto(origin + shot.path)
     if shot.path.partition("?")[0] == "/":
         page.locator("#main").click()
+        page.mouse.move(0, 0)
     if "projector" in shot.path:
         page.mouse.move(0, 0)
         page.locator("#projector.idle").wait_for()
     if "overlay" in shot.path:
         page.evaluate("background => document.body.style.background = background", PICTURE)
+    page.evaluate(
+        """rules => {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync(rules);
+            document.adoptedStyleSheets = [sheet];
+        }""",
+        STEADY,
+    )
     page.locator(".draft:visible").last.wait_for()
     return page
 

@@ -15,7 +15,7 @@ const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", 
 /** Letters that suit the window, where nothing else is asked for. @returns {Look} */
 function defaultLook() {
   const size = Math.round(Math.min(window.innerWidth / 16, window.innerHeight / 9));
-  return { size: Math.max(size, 24), lines: 5, color: "#ffffff", background: "#000000", font: "sans", align: "left", fade: 0 };
+  return { size: Math.max(size, 32), lines: 5, color: "#ffffff", background: "#000000", font: "sans", align: "left", fade: 0 };
 }
 
 /** @param {import("./transcript.js").Transcript} transcript */

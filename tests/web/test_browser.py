@@ -326,6 +326,13 @@ def test_a_dropped_file_is_captioned_while_it_plays(browser: Browser, server: Se
         assert page.evaluate("document.querySelector('#player').ended")
 
 
+def test_a_file_that_is_none(browser: Browser, server: ServerProcess) -> None:
+    with opened(browser, server.url) as page:
+        page.set_input_files("#file", {"name": "text.mp3", "mimeType": "audio/mpeg", "buffer": b"no sound"})
+        expect(page.get_by_role("alert")).to_contain_text("This browser cannot play text.mp3.")
+        expect(status(page)).to_have_text("Not started")
+
+
 def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
     with serving_in_thread(FakeEngine(), token="s3cret/", viewer_token="see") as url:
         with opened(browser, url) as page:
