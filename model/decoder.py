@@ -18,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, DecoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, LayerNorm, attend, heads, length_mask, pad_time
+from .layers import FSMN, LayerNorm, attend, length_mask, pad_time
 
 
 @dataclass(slots=True)
@@ -45,8 +45,7 @@ class DecoderFeedForward(nn.Module):
         self.norm = LayerNorm(hidden)
 
     def __call__(self, x: mx.array) -> mx.array:
-        hidden = mx.maximum(self.w_1.joined(self.w_1(x)), 0)
-        return self.w_2.joined(self.w_2(self.norm(hidden)))
+        return self.w_2(self.norm(mx.maximum(self.w_1(x), 0)))
 
 
 class FsmnSelfAttention(nn.Module):
@@ -73,7 +72,7 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, encoded: mx.array) -> mx.array:
         """Rows (B, T, size) -> (B, 2 heads, T, size / heads)."""
-        return heads(self.linear_k_v, encoded)
+        return self.linear_k_v.heads(encoded, len(encoded))
 
     def __call__(
         self,
@@ -84,8 +83,9 @@ class CrossAttention(nn.Module):
         memory: mx.array | None = None,
     ) -> mx.array:
         """residual + attention of x, both (B, U, size); the rest as in `attend`."""
-        attended = attend(heads(self.linear_q, x), keys_values, keys, memory)
-        return self.linear_out.add_to(residual, self.linear_out(attended))
+        k, v = mx.split(keys_values, 2, axis=1)
+        attended = attend(self.linear_q.heads(x, len(x)), k, v, keys, memory)
+        return self.linear_out.add_to(residual, attended)
 
 
 def _latest(memory: mx.array, fresh: mx.array) -> mx.array:
@@ -254,4 +254,4 @@ class Decoder(nn.Module):
         return layer.self_attn(pad_time(t, before, self._reach - before), t, x)
 
     def _project(self, x: mx.array) -> mx.array:
-        return self.output_layer.joined(self.output_layer(self.after_norm(self.last(x))))
+        return self.output_layer(self.after_norm(self.last(x)))

@@ -38,14 +38,17 @@ def tiles_are_faster() -> bool:
 
 
 class Dense(nn.Module):
-    """y = x Wᵀ. The bias is left to the caller, who adds it (`offset`) in a step that is needed anyway.
+    """y = x Wᵀ + b, in the forms in which the layers around it need y.
 
     `weight` is (outputs, inputs), as in `nn.Linear`, until `pack` brings it into its final layout. x may be of any
-    type; y is of the weights' own.
+    type; y is of the weights' own. Leading axes of x are rows.
+
+    MLX hands out every operation by itself, views included, and that takes time of the CPU that computes: so the forms
+    are made with as few of them as possible.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, parts: int = 1) -> None:
-        """`parts`: into how many equal pieces, such as heads, the caller cuts y."""
+        """`parts`: into how many equal pieces `heads` cuts y."""
         super().__init__()
         bound = inputs**-0.5
         self.weight = mx.random.uniform(-bound, bound, (outputs, inputs))
@@ -73,22 +76,8 @@ class Dense(nn.Module):
         return self._quantization is None and not self._tiled and self.dtype == mx.float32
 
     @property
-    def offset(self) -> mx.array:
-        """The bias, in the shape of y's last three axes."""
-        return self.bias.reshape(self._parts, -1, self._width)
-
-    @property
-    def splits(self) -> int:
-        """Into how many equal pieces x is cut."""
-        return int(self.weight.shape[0]) if self._tiled else 1
-
-    @property
     def _tiled(self) -> bool:
         return self.weight.ndim == 5
-
-    @property
-    def _width(self) -> int:
-        return _TILE if self._tiled else self._outputs // self._parts
 
     def dequantize(self) -> None:
         """On a CPU, turns quantised weights into float32; once, after loading, before anything else changes them."""
@@ -107,54 +96,99 @@ class Dense(nn.Module):
         excess = -(self._outputs // self._parts) % _TILE
         if not tiles_are_faster() or (excess and self._parts > 1):
             return
-        if excess:  # `joined` takes these outputs away again
+        if excess:  # `__call__` takes these outputs away again
             self.weight = mx.pad(self.weight, [(0, excess), (0, 0)])
             if "bias" in self:
                 self.bias = mx.pad(self.bias, [(0, excess)])
         tiles = self.weight.reshape(-1, _TILE, splits, inputs // splits).transpose(2, 0, 3, 1)
         self.weight = mx.contiguous(tiles)[:, :, None]  # (splits, tiles, 1, inputs / splits, _TILE)
-        mx.eval(self.weight)
+        if "bias" in self:
+            self.bias = self.bias.reshape(-1, _TILE)
+        mx.eval(self.parameters())
 
     def __call__(self, x: mx.array) -> mx.array:
-        """x (B, T, inputs) -> y (B, T, parts, tiles of a part, width of a tile).
+        """x (..., inputs) -> y (..., outputs)."""
+        y = self._rows(self._product(x))
+        if "bias" in self:
+            y = y + self.bias
+        y = y.reshape(*x.shape[:-1], -1)
+        return y if y.shape[-1] == self._outputs else y[..., : self._outputs]
 
-        The memory of y may be in another order: a reshape that joins its axes copies it.
-        """
-        batch, length = x.shape[:2]
-        return self.multiply(x.reshape(batch, length, self.splits, -1).transpose(2, 0, 1, 3))
-
-    def pieces(self, t: mx.array) -> mx.array:
-        """A view of another layer's y that, once copied, is what `multiply` takes: (splits, B, T, …)."""
-        batch, length = t.shape[:2]
-        tiles = max(1, t.shape[3] // self.splits)
-        return t.reshape(batch, length, self.splits, tiles, -1).transpose(2, 0, 1, 3, 4)
-
-    def multiply(self, x: mx.array) -> mx.array:
-        """As `__call__`, for x that is cut into pieces already: (splits, B, T, inputs / splits)."""
-        splits, batch, length, depth = x.shape
+    def heads(self, x: mx.array, batch: int) -> mx.array:
+        """Rows x (B T, inputs), or x (B, T, inputs) -> y (B, parts, T, outputs / parts)."""
+        y = self._product(x)
         if not self._tiled:
-            return self._product(x[0].astype(self.dtype)).reshape(batch, length, self._parts, 1, -1)
-        tiles, rows = self.weight.shape[1], batch * length
-        groups = math.ceil(rows * depth * _TILE / _VOLUME)
-        each = math.ceil(rows / groups)
-        x = x.reshape(splits, 1, rows, depth)
-        if groups * each > rows:
-            x = mx.pad(x, [(0, 0), (0, 0), (0, groups * each - rows), (0, 0)])
-        y = x.reshape(splits, 1, groups, each, depth) @ self.weight
-        y = y.sum(0) if splits > 1 else y[0]
-        y = y.reshape(tiles, groups * each, _TILE)[:, :rows]
-        return y.reshape(self._parts, tiles // self._parts, batch, length, _TILE).transpose(2, 3, 0, 1, 4)
+            return (y + self.bias).reshape(batch, -1, self._parts, y.shape[-1] // self._parts).transpose(0, 2, 1, 3)
+        tiles = self.weight.shape[1] // self._parts
+        y = y.reshape(self._parts, tiles, batch, -1, _TILE).transpose(2, 0, 3, 1, 4)
+        y = y + self.bias.reshape(self._parts, 1, tiles, _TILE)
+        return y.reshape(batch, self._parts, -1, tiles * _TILE)
+
+    def add_to(self, residual: mx.array, x: mx.array) -> mx.array:
+        """residual (..., outputs) + y, for x (..., inputs)."""
+        return self._added(residual, self._product(x))
+
+    def add_pieces_to(self, residual: mx.array, pieces: mx.array) -> mx.array:
+        """As `add_to`, for x as another layer's `pieces` are."""
+        return self._added(residual, self._sum(pieces))
+
+    def pieces(self, x: mx.array, behind: Dense) -> mx.array:
+        """x Wᵀ, without b, as pieces of the inputs of the layer behind, each in tiles: (pieces, rows, tiles, width).
+
+        `add_pieces_to` takes them with their tiles joined, after whatever is done to each number in between.
+        """
+        y = self._product(x)
+        if not self._tiled:
+            return y[None, :, None]
+        tiles = self.weight.shape[1] // behind._splits
+        return y.reshape(behind._splits, tiles, -1, _TILE).transpose(0, 2, 1, 3)
+
+    def bias_of_pieces(self, behind: Dense) -> mx.array:
+        """b in the same form."""
+        return self.bias.reshape(behind._splits, 1, -1, _TILE) if self._tiled else self.bias
+
+    @property
+    def _splits(self) -> int:
+        return int(self.weight.shape[0]) if self._tiled else 1
+
+    def _added(self, residual: mx.array, y: mx.array) -> mx.array:
+        if not self._tiled:
+            y = y.reshape(residual.shape)
+            return residual + y + self.bias if "bias" in self else residual + y
+        cut = residual.reshape(-1, self.weight.shape[1], _TILE)
+        if "bias" in self:
+            cut = cut + self.bias
+        return (cut + self._rows(y)).reshape(residual.shape)
+
+    def _rows(self, y: mx.array) -> mx.array:
+        """What `_product` gave with its rows in front: (rows, tiles, _TILE), or as it is."""
+        return y.reshape(self.weight.shape[1], -1, _TILE).transpose(1, 0, 2) if self._tiled else y
 
     def _product(self, x: mx.array) -> mx.array:
+        """x Wᵀ for x (..., inputs): in the order of (tiles, rows, _TILE), but with more axes; or (rows, outputs) where
+        the weights are not in tiles."""
+        if not self._tiled:
+            return self._plain(x.reshape(-1, x.shape[-1]).astype(self.dtype))
+        splits, depth = self._splits, int(self.weight.shape[3])
+        return self._sum(x if splits == 1 else x.reshape(-1, splits, depth).transpose(1, 0, 2))
+
+    def _plain(self, x: mx.array) -> mx.array:
+        """x Wᵀ for rows x (N, inputs) and weights that are not in tiles."""
         if self._quantization is None:
             return x @ self.weight.T
         return self._quantization.multiply(x, self.weight, self.scales, self.biases)
 
-    def add_to(self, x: mx.array, y: mx.array) -> mx.array:
-        """x (B, T, outputs) + y, which `__call__` gave, + bias."""
-        cut = x.reshape(*x.shape[:2], *y.shape[2:])
-        return ((cut + self.offset if "bias" in self else cut) + y).reshape(x.shape)
-
-    def joined(self, y: mx.array) -> mx.array:
-        """y + bias as (B, T, outputs)."""
-        return (y + self.offset if "bias" in self else y).reshape(*y.shape[:2], -1)[..., : self._outputs]
+    def _sum(self, x: mx.array) -> mx.array:
+        """As `_product`, for x as pieces (splits, rows, inputs / splits), or whole if there is one piece."""
+        if not self._tiled:
+            return self._product(x)
+        splits, depth = self._splits, x.shape[-1]
+        rows = x.size // (splits * depth)
+        groups = math.ceil(rows * depth * _TILE / _VOLUME)
+        each = math.ceil(rows / groups)
+        if groups * each > rows:
+            x = mx.pad(x.reshape(splits, rows, depth), [(0, 0), (0, groups * each - rows), (0, 0)])
+        y = x.reshape(splits, 1, groups, each, depth) @ self.weight
+        if splits > 1:
+            y = y.sum(0, keepdims=True)
+        return y if groups * each == rows else y.reshape(-1, groups * each, _TILE)[:, :rows]

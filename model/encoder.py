@@ -18,7 +18,7 @@ import mlx.nn as nn
 from .config import ChunkSize, EncoderConfig
 from .dense import Dense
 from .lanes import Work
-from .layers import FSMN, LayerNorm, PositionTable, attend, heads, length_mask
+from .layers import FSMN, LayerNorm, PositionTable, attend, length_mask
 
 
 @dataclass(slots=True)
@@ -55,21 +55,23 @@ class SelfAttention(nn.Module):
         self.after = config.kernel_size - 1 - self.before
 
     def __call__(
-        self, x: mx.array, mask: mx.array | None, memory: mx.array | None = None, keys: mx.array | None = None
+        self,
+        x: mx.array,
+        batch: int,
+        mask: mx.array | None,
+        memory: mx.array | None = None,
+        keys: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
-        """x (B, T, input) -> (out (B, T, size), its keys and values (B, 2 heads, T, size / heads)).
+        """Rows x (B T, input) of `batch` utterances -> out (B T, size), keys and values (B, 2 heads, T, size / heads).
 
         `mask` (B, 1, T, 1) is 1 on real rows. `memory` (B, 2 heads, S, size / heads) are keys and values of earlier
         windows; `keys` (B, 1, 1, S + T) is True where a key takes part.
         """
-        projected = heads(self.linear_q_k_v, x)
-        q, keys_values = projected[:, : self.heads], projected[:, self.heads :]
-        v = keys_values[:, self.heads :]
-        if mask is not None:
-            v = v * mask
-        fsmn = self.fsmn_block(v.transpose(0, 2, 1, 3), self.before, self.after, residual=True)
-        attended = self.linear_out(attend(q, keys_values, keys, memory))
-        return self.linear_out.add_to(fsmn, attended), keys_values
+        projected = self.linear_q_k_v.heads(x, batch)
+        q, k, v = mx.split(projected, 3, axis=1)
+        heard = v if mask is None else v * mask
+        fsmn = self.fsmn_block(heard, self.before, self.after, residual=True).reshape(x.shape[0], -1)
+        return self.linear_out.add_to(fsmn, attend(q, k, v, keys, memory)), projected[:, self.heads :]
 
 
 class FeedForward(nn.Module):
@@ -79,12 +81,28 @@ class FeedForward(nn.Module):
         super().__init__()
         self.w_1 = Dense(size, hidden)
         self.w_2 = Dense(hidden, size)
+        self._floor: mx.array | None = None
+
+    def pack(self) -> None:
+        """See `Dense.pack`. relu(h + b) is max(h, -b) + b, and that b can be added behind the second layer: there it
+        is a constant, and the widest array of the model is gone through once less."""
+        movable = self.w_1.rewritable and self.w_2.rewritable
+        if movable:
+            self.w_2.bias = self.w_2.bias + self.w_2.weight @ self.w_1.bias
+        self.w_1.pack()
+        self.w_2.pack()
+        if movable:
+            self._floor = -self.w_1.bias_of_pieces(self.w_2)
+            mx.eval(self._floor)
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        """residual + the layers' output, (B, T, size)."""
-        hidden = self.w_2.pieces(self.w_1(x)) + self.w_2.pieces(self.w_1.offset[None, None])
-        hidden = mx.maximum(hidden, 0).reshape(*hidden.shape[:3], -1)
-        return self.w_2.add_to(residual, self.w_2.multiply(hidden))
+        """residual + the layers' output, rows (N, size)."""
+        hidden = self.w_1.pieces(x, self.w_2)
+        if self._floor is not None:
+            hidden = mx.maximum(hidden, self._floor)
+        else:
+            hidden = mx.maximum(hidden + self.w_1.bias_of_pieces(self.w_2), 0)
+        return self.w_2.add_pieces_to(residual, hidden.reshape(*hidden.shape[:2], -1))
 
 
 class EncoderLayer(nn.Module):
@@ -102,16 +120,17 @@ class EncoderLayer(nn.Module):
         """See `Dense.pack`."""
         self.norm1.hand_over(self.self_attn.linear_q_k_v)
         self.norm2.hand_over(self.feed_forward.w_1)
+        self.feed_forward.pack()
 
-    def __call__(self, x: mx.array, mask: mx.array | None = None, keys: mx.array | None = None) -> mx.array:
-        """Full context: x (B, T, input) -> (B, T, size); masks as in `SelfAttention`."""
-        return self.step(x, None, mask, keys)[0]
+    def __call__(self, x: mx.array, batch: int, mask: mx.array | None = None, keys: mx.array | None = None) -> mx.array:
+        """Full context: rows x (B T, input) of `batch` utterances -> (B T, size); masks as in `SelfAttention`."""
+        return self.step(x, batch, None, mask, keys)[0]
 
     def step(
-        self, x: mx.array, memory: mx.array | None, mask: mx.array | None, keys: mx.array | None
+        self, x: mx.array, batch: int, memory: mx.array | None, mask: mx.array | None, keys: mx.array | None
     ) -> tuple[mx.array, mx.array]:
-        """One window: also attends to `memory`; returns the window's own keys and values as well."""
-        attended, keys_values = self.self_attn(self.norm1(x), mask, memory, keys)
+        """One window: also attends to `memory`; returns the windows' own keys and values as well."""
+        attended, keys_values = self.self_attn(self.norm1(x), batch, mask, memory, keys)
         x = x + attended if self.residual else attended
         return self.feed_forward(self.norm2(x), x), keys_values
 
@@ -156,10 +175,11 @@ class Encoder(nn.Module):
         """As `__call__`, but yields after each layer, so that a caller can cut the work in slices."""
         rows = None if mask is None else mask[:, None, :, None].astype(self.dtype)
         keys = None if mask is None else mask[:, None, None, :]
+        shape, x = x.shape, x.reshape(-1, x.shape[-1])
         for layer in self.layers:
-            x = layer(x, rows, keys)
+            x = layer(x, shape[0], rows, keys)
             yield x
-        yield self.after_norm(x)
+        yield self.after_norm(x).reshape(*shape[:2], -1)
 
     def step(
         self, windows: Sequence[NDArray[np.float32]], states: Sequence[EncoderState], chunk: ChunkSize
@@ -185,14 +205,14 @@ class Encoder(nn.Module):
         takes_part = np.concatenate([length_mask(np.array([s.filled for s in states]), capacity), real], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
         mask = None if real.all() else mx.array(real)[:, None, :, None].astype(self.dtype)
-        x = mx.array(padded)
+        x = mx.array(padded.reshape(-1, padded.shape[2]))
         memories = _memories(states, capacity) if capacity else repeat(None)
         kept = []
         for layer, memory in zip(self.layers, memories, strict=False):
-            x, keys_values = layer.step(x, memory, mask, keys)
+            x, keys_values = layer.step(x, len(windows), memory, mask, keys)
             kept.append(keys_values[:, :, : max(0, width - chunk.look_ahead)])
             yield x, kept[-1]
-        x = self.after_norm(x)
+        x = self.after_norm(x).reshape(len(windows), width, -1)
         return (x if mask is None else x * mask[:, 0]), mx.stack(kept), lengths
 
 

@@ -35,6 +35,7 @@ class LayerNorm(nn.Module):
         self.weight = mx.ones((size,))
         self.bias = mx.zeros((size,))
         self._mean = mx.full((size, 1), 1 / size)
+        self._eps = mx.full((1, 1), LAYER_NORM_EPS)
 
     def hand_over(self, layer: Dense) -> None:
         """Moves scale and shift into the layer behind, which must be the only one, unless it would lose by it."""
@@ -50,7 +51,7 @@ class LayerNorm(nn.Module):
             return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), LAYER_NORM_EPS)
         # MLX's own takes twice the time on CPUs: its sums over an axis are slow, but not a matrix product.
         x = x - x @ self._mean
-        return x * mx.rsqrt(mx.square(x) @ self._mean + LAYER_NORM_EPS)
+        return x * mx.rsqrt(mx.addmm(self._eps, mx.square(x), self._mean))
 
 
 class FSMN(nn.Module):
@@ -70,19 +71,20 @@ class FSMN(nn.Module):
         return int(self.weight.shape[1])
 
     def __call__(self, x: mx.array, before: int = 0, after: int = 0, *, residual: bool = False) -> mx.array:
-        """Convolution over time of x (B, T, …), whose last axes are joined to C channels.
+        """Convolution over time of x (B, T, C), or in heads (B, H, T, C / H).
 
         Zeros are put in front and behind: the result is (B, T + before + after - kernel + 1, C). With `residual`, x is
         added to it.
         """
-        batch, length = x.shape[:2]
+        batch, length = x.shape[0], x.shape[-2]
         if not on_cpu():
-            x = x.reshape(batch, length, -1)
+            if x.ndim == 4:
+                x = x.transpose(0, 2, 1, 3).reshape(batch, length, -1)
             filtered = mx.conv1d(pad_time(x, before, after), self.weight, groups=self.weight.shape[0])
             return filtered + x if residual else filtered
         # MLX's grouped convolution is slow on CPUs. A product of each channel's rows and a band matrix that holds
         # the filter once for each output row takes a small part of the time, though it multiplies many zeros.
-        x = x.transpose(*range(2, x.ndim), 0, 1).reshape(-1, batch, length)
+        x = x.transpose(1, 3, 0, 2).reshape(-1, batch, length) if x.ndim == 4 else x.transpose(2, 0, 1)
         outputs = length + before + after - self.kernel_size + 1
         own = before if residual else None
         if length <= _BAND:
@@ -109,15 +111,16 @@ class FSMN(nn.Module):
 
 
 def attend(
-    q: mx.array, keys_values: mx.array, mask: mx.array | None = None, memory: mx.array | None = None
+    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None, memory: mx.array | None = None
 ) -> mx.array:
     """Scaled dot-product attention of several heads.
 
     Args:
         q: (B, H, T, d).
-        keys_values: the heads of the keys, then those of the values, (B, 2H, S, d).
+        k, v: keys and values, (B, H, S, d).
         mask: (B, 1, 1, S' + S), True where a key takes part; None where all do.
-        memory: more keys and values, which stand in front of the others: (B, 2H, S', d).
+        memory: more keys and values, which stand in front of the others: the heads of the keys, then those of the
+            values, (B, 2H, S', d).
 
     Returns:
         (B, T, H d).
@@ -125,18 +128,18 @@ def attend(
     batch, heads, length, depth = q.shape
     if memory is not None and not memory.size:
         memory = None
-    if memory is not None and not on_cpu():
-        keys_values, memory = mx.concatenate([memory, keys_values], axis=2), None
     scale = depth**-0.5
-    k, v = keys_values[:, :heads], keys_values[:, heads:]
+    if memory is not None and not on_cpu():
+        keys, values = mx.split(memory, 2, axis=1)
+        k, v, memory = mx.concatenate([keys, k], axis=2), mx.concatenate([values, v], axis=2), None
     if memory is None:
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     else:
         # Joining the scores costs less than joining the keys and values.
-        remembered = memory.shape[2]
-        scores = [q @ memory[:, :heads].swapaxes(2, 3), q @ k.swapaxes(2, 3)]
-        weights = _softmax(mx.concatenate(scores, axis=-1), scale, mask)
-        out = weights[..., :remembered] @ memory[:, heads:] + weights[..., remembered:] @ v
+        keys, values = mx.split(memory, 2, axis=1)
+        scores = mx.concatenate([q @ keys.swapaxes(2, 3), q @ k.swapaxes(2, 3)], axis=-1)
+        earlier, now = mx.split(_softmax(scores, scale, mask), [keys.shape[2]], axis=-1)
+        out = earlier @ values + now @ v
     return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
 
 
@@ -157,12 +160,6 @@ def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
     # 2 to the whole part: added to the exponent, which begins at bit 23.
     weights = (power.view(mx.int32) + (whole.view(mx.int32) << 23)).view(mx.float32)
     return weights / mx.sum(weights, axis=-1, keepdims=True)
-
-
-def heads(layer: Dense, x: mx.array) -> mx.array:
-    """What a layer whose parts are heads makes of x (B, T, inputs), with its bias: (B, parts, T, outputs / parts)."""
-    y = layer(x).transpose(0, 2, 1, 3, 4) + layer.offset[:, None]
-    return y.reshape(*y.shape[:3], -1)
 
 
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from parastream.model import dense
 from parastream.model.dense import Dense
+from parastream.model.encoder import FeedForward
 from parastream.model.lanes import Lanes, Work
 from parastream.model.layers import FSMN, LayerNorm
 
@@ -38,23 +39,29 @@ def expected(made: Dense, x: mx.array) -> mx.array:
 @pytest.mark.parametrize("length", [1, 15, 101], ids="{} rows".format)
 def test_packing_changes_no_value(inputs: int, outputs: int, parts: int, length: int) -> None:
     made = layer(inputs, outputs, parts=parts)
-    x = mx.random.normal((3, length, inputs))
+    x, residual = mx.random.normal((3, length, inputs)), mx.random.normal((3, length, outputs))
     wanted = np.array(expected(made, x))
     made.pack()
-    y = made(x)
-    assert y.shape[:3] == (3, length, parts)
-    np.testing.assert_allclose(np.array(made.joined(y)), wanted, atol=1e-4)
+    np.testing.assert_allclose(np.array(made(x)), wanted, atol=1e-4)
+    rows = made(x.reshape(3 * length, inputs))
+    np.testing.assert_allclose(np.array(rows), wanted.reshape(3 * length, outputs), atol=1e-4)
+    in_heads = wanted.reshape(3, length, parts, -1).transpose(0, 2, 1, 3)
+    if outputs % 32 == 0 or parts > 1:
+        np.testing.assert_allclose(np.array(made.heads(x, 3)), in_heads, atol=1e-4)
+        np.testing.assert_allclose(np.array(made.add_to(residual, x)), np.array(residual) + wanted, atol=1e-4)
 
 
 @pytest.mark.usefixtures("layout")
-def test_a_layer_takes_what_another_gave_without_joining_it() -> None:
-    first, second, x = layer(64, 1024), layer(1024, 64), mx.random.normal((2, 7, 64))
-    wanted = np.array(x + expected(second, expected(first, x)))
-    first.pack()
-    second.pack()
-    hidden = second.pieces(first(x)) + second.pieces(first.offset[None, None])
-    y = second.add_to(x, second.multiply(hidden.reshape(*hidden.shape[:3], -1)))
-    np.testing.assert_allclose(np.array(y), wanted, atol=1e-3)
+@pytest.mark.parametrize("hidden", [64, 1024], ids=["one piece", "two pieces"])
+def test_a_feed_forward_part_is_two_layers_with_relu(hidden: int) -> None:
+    part = FeedForward(64, hidden)
+    part.w_1.bias, part.w_2.bias = mx.random.normal((hidden,)), mx.random.normal((64,))
+    x, residual = mx.random.normal((14, 64)), mx.random.normal((14, 64))
+    wanted = residual + expected(part.w_2, mx.maximum(expected(part.w_1, x), 0))
+    mx.eval(wanted)
+    for _ in range(2):  # as it was made, and packed
+        np.testing.assert_allclose(np.array(part(x, residual)), np.array(wanted), atol=1e-3)
+        part.pack()
 
 
 def test_a_norm_hands_over_its_scale_and_shift() -> None:

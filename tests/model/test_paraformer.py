@@ -78,7 +78,7 @@ def test_the_ring_remembers_the_last_rows(model: Paraformer) -> None:
     kept: list[NDArray[np.float32]] = []
     for window, last in windows(rows(5, 130))[:-1]:
         full = np.concatenate([state.encoder.overlap, model.encoder.embed(window, state.encoder.rows)])
-        _, keys_values = first.step(mx.array(full)[None], None, None, None)
+        _, keys_values = first.step(mx.array(full), 1, None, None, None)
         kept.append(np.array(keys_values[0, :, : -chunk.look_ahead]))
         model.step([window], [state], [last])
     expected = np.concatenate(kept, axis=1)[:, -40:]

@@ -265,7 +265,7 @@ def test_half_precision_stays_half(dtype: mx.Dtype, variant: str) -> None:
     )
     model.pack()
     seen = set[mx.Dtype]()
-    original = Dense._product
+    original = Dense._plain
 
     def watched(self: Dense, x: mx.array) -> mx.array:
         y = original(self, x)
@@ -275,7 +275,7 @@ def test_half_precision_stays_half(dtype: mx.Dtype, variant: str) -> None:
     rng = np.random.default_rng(3)
     rows = [rng.standard_normal((count, 560)).astype(np.float32) for count in (30, 17)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Dense, "_product", watched)
+        patch.setattr(Dense, "_plain", watched)
         assert len(model.transcribe(rows)[0]) > 0
         states = [model.new_state() for _ in rows]
         for start in (0, 10, 20):
