@@ -17,6 +17,7 @@ import mlx.nn as nn
 
 from .config import ChunkSize, EncoderConfig
 from .dense import Dense
+from .device import on_cpu
 from .lanes import Work
 from .layers import FSMN, LayerNorm, PositionTable, attend, length_mask
 
@@ -244,6 +245,11 @@ def _memories(states: Sequence[EncoderState], capacity: int) -> Iterator[mx.arra
         else mx.pad(state.memory, [(0, 0), (0, 0), (0, capacity - state.memory.shape[2]), (0, 0)])
         for state in states
     ]
+    if not on_cpu():
+        # One copy for each state, not for each of its layers: a GPU is kept waiting by the number of operations.
+        stacked = mx.stack(padded, axis=1)
+        yield from (stacked[layer] for layer in range(stacked.shape[0]))
+        return
     # One layer at a time, so that a layer finds in the cache what was copied for it.
     for layer in zip(*(mx.split(memory, memory.shape[0]) for memory in padded), strict=True):
         yield mx.concatenate(list(layer))

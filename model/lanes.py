@@ -7,6 +7,7 @@ operation of a part runs beside those of the others. On a GPU there is one lane.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Generator, Sequence
 from typing import TypeVar
@@ -22,6 +23,8 @@ Work = Generator[object, None, T]
 """Builds a graph, yields now and then what can be computed (any tree of arrays), and returns a result."""
 
 _MOST = 8
+_STEPS_ON_GPU = 10
+"""Steps whose graphs are handed to a GPU together: handing one over costs as much as many of its operations."""
 
 # MLX orders a graph by breadth, which takes operations of all lanes in turn, only up to so many at a time.
 os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
@@ -50,6 +53,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._streams = [mx.default_stream(mx.default_device())]
+        self._every = 1 if on_cpu() else _STEPS_ON_GPU
         if on_cpu():
             count = min(_MOST, blas.cpu_count() // max(1, blas.info().threads))
             self._streams += [mx.new_stream(mx.Device(mx.cpu)) for _ in range(count - 1)]
@@ -67,9 +71,10 @@ class Lanes:
         return finish(self.rounds(works))
 
     def rounds(self, works: Sequence[Work[T]]) -> Generator[list[object], None, list[T]]:
-        """As `run`, but yields what is being evaluated after every step of all works."""
+        """As `run`, but yields after every step of all works what is being evaluated, or soon will be on a GPU."""
         results: dict[int, T] = {}
-        while True:
+        held: list[object] = []
+        for count in itertools.count(1):
             pending: list[object] = []
             for i, (work, stream) in enumerate(zip(works, self._streams, strict=False)):
                 if i in results:
@@ -79,9 +84,14 @@ class Lanes:
                         pending.append(next(work))
                     except StopIteration as end:
                         results[i] = end.value
-            if len(results) == len(works):
-                return [results[i] for i in range(len(works))]
-            # Together, so that MLX hands out operations of all lanes in turn; and in small steps, since it hands out
-            # only some of them ahead.
-            mx.async_eval(pending)
+            held += pending
+            done = len(results) == len(works)
+            if done or count % self._every == 0:
+                # Together, so that MLX hands out operations of all lanes in turn; and in small steps on a CPU, since it
+                # hands out only some of them ahead.
+                mx.async_eval(held)
+                held = []
+            if done:
+                break
             yield pending
+        return [results[i] for i in range(len(works))]
