@@ -1,6 +1,6 @@
 """Streaming Paraformer of full size through other programs and through parastream, side by side in one run.
 
-    ./run python -m benchmarks.peers [--json FILE] [--only NAME]… [--rounds N] [--work DIR]
+    ./run python -m benchmarks.peers [--json FILE] [--only NAME]… [--rounds N] [--work DIR] [--device cuda]
 
 The same random weights and the same audio go through FunASR (PyTorch), sherpa-onnx (ONNX Runtime, float32 and int8,
 exported by FunASR's own `export`) and parastream. The first call makes an environment for the peers and the weights
@@ -13,7 +13,12 @@ decoder, with FunASR its Python around that and its text. Each system runs in pr
 Streams are in their steady state: FunASR's and parastream's look-back is full.
 
 `N workers` are N processes of one thread with an equal share of the sessions each; `N threads` is one process. Where
-there are fewer sessions than workers, the others rest.
+there are fewer sessions than workers, the others rest. `real time` is how many sessions could be served at the cost
+that the largest number of them had.
+
+With `--device cuda` FunASR and parastream share an NVIDIA GPU, for which the environment that this runs in has MLX's
+CUDA wheel. There parastream is measured in float32, without TF32 as is PyTorch's default, and in bfloat16, its own
+default; FunASR, whose streaming does not take another type, in one process and in as many as there are CPUs.
 
 Systems that were given the same weights should hear the same. `agreement` is 1 less the edit distance of the
 tokens over their number, between a system and parastream. sherpa-onnx computes other windows than FunASR: 5 rows before
@@ -33,7 +38,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +47,14 @@ from parastream.client.commands.bench_results import hardware
 from parastream.model import blas
 from parastream.model.cache import cache_directory
 
+import mlx.core as mx
+
 from . import environment
 from .results import OURS, Costs, agreement, summary, table
 from .worker import STREAMS
 
-WINDOWS = {1: 8, STREAMS: 3}
-"""Numbers of sessions, and the windows of each that are measured in a round."""
+WINDOWS = {"cpu": {1: 8, STREAMS: 3}, "cuda": {1: 8, STREAMS: 3, 128: 2}}
+"""For each device, numbers of sessions and the windows of each that are measured in a round."""
 FILLING = 5
 """Windows that fill the look-back: four of 10 rows, and the first, of which 5 rows are no audio."""
 CHECKED = 4
@@ -57,7 +64,7 @@ Start = Callable[[str, int], "Worker"]
 
 
 class Worker:
-    """A process of `worker.py`. It is stopped except while it owes an answer."""
+    """A process of `worker.py`. It is stopped except while it starts or owes an answer."""
 
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self._log = log
@@ -65,11 +72,14 @@ class Worker:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
             )
-        self.answer()
+        self._started = False
 
     def ask(self, **request: Any) -> None:
-        """Sends a request; `answer` must follow."""
+        """Sends a request; `answer` must follow. The first one waits until the process has started."""
         assert self._process.stdin is not None
+        if not self._started:
+            self.answer()
+            self._started = True
         self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -125,15 +135,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--only", action="append", default=[], help="only systems with this in their name; repeatable")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=list(WINDOWS), default="cpu", help="where FunASR and parastream compute")
     parser.add_argument("--work", type=Path, default=cache_directory() / "peers", help="what is made once is kept here")
     options = parser.parse_args()
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
+    on_gpu = mx.default_device().type == mx.gpu
+    if on_gpu != (options.device == "cuda"):
+        parser.error(f"--device {options.device}: MLX computes on a {'GPU' if on_gpu else 'CPU'} here")
     began, others = time.perf_counter(), others_seconds()
     with contextlib.ExitStack() as stack:
-        start = launcher(work, stack)
-        systems = list(start_systems(start, options.only))
-        rounds = measure(systems, options.rounds)
+        start = launcher(work, stack, onnx=options.device == "cpu")
+        make = start_systems if options.device == "cpu" else start_systems_on_gpu
+        systems = list(make(start, options.only))
+        rounds = measure(systems, WINDOWS[options.device], options.rounds)
         heard = {system.name: [system.tokens(k) for k in range(CHECKED)] for system in systems}
         as_sherpa = sherpas_windows(start, options.rounds) if any("sherpa" in name for name in heard) else []
     result = {
@@ -152,9 +167,10 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def launcher(work: Path, stack: contextlib.ExitStack) -> Start:
+def launcher(work: Path, stack: contextlib.ExitStack, *, onnx: bool) -> Start:
     """Starts workers, given a system of `worker.py` and a number of threads; the stack ends them."""
-    python, model, audio = environment.peers_python(work), environment.weights(work), environment.recording(work)
+    python, audio = environment.peers_python(work), environment.recording(work)
+    model = environment.weights(work, onnx=onnx)
     number = itertools.count()
 
     def start(system: str, threads: int) -> Worker:
@@ -188,18 +204,34 @@ def start_systems(start: Start, only: Sequence[str]) -> Iterator[System]:
         yield System(name, [start("sherpa-fp32", cpus)])
 
 
-def measure(systems: Sequence[System], rounds: int) -> list[Costs]:
-    """The costs in each round, in which the systems take turns."""
+def start_systems_on_gpu(start: Start, only: Sequence[str]) -> Iterator[System]:
+    """As `start_systems`: those that compute on a GPU."""
+    yield System(OURS, [start("parastream", 1)])
+    names = [f"{OURS}, bfloat16", "FunASR PyTorch", f"FunASR PyTorch, {blas.cpu_count()} workers"]
+    wanted = [not only or any(part in name for part in only) for name in names]
+    if wanted[0]:
+        yield System(names[0], [start("parastream-bfloat16", 1)])
+    if any(wanted[1:]):
+        workers = [start("funasr-cuda", 1) for _ in range(blas.cpu_count() if wanted[2] else 1)]
+        yield from (
+            System(name, some)
+            for name, some, measured in zip(names[1:], (workers[:1], workers), wanted[1:], strict=True)
+            if measured
+        )
+
+
+def measure(systems: Sequence[System], windows: Mapping[int, int], rounds: int) -> list[Costs]:
+    """The costs in each round, in which the systems take turns; `windows` as in `WINDOWS`."""
     for system in systems:
         print(f"filling the look-back of {system.name}", file=sys.stderr)
-        system.hear(STREAMS, FILLING)
+        system.hear(max(windows), FILLING)
     found = []
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
         costs: Costs = {system.name: {} for system in systems}
-        for sessions, windows in WINDOWS.items():
+        for sessions, measured in windows.items():
             for system in systems:
-                costs[system.name][sessions] = system.hear(sessions, windows)
+                costs[system.name][sessions] = system.hear(sessions, measured)
         found.append(costs)
     return found
 
@@ -219,8 +251,8 @@ def sherpas_windows(start: Start, rounds: int) -> list[list[str]]:
     """What parastream's network hears in the windows that sherpa-onnx has computed by now."""
     system = System("parastream as sherpa", [start("parastream-as-sherpa", 1)])
     # sherpa-onnx waits for two frames more than a window needs, so that it is one window behind.
-    system.hear(CHECKED, FILLING + rounds * WINDOWS[STREAMS] - 1)
-    system.hear(1, rounds * WINDOWS[1])
+    system.hear(CHECKED, FILLING + rounds * WINDOWS["cpu"][STREAMS] - 1)
+    system.hear(1, rounds * WINDOWS["cpu"][1])
     return [system.tokens(k) for k in range(CHECKED)]
 
 

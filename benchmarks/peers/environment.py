@@ -30,15 +30,19 @@ def peers_python(work: Path) -> Path:
     return directory / "bin" / "python"
 
 
-def weights(work: Path) -> Path:
-    """A model directory of full size, random weights, that every system can load."""
+def weights(work: Path, *, onnx: bool) -> Path:
+    """A model directory of full size, random weights, that every system can load; sherpa-onnx only with `onnx`."""
     python = peers_python(work)
 
     def make(directory: Path) -> None:
         random_weights.save(directory)
-        run([python, HERE / "export.py", directory], work / "export.log")
+        run([python, HERE / "export.py", directory, *(["onnx"] if onnx else [])], work / "export.log")
 
-    return _made(work / "model", [Path(random_weights.__file__), HERE / "export.py", REQUIREMENTS], make)
+    return _made(
+        work / ("model" if onnx else "model-torch"),
+        [Path(random_weights.__file__), HERE / "export.py", REQUIREMENTS],
+        make,
+    )
 
 
 def recording(work: Path) -> Path:

@@ -1,9 +1,9 @@
 """Brings a directory of random weights into the forms that the peers load. Runs in their environment.
 
-    python export.py DIR
+    python export.py DIR [onnx]
 
-Adds `model.pt` (instead of `model.safetensors`), FunASR's own ONNX export of that, float32 and int8, and what
-sherpa-onnx wants to find in it: metadata in the encoder and `tokens.txt`.
+Adds `model.pt` (instead of `model.safetensors`); with `onnx` FunASR's own ONNX export of that, float32 and int8, and
+what sherpa-onnx wants to find in it: metadata in the encoder and `tokens.txt`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from pathlib import Path
 
 os.environ["MODELSCOPE_OFFLINE"] = "1"
 
-import onnx
 import torch
-from funasr import AutoModel
 from safetensors.torch import load_file
 
 
-def main(directory: Path) -> None:
-    """Writes the files."""
+def for_torch(directory: Path) -> None:
+    """Writes what FunASR loads."""
     weights = directory / "model.safetensors"
     torch.save(load_file(weights), directory / "model.pt")
     weights.unlink()
+
+
+def for_onnx(directory: Path) -> None:
+    """Writes what sherpa-onnx loads, from that."""
+    import onnx
+    from funasr import AutoModel
+
     model = AutoModel(model=str(directory), device="cpu", ncpu=os.cpu_count(), disable_update=True)
     # The exporter that FunASR's export was written for, and that the published ONNX files come from.
     torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
@@ -55,4 +60,6 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for_torch(Path(sys.argv[1]))
+    if "onnx" in sys.argv[2:]:
+        for_onnx(Path(sys.argv[1]))

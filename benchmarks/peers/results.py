@@ -9,12 +9,15 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 OURS = "parastream"
+WINDOW = 600
+"""Milliseconds of audio in a window."""
 Costs = dict[str, dict[int, float]]
 """Milliseconds for a session and window: system, sessions."""
 
 
 def summary(rounds: Sequence[Costs]) -> dict[str, Any]:
-    """Rounds, medians over the rounds, and their ratios to parastream's: how many times what parastream takes."""
+    """Rounds, medians over the rounds, their ratios to parastream's (how many times what parastream takes), and the
+    sessions that the machine could serve at the cost that the largest number of them had."""
     medians = {
         name: {sessions: statistics.median(costs[name][sessions] for costs in rounds) for sessions in by_sessions}
         for name, by_sessions in rounds[0].items()
@@ -25,6 +28,9 @@ def summary(rounds: Sequence[Costs]) -> dict[str, Any]:
         "ratio_to_parastream": {
             name: {sessions: cost / medians[OURS][sessions] for sessions, cost in by_sessions.items()}
             for name, by_sessions in medians.items()
+        },
+        "sessions_in_real_time": {
+            name: int(WINDOW / by_sessions[max(by_sessions)]) for name, by_sessions in medians.items()
         },
     }
 
@@ -38,16 +44,17 @@ def agreement(found: Sequence[Sequence[str]], expected: Sequence[Sequence[str]])
 def table(result: Mapping[str, Any]) -> str:
     """The result for people: a line for each system."""
     costs, ratios = result["ms_per_session_window"], result["ratio_to_parastream"]
+    real_time = result["sessions_in_real_time"]
     width = max(map(len, costs))
     head = "".join(f"{f'{n} sessions' if n > 1 else '1 session':>15}{'ratio':>7}" for n in costs[OURS])
     lines = [
         f"{result['hardware']}; BLAS of parastream: {result['blas']}",
         f"other programs took {result['others_cpu_cores']:.2f} CPUs meanwhile",
         "ms for each session and window of 600 ms, and how many times what parastream takes",
-        f"{'':{width}}{head}{'tokens':>9}{'agreement':>11}",
+        f"{'':{width}}{head}{'real time':>11}{'tokens':>9}{'agreement':>11}",
     ]
     for name, by_sessions in costs.items():
         figures = "".join(f"{cost:15.1f}{ratios[name][n]:7.2f}" for n, cost in by_sessions.items())
         tokens, same = result["tokens"][name], result["token_agreement"][name]
-        lines.append(f"{name:{width}}{figures}{tokens:9}{same:11.3f}")
+        lines.append(f"{name:{width}}{figures}{real_time[name]:11}{tokens:9}{same:11.3f}")
     return "\n".join(lines)

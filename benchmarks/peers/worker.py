@@ -14,11 +14,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from parastream.model.checkpoint import Precision
 
 Samples = NDArray[np.float32]
 
@@ -51,12 +55,15 @@ class FunASR:
 
     skipped = 0
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path, threads: int, device: str = "cpu") -> None:
         os.environ["MODELSCOPE_OFFLINE"] = "1"
+        import torch
         from funasr import AutoModel
 
+        if device != "cpu" and not torch.cuda.is_available():
+            sys.exit("PyTorch finds no GPU")  # FunASR would take the CPU instead
         self._model = AutoModel(
-            model=str(directory), device="cpu", ncpu=threads, disable_update=True, disable_pbar=True
+            model=str(directory), device=device, ncpu=threads, disable_update=True, disable_pbar=True
         )
 
     def new_stream(self) -> Any:
@@ -118,10 +125,11 @@ class Parastream:
 
     skipped = 0
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path, threads: int, dtype: Precision = "float32") -> None:
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")  # as in PyTorch, float32 is what it says, on a GPU too
         import parastream.model
 
-        self._speech = parastream.model.load(directory)
+        self._speech = parastream.model.load(directory, dtype=dtype)
         self._network = self._speech.network
         self._tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
 
@@ -162,9 +170,11 @@ class ParastreamAsSherpa(Parastream):
 
 SYSTEMS: dict[str, Callable[[Path, int], System]] = {
     "funasr": FunASR,
+    "funasr-cuda": partial(FunASR, device="cuda"),
     "sherpa-fp32": SherpaOnnx,
     "sherpa-int8": SherpaOnnxInt8,
     "parastream": Parastream,
+    "parastream-bfloat16": partial(Parastream, dtype="bfloat16"),
     "parastream-as-sherpa": ParastreamAsSherpa,
 }
 

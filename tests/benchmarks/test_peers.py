@@ -16,6 +16,7 @@ def test_medians_over_the_rounds_and_how_many_times_ours_they_are() -> None:
     found = results.summary(rounds)
     assert found["rounds"] == rounds
     assert found["ms_per_session_window"] == {"parastream": {1: 110.0, 16: 45.0}, "peer": {1: 55.0, 16: 90.0}}
+    assert found["sessions_in_real_time"] == {"parastream": 13, "peer": 6}
     assert found["ratio_to_parastream"] == {"parastream": {1: 1.0, 16: 1.0}, "peer": {1: 0.5, 16: 2.0}}
 
 
@@ -38,9 +39,9 @@ def test_table_has_a_line_for_each_system() -> None:
     machine, others, _, head, ours, peer = results.table(result).splitlines()
     assert machine == "a machine; BLAS of parastream: a BLAS"
     assert others == "other programs took 0.12 CPUs meanwhile"
-    assert head.split() == ["1", "session", "ratio", "16", "sessions", "ratio", "tokens", "agreement"]
-    assert ours.split() == ["parastream", "100.0", "1.00", "40.0", "1.00", "200", "1.000"]
-    assert peer.split() == ["peer", "90.0", "0.90", "80.0", "2.00", "190", "0.950"]
+    assert head.split() == ["1", "session", "ratio", "16", "sessions", "ratio", "real", "time", "tokens", "agreement"]
+    assert ours.split() == ["parastream", "100.0", "1.00", "40.0", "1.00", "15", "200", "1.000"]
+    assert peer.split() == ["peer", "90.0", "0.90", "80.0", "2.00", "7", "190", "0.950"]
 
 
 def test_streams_begin_with_a_window_of_silence_and_go_round_the_recording() -> None:
