@@ -19,7 +19,7 @@ from parastream.server.messages import STREAM_PATH, Start
 from parastream.server.metrics import Metrics
 from parastream.server.protocols.conversation import Conversation, Request
 from parastream.server.protocols.native import NativeSession, opening
-from parastream.server.recognizer import Recognizer
+from parastream.server.recognizer import SHUTTING_DOWN, Recognizer
 from parastream.server.refusal import RefusalError
 from parastream.server.registry import Registry
 from parastream.server.rooms import Rooms
@@ -78,7 +78,8 @@ class Server:
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
         self._recognizer = Recognizer(engine, config, self._metrics, self._post, listen)
         self._http = HttpAnswers(config, self._recognizer, self._rooms, self._metrics, engine.stats)
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, NativeLink] = {}  # by the session's name
+        self._others: set[Link] = set()
         self._opening: set[ServerConnection] = set()
         self._listeners: list[WebSocketServer] = []
         self._tcp_listeners: list[asyncio.Server] = []
@@ -125,7 +126,7 @@ class Server:
             kind = CONVERSATIONS.get(name(request))
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
                 websocket.protocol.max_message_size = max(kind.max_message, config.max_message)
-            return await self._http.answer(websocket, request, name(request))
+            return await self._http.answer(websocket, request, name(request), pages=protocol is None)
 
         def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
             """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
@@ -156,7 +157,8 @@ class Server:
         """Listen on a port for a protocol that is not a WebSocket, and return it."""
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task, socket = asyncio.current_task(), TcpSocket(reader, writer)
+            config, task = self.config, asyncio.current_task()
+            socket = TcpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
             assert task is not None
             self._tcp_tasks.add(task)
             try:
@@ -180,6 +182,11 @@ class Server:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{STREAM_PATH}"
 
     @property
+    def page_url(self) -> str:
+        """Where browsers of this machine find the page of speakers."""
+        return "http" + self.url.removeprefix("ws").removesuffix(STREAM_PATH) + "/"
+
+    @property
     def viewers(self) -> int:
         """Viewers of all caption rooms."""
         return self._rooms.viewers
@@ -200,10 +207,10 @@ class Server:
             tcp_listener.close()
         for session in self._registry.waiting:
             self._registry.remove(session)
-        refusal = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
-        for link in list(self._links.values()):
-            link.dialogue.fail(refusal)  # those that have nothing to recognise
-        closing = [websocket.close(refusal.close_code, refusal.close_reason) for websocket in self._opening]
+        for link in [*self._links.values(), *self._others]:
+            link.dialogue.fail(SHUTTING_DOWN)  # those that have nothing to recognise
+        code, reason = SHUTTING_DOWN.close_code, SHUTTING_DOWN.close_reason
+        closing = [websocket.close(code, reason) for websocket in self._opening]
         websockets_closed = (listener.wait_closed() for listener in self._listeners)
         finished = self._finish_recognitions()
         closed = asyncio.gather(*websockets_closed, *self._tcp_tasks, *closing, finished, return_exceptions=True)
@@ -261,13 +268,20 @@ class Server:
         except RefusalError as refusal:
             await self._refuse(websocket, refusal)
             return
-        key = f"viewer {_peer(websocket)}"
-        link = self._links[key] = Link(websocket, viewer, self.config, name=key)
         try:
+            await self._run(Link(websocket, viewer, self.config, name=f"viewer {_peer(websocket)}"))
+        finally:
+            room.leave(viewer)
+
+    async def _run(self, link: Link) -> None:
+        """Serve a connection that is all that its dialogue has."""
+        self._others.add(link)
+        try:
+            if self._recognizer.draining:  # since the connection was accepted
+                link.dialogue.fail(SHUTTING_DOWN)
             await link.run()
         finally:
-            del self._links[key]
-            room.leave(viewer)
+            self._others.discard(link)
 
     async def _converse(
         self, socket: Socket, kind: type[Conversation], request: Request, name: str, *, pings: bool = True
@@ -275,7 +289,7 @@ class Server:
         """Serve a connection in the protocol of another server."""
         conversation = kind(self._recognizer, request, name=name, max_unsent=self.config.max_unsent)
         logger.info("session %s: opened", name)
-        link = self._links[name] = Link(
+        link = Link(
             socket,
             conversation,
             self.config,
@@ -286,9 +300,8 @@ class Server:
         )
         try:
             conversation.start()
-            await link.run()
+            await self._run(link)
         finally:
-            del self._links[name]
             conversation.leave()
 
     async def _open(self, websocket: ServerConnection) -> NativeSession:

@@ -44,13 +44,19 @@ class HttpAnswers:
         self._metrics = metrics
         self._stats = stats
 
-    async def answer(self, connection: ServerConnection, http: HttpRequest, protocol: str) -> Response | None:
-        """The response to a request on a port of `protocol`, or None to let its handshake go on."""
+    async def answer(
+        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+    ) -> Response | None:
+        """The response to a request for what speaks `protocol`, or None to let its handshake go on.
+
+        `pages`: whether the web pages are here. They are not on a port of one protocol, since they could not reach
+        theirs there.
+        """
         request = parse(http.path)
         upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
         viewing = protocol == ROOM
         if not upgrade:
-            response = self._public(connection, request)
+            response = self._public(connection, request) or (_page(request.path) if pages else None)
             if response is not None:
                 return response
             viewing = _transcript_at(request.path) is not None
@@ -89,11 +95,7 @@ class HttpAnswers:
                     return json_response(connection, HTTPStatus.OK, body)
                 body = {"status": "not ready", "reason": reason}
                 return json_response(connection, HTTPStatus.SERVICE_UNAVAILABLE, body)
-        found = page(request.path)
-        if found is None:
-            return None
-        headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
-        return Response(HTTPStatus.OK, "OK", headers, found.body)
+        return None
 
     async def _private(self, connection: ServerConnection, request: Request) -> Response | None:
         """What needs the token, if the server has one."""
@@ -123,6 +125,14 @@ class HttpAnswers:
             _set(response, "Cache-Control", "no-store")
             return response
         return None  # websockets says that an upgrade is required
+
+
+def _page(path: str) -> Response | None:
+    found = page(path)
+    if found is None:
+        return None
+    headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
+    return Response(HTTPStatus.OK, "OK", headers, found.body)
 
 
 def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:

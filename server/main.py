@@ -41,11 +41,16 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     try:
         await server.start()
     except OSError as error:
-        console.print(f"cannot listen on {config.host} port {config.port}: {error.strerror or error}")
+        console.print(f"cannot listen: {error.strerror or error}", markup=False, soft_wrap=True)
         return 1
     engine.start()
     console.print(f"parastream {version('parastream')}")
     console.print(f"  address  {server.url}")
+    console.print(f"  page     {server.page_url}")
+    for protocol, port in server.ports.items():
+        console.print(f"  {protocol:8} on port {port}")
+    if config.save:
+        console.print(f"  saving   to {config.save}", markup=False)
     console.print(f"  model    {config.model}, loading", markup=False)
     console.print(f"  device   {'GPU' if mx.default_device().type == mx.gpu else 'CPU'}")
     console.print(f"  BLAS     {blas.info()}", markup=False)

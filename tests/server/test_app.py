@@ -152,6 +152,16 @@ async def test_one_line_in_the_log_when_a_session_opens_and_one_when_it_closes(
 
 
 @asynchronous
+async def test_a_port_of_one_protocol_has_no_pages() -> None:
+    async with serving(FakeEngine(), listen=("funasr=0",)) as server:
+        server.port, port = server.ports["funasr"], server.port
+        assert (await get(server, "/"))[0] == 404
+        assert (await get(server, "/healthz"))[0] == 200
+        server.port = port
+        assert server.page_url == f"http://127.0.0.1:{port}/"
+
+
+@asynchronous
 async def test_http() -> None:
     engine = FakeEngine()
     async with serving(engine) as server:
