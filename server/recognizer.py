@@ -23,6 +23,8 @@ Post = Callable[..., Any]
 Listen = Callable[[Recognition], None]
 """Is told of each recognition that begins, to add itself to its listeners."""
 
+SHUTTING_DOWN = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
+
 
 class Recognizer:
     """The engine as protocols see it. Belongs to one thread; the engine's events come to it through `post`."""
@@ -124,14 +126,12 @@ class Recognizer:
     def drain(self) -> None:
         """Begin nothing more and end what is under way; finals still come."""
         self.draining = True
-        refusal = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
         for recognition in self.open:
-            recognition.fail(refusal)
+            recognition.fail(SHUTTING_DOWN)
 
     def abort(self) -> list[Recognition]:
         """End at once what has not ended yet, and say what that was."""
-        refusal = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
         unfinished = [recognition for recognition in self.open if recognition.state is not State.ENDED]
         for recognition in unfinished:
-            recognition.abort(refusal)
+            recognition.abort(SHUTTING_DOWN)
         return unfinished

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import Any
 
@@ -13,12 +12,17 @@ _PIECE = 1 << 16
 
 
 class TcpSocket:
-    """One connection: `recv` gives bytes as they come. There are no pings."""
+    """One connection: `recv` gives bytes as they come. There are no pings: a client that is gone takes no bytes."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, send_timeout: float, close_timeout: float
+    ) -> None:
+        """Seconds in which the client must take what is sent, and what is left at the end."""
         self.close_code: int | None = None
         self._reader = reader
         self._writer = writer
+        self._send_timeout = send_timeout
+        self._close_timeout = close_timeout
 
     @property
     def peer(self) -> str:
@@ -45,16 +49,20 @@ class TcpSocket:
         """Send bytes. Raises `ConnectionClosed`."""
         try:
             self._writer.write(message.encode() if isinstance(message, str) else message)
-            await self._writer.drain()
-        except OSError as error:
+            async with asyncio.timeout(self._send_timeout):
+                await self._writer.drain()
+        except OSError as error:  # `TimeoutError` is one
             raise ConnectionClosedError(None, None) from error
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close; the protocol has said why."""
         self.close_code = code
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        try:
+            async with asyncio.timeout(self._close_timeout):
+                await self._writer.wait_closed()
+        except OSError:
+            self._writer.transport.abort()
 
     async def ping(self) -> Awaitable[Any]:
         """There is nothing to ask."""

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from parastream.model.errors import EngineError
 from parastream.server.messages import Done, Event, Final, Start
 from parastream.server.protocols.conversation import Conversation, Recognizes, Request
 from parastream.server.recognition import Recognition
@@ -168,10 +169,7 @@ class WyomingConversation(Conversation):
             raise RefusalError(
                 "unsupported", f"samples of {format.width} bytes; allowed are samples of 2 bytes", ("2",)
             )
-        start = Start(
-            rate=format.rate, channels=format.channels, model=self._wanted.name or "", room=self.request.get("room")
-        )
-        self._recognition = self.begin(start)
+        self._recognition = self.begin(Start(rate=format.rate, channels=format.channels, model=self._wanted.name or ""))
         self._answers[self._recognition] = self._wanted, []
         self._wanted = Transcribe()
 
@@ -202,15 +200,19 @@ class WyomingConversation(Conversation):
         self._say("error", {"text": refusal.message + allowed, "code": refusal.code})
 
     def _info(self) -> dict[str, Any]:
+        try:
+            name, languages = self.recognizer.model, self.recognizer.languages
+        except EngineError as error:
+            raise RefusalError("not_ready", f"{error}, try again later") from error
         about = {
             "attribution": {"name": "parastream", "url": ""},
             "installed": True,
             "version": version("parastream"),
         }
         model = about | {
-            "name": self.recognizer.model,
+            "name": name,
             "description": "Paraformer",
-            "languages": list(self.recognizer.languages),
+            "languages": list(languages),
         }
         program = about | {
             "name": "parastream",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from parastream.model.errors import EngineError
 from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.protocols.conversation import Request
 from parastream.server.protocols.wyoming import LARGEST_PAYLOAD, LONGEST_HEADER, EventReader, WyomingConversation
@@ -262,6 +264,30 @@ async def test_a_client_that_goes_away_ends_its_session() -> None:
                 await asyncio.sleep(0.005)
         while not engine.streams[0].cancelled:
             await asyncio.sleep(0.005)
+
+
+@asynchronous
+async def test_a_client_that_never_reads_is_cut_off() -> None:
+    """Neither its connection nor the end of the server waits for it."""
+    with socket.socket() as client:
+        async with serving(FakeEngine(), listen=("wyoming=0",), ping_timeout=0.2) as server:
+            client.connect(("127.0.0.1", server.ports["wyoming"]))
+            pings = encoded("ping", {"text": "x" * 60_000}) * 150  # fewer answers than may wait
+            await asyncio.to_thread(client.sendall, pings)
+
+
+def test_the_model_is_not_loaded_yet() -> None:
+    class Loading:
+        @property
+        def speech(self) -> None:
+            raise EngineError("the models are not loaded yet")
+
+    talk = Talk()
+    talk.engine.models = cast(Any, Loading())
+    talk.say("describe")
+    error = {"text": "the models are not loaded yet, try again later", "code": "not_ready"}
+    assert talk.heard() == [("error", error)]
+    assert talk.conversation.ending is not None
 
 
 def test_a_token_and_a_protocol_without_tokens_exclude_each_other() -> None:
