@@ -5,6 +5,7 @@ the native protocol that come of it. Every protocol and every listener (rooms, s
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -15,6 +16,8 @@ from parastream.server.refusal import RefusalError
 from parastream.streaming import SessionConfig, Stream, events
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
+
+logger = logging.getLogger("parastream.server")
 
 Deliver = Callable[[Event], None]
 OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], Stream]
@@ -86,7 +89,7 @@ class Recognition:
         """Bytes of audio."""
         self.finals = 0
         self.listeners: list[Deliver] = []
-        """Get each event after `deliver` has."""
+        """Get each event before `deliver`, which may end all of this. One that raises gets no more."""
         self.on_ended: list[Callable[[], None]] = []
         """Called once, after the last event or when nobody waits for it any more."""
         self._deliver = deliver
@@ -261,10 +264,14 @@ class Recognition:
             callback()
 
     def _tell(self, event: Event) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("session %s: a listener failed", self.name)
+                self.listeners.remove(listener)
         if not self._orphaned:
             self._deliver(event)
-        for listener in self.listeners:
-            listener(event)
 
 
 def _seconds(time: float) -> float:

@@ -6,6 +6,7 @@ native protocol, whose sessions outlive their connections, is apart (`native`).
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
@@ -17,6 +18,8 @@ from parastream.server import messages
 from parastream.server.messages import Event, Final, Partial, Start
 from parastream.server.recognition import Deliver, Recognition, State
 from parastream.server.refusal import RefusalError
+
+logger = logging.getLogger("parastream.server")
 
 
 @dataclass(frozen=True)
@@ -213,8 +216,12 @@ class Conversation(ABC):
         if isinstance(event, messages.Error) and event.code in messages.CLOSE_CODES:
             self.fail(RefusalError(event.code, event.message, event.allowed))
             self._conclude()
-        else:
+            return
+        try:
             self.apply(recognition, event)
+        except Exception:
+            logger.exception("session %s: internal error", self.name)
+            self.abort(RefusalError("internal", "internal error; the server's log says more"))
 
     def _conclude(self) -> None:
         if self._failure is not None and self.ending is None and not self._recognitions:
