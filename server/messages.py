@@ -24,7 +24,7 @@ ROOMS_PATH = "/v1/rooms/"
 TOKEN_SUBPROTOCOL = "parastream.token."
 """Browsers cannot set headers: they offer this prefix followed by the token as a second subprotocol."""
 
-ROOM_PATTERN = "^[A-Za-z0-9_-]{0,64}$"
+ROOM_PATTERN = r"\A[A-Za-z0-9_-]{0,64}\Z"
 """Names of caption rooms."""
 Label = Annotated[str, Meta(max_length=100)]
 """Name of a speaker."""

@@ -82,7 +82,7 @@ class Room:
         self.speakers = 0
         """Sessions that are going on."""
         self.empty_since = clock()
-        """When the last one ended, or the room was made."""
+        """When the last of them ended or the last viewer left, or the room was made."""
         self.viewers: dict[Viewer, None] = {}
         self._clock = clock
         self.opened: float | None = None
@@ -170,6 +170,7 @@ class Room:
     def leave(self, viewer: Viewer) -> None:
         """The viewer is gone."""
         del self.viewers[viewer]
+        self.empty_since = self._clock()
 
     def show_live(self) -> None:
         """Tell viewers whether somebody speaks."""
@@ -191,7 +192,8 @@ class Rooms:
         Args:
             clock: seconds.
             linger: how long a room is kept after its last speaker and viewer have gone.
-            max_rooms: beyond this the one that has been empty for the longest is forgotten.
+            max_rooms: beyond this an empty one is forgotten: one in which nobody ever spoke, if there is such, then
+                the one that has been empty for the longest.
             max_viewers: in all rooms together.
             max_unsent: messages that may wait for a viewer.
         """
@@ -206,6 +208,9 @@ class Rooms:
         """Let a session that begins be heard in the room it names, if any."""
         if recognition.start.room:
             self._room(recognition.start.room).speak(recognition)
+
+    def __len__(self) -> int:
+        return len(self._rooms)
 
     @property
     def viewers(self) -> int:
@@ -241,7 +246,8 @@ class Rooms:
         if name not in self._rooms:
             empty = [room for room in self._rooms.values() if _empty(room)]
             if len(self._rooms) >= self._max_rooms and empty:
-                del self._rooms[min(empty, key=lambda room: room.empty_since).name]
+                forgotten = min(empty, key=lambda room: (room.opened is not None, room.empty_since))
+                del self._rooms[forgotten.name]
             self._rooms[name] = Room(name, self._clock)
         return self._rooms[name]
 

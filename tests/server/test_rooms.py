@@ -169,6 +169,7 @@ def test_rooms_are_forgotten_some_time_after_the_last_one_left() -> None:
     hall.rooms.tick()
     assert hall.rooms.transcript("talk")  # somebody is there
     room.leave(viewer)
+    hall.clock.now += 60
     hall.rooms.tick()
     assert hall.rooms.transcript("talk") is None
 
@@ -181,6 +182,34 @@ def test_the_room_that_was_empty_for_the_longest_makes_place() -> None:
         hall.clock.now += 1
     hall.speak("d")
     assert [hall.rooms.transcript(name) is None for name in "abcd"] == [True, False, False, False]
+
+
+def test_a_room_outlives_its_last_viewer_too() -> None:
+    hall = Hall(linger=60.0)
+    recognition, (stream,) = hall.speak("talk")
+    stream.tell(said(0, "hello"))
+    room, viewer = hall.watch("talk")
+    recognition.end()
+    hall.clock.now += 500
+    room.leave(viewer)  # to reload the page, say
+    hall.clock.now += 59
+    hall.rooms.tick()
+    assert hall.rooms.transcript("talk")
+    hall.clock.now += 1
+    hall.rooms.tick()
+    assert hall.rooms.transcript("talk") is None
+
+
+def test_rooms_in_which_nobody_spoke_make_place_first() -> None:
+    hall = Hall(max_rooms=2)
+    recognition, _ = hall.speak("talk")
+    recognition.end()
+    for name in ("a", "b", "c"):
+        hall.clock.now += 1
+        room, viewer = hall.watch(name)
+        room.leave(viewer)
+    assert len(hall.rooms) == 2
+    assert hall.rooms.transcript("talk") == []
 
 
 def test_there_is_a_limit_of_viewers() -> None:
