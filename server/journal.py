@@ -196,13 +196,15 @@ class Journal:
             file.close()
 
     def _add(self, line: bytes, final: Final | None = None) -> None:
-        if self._closed or len(self._unwritten) > MOST_UNWRITTEN:
+        if self._closed:
             return
         try:
-            if line:
-                self._unwritten += line + b"\n"
-            while self._unwritten:
-                self._unwritten = self._unwritten[os.write(self._events, self._unwritten) :]
+            try:
+                self._write_events()
+            finally:
+                if line and len(self._unwritten) <= MOST_UNWRITTEN:
+                    self._unwritten += line + b"\n"
+            self._write_events()
             os.fsync(self._events)
             if self._stale and (final is not None or not line):
                 self._show_again()
@@ -213,6 +215,10 @@ class Journal:
             if not self._failed:
                 self._failed = True
                 self._report(f"{self.path}: the session cannot be saved for now: {error.strerror or error}")
+
+    def _write_events(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[os.write(self._events, self._unwritten) :]
 
     def _show(self, utterance: Utterance) -> None:
         """Write an utterance where it belongs."""

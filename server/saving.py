@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from parastream.server.journal import Journal, journal_name
-from parastream.server.messages import Event
+from parastream.server.messages import Event, Flushed, Partial
 from parastream.server.recognition import Recognition
 from parastream.server.subtitles import channel_labels
 
@@ -29,7 +29,12 @@ class Saving:
         name = journal_name(datetime.now(UTC), recognition.name)
         names, channels = recognition.start.labels, len(recognition.configs)
         labels = channel_labels(channels, names) if names or channels > 1 else ()
+        labels = ("",) * recognition.configs[0].format.channel + labels if labels else ()  # by channel
         opening = self._writer.submit(self._open, name, labels)
+
+        def listen(event: Event) -> None:
+            if not isinstance(event, Partial | Flushed):  # a client may ask for any number of the latter
+                self._submit(add, event)
 
         def add(event: Event) -> None:
             journal = opening.result()
@@ -41,7 +46,7 @@ class Saving:
             if journal is not None:
                 journal.close()
 
-        recognition.listeners.append(lambda event: self._submit(add, event))
+        recognition.listeners.append(listen)
         recognition.on_ended.append(lambda: self._submit(close))
 
     def _submit(self, *call: object) -> None:

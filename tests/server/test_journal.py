@@ -223,6 +223,20 @@ def test_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     assert len(reports) == 1
 
 
+def test_disk_that_is_full_for_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is no room for in memory either is lost, and nothing after it."""
+    monkeypatch.setattr(module, "MOST_UNWRITTEN", 300)
+    messages = [final(f"Sentence number {number}.", 10.0 * number) for number in range(5)]
+    with Journal(tmp_path, "meeting", report=lambda text: None) as journal:
+        with full_disk(journal.path.stat().st_size):
+            for message in messages[:4]:
+                journal.add(message)
+        journal.add(messages[4])
+    kept = [utterance.text for utterance in read_journal(journal.path).utterances]
+    assert kept == ["Sentence number 0.", "Sentence number 4."]
+    assert_complete(journal.path, [messages[0], messages[4]])
+
+
 def test_text_that_cannot_be_written_is_made_up_for(tmp_path: Path) -> None:
     """The journal goes on, another file does not; a final that comes out of order has it replaced."""
     reports: list[str] = []

@@ -54,6 +54,19 @@ async def test_every_session_is_saved(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_the_label_of_a_channel_that_is_not_the_first(tmp_path: Path) -> None:
+    start = '{"type":"start","channels":2,"channel":1,"labels":["Ann"]}'
+    async with serving(FakeEngine(), save=str(tmp_path)) as server, connected(server, start, AUDIO) as websocket:
+        await websocket.send('{"type":"flush"}')
+        await websocket.send('{"type":"stop"}')
+        await receive_all(websocket)
+    assert [
+        (utterance.text, utterance.speaker) for utterance in read_journal(only(tmp_path, "*.jsonl")).utterances
+    ] == [(text, "Ann") for text in expected_texts(AUDIO)]
+    assert "flushed" not in only(tmp_path, "*.jsonl").read_text()
+
+
+@asynchronous
 async def test_what_was_said_when_the_connection_broke_is_saved(tmp_path: Path) -> None:
     """Even if the server is stopped right after it, and the recogniser takes its time."""
     engine = FakeEngine()
