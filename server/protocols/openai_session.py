@@ -15,6 +15,8 @@ from parastream.server.messages import EndpointOptions, Start
 
 LARGEST_APPEND = 15 << 20
 """Bytes of audio in one `append`, as OpenAI promises."""
+LARGEST_OTHER = 1 << 20
+"""Characters in any other event. Base64 of any size is read at once, but a large session would hold up everybody."""
 
 _SILENCE = {"low": 1200, "medium": 600, "high": 300, "auto": 600}
 """Milliseconds of silence that end a turn, for each eagerness of a semantic turn detection."""
@@ -142,6 +144,7 @@ class Clear(_Event, frozen=True, tag="input_audio_buffer.clear"):
 
 ClientEvent = SessionUpdate | BetaUpdate | Append | Commit | Clear
 _decoder = msgspec.json.Decoder(ClientEvent)
+_append_decoder = msgspec.json.Decoder(Append)
 
 
 class ClientError(Exception):
@@ -238,9 +241,13 @@ def _merged(value: Any, changes: Any) -> Any:
 
 def decode(text: str) -> ClientEvent:
     """Read an event. Raises `ClientError`."""
+    large = len(text) > LARGEST_OTHER
     try:
-        event: ClientEvent = _decoder.decode(text)
+        event: ClientEvent = _append_decoder.decode(text) if large else _decoder.decode(text)
     except msgspec.ValidationError as error:
+        if large and not str(error).endswith("`$.audio`"):
+            allowed = f"at most {LARGEST_OTHER}, unless they are of `input_audio_buffer.append`"
+            raise ClientError("invalid_value", f"a message of {len(text)} characters; allowed: {allowed}") from error
         raise _problem(str(error), ClientEvent, ()) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise ClientError("invalid_json", f"messages are JSON objects: {error}") from error

@@ -41,6 +41,7 @@ class WavInput:
         """Whether enough has come to tell if there is a header."""
         self.header: WavHeader | None = None
         self._held = b""
+        self._chunks = _Chunks()
         self._left: int | None = None  # bytes of audio still to come; None: no end is known
 
     def push(self, data: bytes) -> bytes:
@@ -51,7 +52,7 @@ class WavInput:
         """
         if not self.known:
             self._held += data
-            found = _read(self._held)
+            found = self._chunks.read(self._held)
             if found is None:
                 return b""
             self.known = True
@@ -73,25 +74,38 @@ class WavInput:
         return b""
 
 
-def _read(begin: bytes) -> tuple[WavHeader | None, int] | None:
-    """The header that audio begins with, if any, and where the samples are; None when more bytes are needed."""
-    magic = begin[:4] + begin[8:12]
-    if magic != b"RIFFWAVE"[: len(magic)]:
-        return None, 0
-    place, form = 12, b""
-    while len(begin) >= place + 8:
-        name, size = begin[place : place + 4], int.from_bytes(begin[place + 4 : place + 8], "little")
-        place += 8
-        if name == b"data":
-            return _header(form, size, whole=int.from_bytes(begin[4:8], "little") + 8 >= place + size), place
-        if name == b"fmt ":
-            form = begin[place : place + size]
-        place += size + size % 2
-        if place > LONGEST_HEADER:
-            break
-    if max(place, len(begin)) > LONGEST_HEADER:
-        raise RefusalError("invalid_audio", f"a WAV header has no audio in its first {LONGEST_HEADER} bytes")
-    return None
+class _Chunks:
+    """The way through a header, on which each chunk is looked at once, however few bytes come at a time."""
+
+    def __init__(self) -> None:
+        self._place = 12  # of the next chunk
+        self._form = slice(0)  # of what says what the audio is
+
+    def read(self, begin: bytes) -> tuple[WavHeader | None, int] | None:
+        """The header that audio begins with, if any, and where the samples are; None when more bytes are needed.
+
+        `begin` is all of the audio so far.
+        """
+        magic = begin[:4] + begin[8:12]
+        if magic != b"RIFFWAVE"[: len(magic)]:
+            return None, 0
+        while len(begin) >= self._place + 8:
+            name, size = begin[self._place : self._place + 4], _integer(begin, self._place + 4)
+            first = self._place + 8
+            if name == b"data":
+                return _header(begin[self._form], size, whole=_integer(begin, 4) + 8 >= first + size), first
+            if name == b"fmt ":
+                self._form = slice(first, first + size)
+            self._place = first + size + size % 2
+            if self._place > LONGEST_HEADER:
+                break
+        if max(self._place, len(begin)) > LONGEST_HEADER:
+            raise RefusalError("invalid_audio", f"a WAV header has no audio in its first {LONGEST_HEADER} bytes")
+        return None
+
+
+def _integer(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "little")
 
 
 def _header(form: bytes, size: int, *, whole: bool) -> WavHeader:

@@ -26,7 +26,7 @@ from parastream.server.app import Server
 from parastream.server.messages import Final, Word
 from parastream.server.protocols.conversation import Request
 from parastream.server.protocols.openai_realtime import LOGPROBS, OpenAIRealtime, logprobs, rest
-from parastream.server.protocols.openai_session import LARGEST_APPEND
+from parastream.server.protocols.openai_session import LARGEST_APPEND, LARGEST_OTHER
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 from parastream.streaming.audio import AudioInput
@@ -354,6 +354,24 @@ def test_the_largest_append() -> None:
     error = talk.error()
     assert (error["code"], error["param"]) == ("invalid_value", "audio")
     assert str(LARGEST_APPEND) in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ('{{"type":"session.update","session":{{"include":"{}"}}}}', "allowed: at most 1048576"),
+        ('{{"session":{{"include":"{}"}},"type":"session.update"}}', "allowed: at most 1048576"),
+        ('{{"type":"input_audio_buffer.clear","x":"{}"}}', "allowed: at most 1048576"),
+        ('{{"type":"input_audio_buffer.append","audio":"{}!"}}', "Invalid base64"),
+    ],
+)
+def test_only_audio_may_be_large(message: str, words: str) -> None:
+    talk = Talk()
+    talk.conversation.receive(message.format("x" * LARGEST_OTHER))
+    error = talk.error()
+    assert error["code"] == "invalid_value"
+    assert words in error["message"]
+    assert talk.conversation.ending is None
 
 
 # --- with turn detection -----------------------------------------------------------------------------

@@ -41,6 +41,12 @@ def test_any_cut_gives_the_same_audio(size: int, more: int) -> None:
     assert read(data, size) == (AUDIO, WavHeader("s16le", 8000, 1, len(AUDIO)))
 
 
+def test_a_header_of_thousands_of_chunks_that_comes_byte_by_byte() -> None:
+    """Takes minutes if each byte has all of them looked at again."""
+    header = riff(*[chunk(b"junk", b"")] * 8180, FORMAT, chunk(b"data", AUDIO))
+    assert read(header, 1) == (AUDIO, WavHeader("s16le", 8000, 1, len(AUDIO)))
+
+
 @pytest.mark.parametrize(
     ("subtype", "format", "channels"),
     [("PCM_16", "s16le", 1), ("PCM_16", "s16le", 3), ("FLOAT", "f32le", 2), ("ULAW", "mulaw", 1), ("ALAW", "alaw", 1)],
