@@ -56,7 +56,7 @@ export class Capture extends EventTarget {
         autoGainControl: true,
       },
     });
-    this.closeSource();
+    this.#closeSource();
     this.#stream = stream;
     for (const track of stream.getAudioTracks()) {
       track.enabled = this.#active;
@@ -73,7 +73,7 @@ export class Capture extends EventTarget {
    */
   async openPlayer(player) {
     const { context, worklet } = await this.#open();
-    this.closeSource();
+    this.#closeSource();
     // An element has only one such node in its life.
     const source = this.#players.get(player) ?? context.createMediaElementSource(player);
     this.#players.set(player, source);
@@ -82,10 +82,16 @@ export class Capture extends EventTarget {
     this.#source = source;
   }
 
+  constructor() {
+    super();
+    // Systems stop the sound of pages for calls and other reasons, and do not always let it go on by themselves.
+    document.addEventListener("visibilitychange", () => this.#keepRunning());
+  }
+
   /** Let sounds come. */
   activate() {
-    void this.#context?.resume();
     this.#active = true;
+    this.#keepRunning();
     this.#enableTracks();
     this.#worklet?.port.postMessage({ active: true });
   }
@@ -103,8 +109,17 @@ export class Capture extends EventTarget {
     await drained;
   }
 
-  /** Let go of the microphone or the player. */
-  closeSource() {
+  /** Let go of the microphone or the player, and of what plays sound. */
+  close() {
+    this.#closeSource();
+    void this.#context?.suspend();
+  }
+
+  #keepRunning() {
+    if (this.#active && this.#context?.state !== "running") void this.#context?.resume();
+  }
+
+  #closeSource() {
     this.#source?.disconnect();
     this.#source = null;
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
@@ -119,7 +134,13 @@ export class Capture extends EventTarget {
   async #open() {
     if (this.#context === null || this.#worklet === null) {
       const context = createContext();
-      await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+      try {
+        await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+      } catch {
+        void context.close();
+        throw new DOMException("the worklet cannot be loaded", "NetworkError");
+      }
+      context.addEventListener("statechange", () => this.#keepRunning());
       const worklet = new AudioWorkletNode(context, "capture", {
         numberOfInputs: 1,
         numberOfOutputs: 1,
@@ -160,15 +181,17 @@ export async function listMicrophones() {
 }
 
 /**
- * Why a microphone cannot be had, in words.
+ * Why there is no sound, in words.
  *
- * @param {unknown} error what `openMicrophone` rejected with
+ * @param {unknown} error what `openMicrophone` or `openPlayer` rejected with
  */
-export function explainMicrophoneError(error) {
+export function explainSoundError(error) {
   if (!window.isSecureContext) {
     return "Browsers give sound only to pages at https:// or localhost. Open this page at such an address.";
   }
   switch (error instanceof Error ? error.name : "") {
+    case "NetworkError":
+      return "The server cannot be reached. Try again in a moment.";
     case "NotAllowedError":
       return "The microphone is not allowed for this page. Allow it in the browser’s site settings, then start again.";
     case "NotFoundError":

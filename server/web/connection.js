@@ -108,7 +108,7 @@ export class Connection {
    */
   async reconnect(reason) {
     const { seconds, due } = this.#backoff.next();
-    this.#setState({ name: "reconnecting", reason, retryAt: Date.now() + seconds * 1000 });
+    this.#setState({ name: "reconnecting", reason: reason || this.#state.reason, retryAt: Date.now() + seconds * 1000 });
     if (!reason) {
       const condition = await this.#diagnose();
       if (this.#socket !== null || this.#state.name !== "reconnecting") return; // `retry` or `close` came first

@@ -10,13 +10,21 @@ export function connectDialogs() {
     button.addEventListener("click", () => dialog.showModal());
   }
   for (const dialog of document.querySelectorAll("dialog")) {
-    if (dialog.classList.contains("dialog")) {
-      dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    }
+    if (dialog.classList.contains("dialog")) closeByClickBeside(dialog);
     for (const button of dialog.querySelectorAll("[data-closes]")) {
       button.addEventListener("click", () => dialog.close());
     }
   }
+}
+
+/** @param {HTMLDialogElement} dialog */
+function closeByClickBeside(dialog) {
+  let pressedBeside = false; // text that is selected in a field may be let go of beside the dialog
+  dialog.addEventListener("pointerdown", ({ clientX, clientY }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    pressedBeside = clientX < left || clientX > right || clientY < top || clientY > bottom;
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && pressedBeside && dialog.close());
 }
 
 /**

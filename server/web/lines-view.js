@@ -3,6 +3,8 @@
 
 import { clock } from "./subtitles.js";
 
+const HAN = /\p{Script=Han}/u;
+
 /** @typedef {import("./transcript.js").Transcript} Transcript */
 /** @typedef {import("./transcript.js").Line} Line */
 /** @typedef {import("./transcript.js").Draft} Draft */
@@ -49,9 +51,9 @@ export class LinesView {
 
   /** @param {Line} line @param {number} after how many newer lines there are */
   #insert(line, after) {
-    const next = after ? this.#list.children[this.#list.children.length - after] : null;
+    if (after >= this.#keep) return;
     const added = row("li", line, text(line.text));
-    this.#list.insertBefore(added, next ?? null);
+    this.#list.insertBefore(added, after ? this.#list.children[this.#list.children.length - after] : null);
     if (this.#fadeSeconds) setTimeout(() => added.classList.add("gone"), this.#fadeSeconds * 1000);
     while (this.#list.children.length > this.#keep) this.#list.firstElementChild?.remove();
   }
@@ -74,6 +76,7 @@ function row(tag, { start, speaker }, ...texts) {
   element.className = "line";
   const time = document.createElement("time");
   time.textContent = clock(start);
+  time.classList.toggle("hours", start >= 3600); // they take more room
   const spoken = document.createElement("span");
   spoken.className = "spoken";
   if (speaker) spoken.append(text(speaker, "speaker"), " ");
@@ -92,5 +95,6 @@ function text(content, className = "text") {
   const element = document.createElement("span");
   element.className = className;
   element.textContent = content;
+  if (HAN.test(content)) element.lang = "zh"; // for the right letters and the right voice
   return element;
 }

@@ -15,6 +15,9 @@ import { askForToken } from "./token.js";
 import { Transcript } from "./transcript.js";
 import { keepScreenOn } from "./wake-lock.js";
 
+/** What was said before the page was opened is there to be read, but not read out. */
+const ANNOUNCED_AFTER_MILLISECONDS = 1000;
+
 const name = server.roomOfPage();
 const transcript = new Transcript();
 const status = new Status();
@@ -46,11 +49,16 @@ jumpToNewest();
 function show() {
   const { state, live } = room;
   keepScreenOn("reading", live);
-  if (state.name === "unauthorized") void askForToken(condition).then(() => room.retry());
+  if (state.name === "unauthorized") void askForToken(condition).then((given) => given && room.retry());
+  if (state.name === "connected") setTimeout(announceLines, ANNOUNCED_AFTER_MILLISECONDS);
   if (state.name !== "connected") status.showConnection(state);
   else if (live) status.show("Live", "live");
   else status.show(transcript.empty ? "Waiting for a speaker" : "Nobody speaks at the moment", "idle");
   showContent();
+}
+
+function announceLines() {
+  element("log", HTMLElement).ariaLive = "polite";
 }
 
 function showContent() {

@@ -9,8 +9,12 @@ import { applyLook, withQuery } from "./settings.js";
 import { Transcript } from "./transcript.js";
 
 const KEPT_LINES = 20;
-/** @type {import("./settings.js").Look} */
-const LOOK = { size: 48, lines: 2, color: "#ffffff", background: "transparent", font: "sans", align: "center", fade: 0 };
+/**
+ * Centred lines would move with each word that is added.
+ *
+ * @type {import("./settings.js").Look}
+ */
+const LOOK = { size: 48, lines: 2, color: "#ffffff", background: "transparent", font: "sans", align: "left", fade: 0 };
 
 const look = withQuery(LOOK, new URLSearchParams(location.search));
 const name = server.roomOfPage();

@@ -44,8 +44,7 @@ export function connectProjector(transcript) {
     kept.set(field.name, field.value);
     query.delete(field.name); // what is chosen by hand wins
     remember("projector", kept.toString());
-    const look = withQuery(withQuery(defaultLook(), kept), query);
-    applyLook(dialog, look);
+    applyLook(dialog, withQuery(withQuery(defaultLook(), kept), query));
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
@@ -56,12 +55,12 @@ export function connectProjector(transcript) {
   });
 
   const open = () => {
-    if (dialog.open) return;
     show();
     dialog.showModal();
     keepScreenOn("projector", true);
   };
   element("open-projector", HTMLButtonElement).addEventListener("click", () => {
+    if (dialog.open) return dialog.close(); // by its key
     open();
     // Not the dialog itself, which browsers do not allow; without full screen the window is filled.
     document.documentElement.requestFullscreen?.().catch(() => {});

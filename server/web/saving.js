@@ -11,10 +11,15 @@ export class Saving {
   /** Whether all of the transcript has been copied or downloaded. */
   saved = true;
   #transcript;
+  #title;
 
-  /** @param {import("./transcript.js").Transcript} transcript */
-  constructor(transcript) {
+  /**
+   * @param {import("./transcript.js").Transcript} transcript
+   * @param {() => string} title what names of files begin with
+   */
+  constructor(transcript, title) {
     this.#transcript = transcript;
+    this.#title = title;
     transcript.addEventListener("line", () => this.#changed(false));
     transcript.addEventListener("clear", () => this.#changed(true));
     this.#changed(true);
@@ -41,9 +46,11 @@ export class Saving {
 
   /** @param {Format} format */
   #download(format) {
-    const minute = new Date().toISOString().slice(0, 16).replace("T", " ").replace(":", ".");
+    const now = new Date();
+    const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
+    const minute = local.toISOString().slice(0, 16).replace("T", " ").replace(":", ".");
     const content = new Blob([render(this.#transcript.lines, format)], { type: MIME_TYPES[format] });
-    download(`captions ${minute}.${format}`, content);
+    download(`${this.#title()} ${minute}.${format}`, content);
     this.saved = true;
   }
 }

@@ -1,6 +1,8 @@
 // @ts-check
 /** Where the server is, how to show it the token, and what it says about itself. */
 
+import { ofTab } from "./storage.js";
+
 const ROOT = new URL("../", import.meta.url);
 const PROTOCOL = "parastream.v1";
 const ROOM_PROTOCOL = "parastream.room.v1";
@@ -14,13 +16,13 @@ const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** The token for this tab: typed in, or taken from the page's address. */
 export function token() {
-  return sessionStorage.getItem(TOKEN_KEY) ?? "";
+  return ofTab.getItem(TOKEN_KEY) ?? "";
 }
 
 /** @param {string} value empty to forget it */
 export function rememberToken(value) {
-  if (value) sessionStorage.setItem(TOKEN_KEY, value);
-  else sessionStorage.removeItem(TOKEN_KEY);
+  if (value) ofTab.setItem(TOKEN_KEY, value);
+  else ofTab.removeItem(TOKEN_KEY);
 }
 
 /** Take `?token=` out of the address bar, where it could be read, shared or bookmarked by mistake. */

@@ -1,17 +1,19 @@
 // @ts-check
 /** What this browser remembers, and what the page's address asks for. */
 
+import { lasting } from "./storage.js";
+
 const PREFIX = "parastream.";
 
 /** @param {string} name @param {string} fallback */
 export function remembered(name, fallback) {
-  return localStorage.getItem(PREFIX + name) ?? fallback;
+  return lasting.getItem(PREFIX + name) ?? fallback;
 }
 
 /** @param {string} name @param {string | null} value null to forget it */
 export function remember(name, value) {
-  if (value === null) localStorage.removeItem(PREFIX + name);
-  else localStorage.setItem(PREFIX + name, value);
+  if (value === null) lasting.removeItem(PREFIX + name);
+  else lasting.setItem(PREFIX + name, value);
 }
 
 /**
@@ -59,7 +61,7 @@ export function withQuery(look, query) {
 }
 
 /**
- * Set the custom properties that caption.css reads.
+ * Set the custom properties that big.css and overlay.css read.
  *
  * @param {HTMLElement} element
  * @param {Look} look

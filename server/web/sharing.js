@@ -3,11 +3,13 @@
 
 import { copy } from "./dialogs.js";
 import { element } from "./dom.js";
-import { liveUrl, overlayUrl } from "./server.js";
+import { liveUrl, overlayUrl, token } from "./server.js";
 import { remember, remembered } from "./settings.js";
 
 const NOT_ALLOWED = /[^A-Za-z0-9_-]+/g;
 const LONGEST = 64;
+/** Names by which a computer is known to itself only. */
+const LOOPBACK = /^(localhost|.*\.localhost|127\.[\d.]+|\[::1\])$/;
 
 export class Sharing {
   #field = element("room", HTMLInputElement);
@@ -21,7 +23,7 @@ export class Sharing {
     for (const name of ["room", "overlay"]) {
       const button = element(`copy-${name}`, HTMLButtonElement);
       const link = element(`${name}-link`, HTMLAnchorElement);
-      button.addEventListener("click", () => void copy(button, link.href));
+      button.addEventListener("click", () => void copy(/** @type {HTMLElement} */ (button.firstElementChild), link.href));
     }
     this.#show();
   }
@@ -43,6 +45,9 @@ export class Sharing {
     const name = this.#field.value.replace(NOT_ALLOWED, "-").slice(0, LONGEST);
     if (this.#field.value !== name) this.#field.value = name;
     element("room-links", HTMLElement).hidden = !name;
+    element("status-room", HTMLElement).textContent = name && `room ${name}`;
+    element("room-loopback", HTMLElement).hidden = !LOOPBACK.test(location.hostname);
+    element("room-token", HTMLElement).hidden = !token();
     if (!name) return;
     for (const [id, url] of /** @type {const} */ ([
       ["room-link", liveUrl(name)],

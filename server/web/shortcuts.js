@@ -15,8 +15,8 @@ export function connectShortcuts() {
     const target = /** @type {HTMLElement} */ (event.target);
     if (!enabled.checked || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
     if (target.closest(TYPING) || (event.key === " " && target.closest("button, a, summary"))) return;
-    // While a dialog is open only its own keys count.
-    const scope = document.querySelector("dialog[open]") ?? document;
+    // While a dialog is open only its own keys count; the projector view is the page once more.
+    const scope = document.querySelector("dialog[open]:not(.projector)") ?? document;
     const key = event.key.toLowerCase();
     const button = /** @type {HTMLButtonElement | null} */ (scope.querySelector(`[data-key="${CSS.escape(key)}"]`));
     if (button === null || button.disabled || button.hidden) return;

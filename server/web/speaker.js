@@ -1,7 +1,7 @@
 // @ts-check
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
-import { Capture, explainMicrophoneError, listMicrophones } from "./capture.js";
+import { Capture, explainSoundError, listMicrophones } from "./capture.js";
 import { connectDialogs } from "./dialogs.js";
 import { element } from "./dom.js";
 import { followNewest } from "./follow.js";
@@ -24,20 +24,21 @@ import { keepScreenOn } from "./wake-lock.js";
 /** @typedef {"idle" | "starting" | "listening" | "paused" | "finishing"} Mode */
 
 /** A microphone that gives nothing at all is muted somewhere. */
-const SILENT_SECONDS = 6;
+const SILENT_MILLISECONDS = 6000;
 
 const capture = new Capture();
 const transcript = new Transcript();
 const status = new Status();
-const saving = new Saving(transcript);
 const sharing = new Sharing();
+const saving = new Saving(transcript, () => sharing.room || "captions");
 /** @type {Session | null} */
 let session = null;
 /** @type {Mode} */
 let mode = "idle";
 let playing = false; // a file, not the microphone
 let recorded = 0; // seconds, in sessions that have ended
-let silent = 0; // seconds
+let heard = 0; // when there was any sound last, as performance.now()
+let silent = false; // so long ago that something seems wrong
 
 const mainButton = element("main", HTMLButtonElement);
 const stopButton = element("stop", HTMLButtonElement);
@@ -58,7 +59,7 @@ async function startMicrophone() {
   try {
     await capture.openMicrophone(microphones.value);
   } catch (error) {
-    notify(explainMicrophoneError(error));
+    notify(explainSoundError(error));
     setMode("idle");
     return;
   }
@@ -74,40 +75,47 @@ async function startMicrophone() {
  */
 async function startFile(file) {
   if (mode === "starting" || mode === "finishing") return;
+  player.pause();
   if (mode === "listening") await pause();
   setMode("starting");
+  const url = URL.createObjectURL(file);
   try {
-    await load(file);
+    await tryToPlay(url, file.name);
     await capture.openPlayer(player);
-  } catch {
-    const reason = window.isSecureContext ? `This browser cannot play ${file.name}.` : explainMicrophoneError(null);
-    notify(reason);
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    notify(error instanceof DOMException ? explainSoundError(error) : /** @type {Error} */ (error).message);
     setMode(session ? "paused" : "idle");
     return;
   }
+  URL.revokeObjectURL(player.src);
+  player.src = url;
+  element("player-name", HTMLElement).textContent = file.name;
   playing = true;
   await begin();
   await player.play().catch(pause); // browsers may want the page to be clicked first
 }
 
-/** Resolves when the player can play the file, rejects when it cannot. @param {File} file */
-function load(file) {
-  playing = false;
-  player.pause();
-  URL.revokeObjectURL(player.src);
-  element("player-name", HTMLElement).textContent = file.name;
+/**
+ * Rejects, with the reason in words, when a file cannot be played. The player keeps what it has until that is known.
+ *
+ * @param {string} url @param {string} name
+ */
+function tryToPlay(url, name) {
+  const trial = new Audio();
   return new Promise((resolve, reject) => {
-    player.onloadedmetadata = resolve;
-    player.onerror = reject;
-    player.src = URL.createObjectURL(file);
+    trial.onloadedmetadata = resolve;
+    trial.onerror = () => reject(new Error(`This browser cannot play ${name}.`));
+    trial.src = url;
   });
 }
 
 /** A source is open: let it be heard. */
 async function begin() {
   hideNotice();
-  silent = 0;
+  heard = performance.now();
   session ??= newSession();
+  session.retry();
   capture.activate();
   setMode("listening");
 }
@@ -128,7 +136,7 @@ async function stop() {
   setMode("finishing");
   if (playing) player.pause();
   await capture.deactivate();
-  capture.closeSource();
+  capture.close();
   showLevel(0);
   session?.stop();
 }
@@ -156,7 +164,7 @@ function newSession() {
 function onState(changed) {
   if (changed !== session) return;
   const { name, reason } = changed.state;
-  if (name === "unauthorized") void askForToken(server.condition).then(() => changed.retry());
+  if (name === "unauthorized") void askForToken(server.condition).then((given) => given && changed.retry());
   if (name === "ended" || name === "failed") {
     session = null;
     recorded = changed.duration;
@@ -165,7 +173,7 @@ function onState(changed) {
       notify(reason || "The server ended the session.");
       if (mode !== "finishing") {
         if (playing) player.pause();
-        void capture.deactivate().then(() => capture.closeSource());
+        void capture.deactivate().then(() => capture.close());
       }
     }
     setMode("idle");
@@ -207,13 +215,15 @@ capture.addEventListener("sound", (event) => {
   const { pcm, peak } = detail(event);
   session?.send(pcm);
   showLevel(peak);
-  const before = silent;
-  silent = peak === 0 ? silent + pcm.byteLength / 2 / capture.rate : 0;
-  if (!playing && before < SILENT_SECONDS && silent >= SILENT_SECONDS) {
-    notify("Nothing comes from the microphone. Is it muted, or is another one meant?");
-  }
-  if (before >= SILENT_SECONDS && silent === 0) hideNotice();
+  if (peak > 0) heard = performance.now();
 });
+
+setInterval(() => {
+  const before = silent;
+  silent = mode === "listening" && !playing && performance.now() - heard > SILENT_MILLISECONDS;
+  if (silent && !before) notify("Nothing comes from the microphone. Is it muted, or is another one meant?");
+  if (before && !silent) hideNotice();
+}, 1000);
 
 /** @param {number} peak 0 to 1; shown in decibels, from -54 */
 function showLevel(peak) {
@@ -227,13 +237,13 @@ async function showMicrophones() {
   const options = devices
     .filter(({ deviceId }) => deviceId !== "default" && deviceId !== "communications")
     .map(({ deviceId, label }, index) => new Option(label || `Microphone ${index + 1}`, deviceId));
-  microphones.replaceChildren(new Option("System’s microphone", ""), ...options);
+  microphones.replaceChildren(new Option("System default", ""), ...options);
   microphones.value = options.some(({ value }) => value === wanted) ? wanted : "";
 }
 microphones.addEventListener("change", () => {
   remember("microphone", microphones.value || null);
   if (!playing && (mode === "listening" || mode === "paused")) {
-    capture.openMicrophone(microphones.value).catch((error) => notify(explainMicrophoneError(error)));
+    capture.openMicrophone(microphones.value).catch((error) => notify(explainSoundError(error)));
   }
 });
 navigator.mediaDevices?.addEventListener("devicechange", () => void showMicrophones());
@@ -279,6 +289,9 @@ function showContent() {
   element("welcome-idle", HTMLElement).hidden = mode !== "idle";
   element("welcome-lead", HTMLElement).textContent = mode === "idle" ? "Speak, and read along." : "Listening.";
   clearButton.hidden = transcript.lines.length === 0 || mode !== "idle";
+  for (const button of [stopButton, clearButton]) {
+    if (button.hidden && button === document.activeElement) mainButton.focus();
+  }
 }
 
 /** @param {Mode} next */
@@ -288,7 +301,7 @@ function setMode(next) {
   const icons = { idle: "microphone", starting: "microphone", listening: "pause", paused: "resume", finishing: "microphone" };
   element("main-label", HTMLElement).textContent = labels[mode];
   document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);
-  mainButton.disabled = mode === "starting" || mode === "finishing";
+  mainButton.ariaDisabled = String(mode === "starting" || mode === "finishing"); // it keeps the keyboard's focus
   stopButton.hidden = mode === "idle" || mode === "starting";
   element("stop-label", HTMLElement).textContent = mode === "finishing" ? "Do not wait" : "Stop";
   element("choose-file", HTMLButtonElement).disabled = mode === "starting" || mode === "finishing";
@@ -337,7 +350,7 @@ connectProjector(transcript);
 setMode("idle");
 jumpToNewest();
 void showMicrophones();
-if (!window.isSecureContext) notify(explainMicrophoneError(null));
+if (!window.isSecureContext) notify(explainSoundError(null));
 window.addEventListener("online", () => session?.retry());
 document.addEventListener("visibilitychange", () => session?.retry());
 if ((await server.condition()) === "unauthorized") await askForToken(server.condition);

@@ -61,9 +61,15 @@ export function render(lines, format) {
         end: rounded(end),
         words: words.map((word) => ({ ...word, start: rounded(word.start), end: rounded(word.end) })),
       }));
-      return `${JSON.stringify({ text: lines.map(({ text }) => text).join(" "), utterances }, null, 1)}\n`;
+      return `${JSON.stringify({ text: lines.reduce(joinTexts, ""), utterances }, null, 1)}\n`;
     }
   }
+}
+
+/** A space between them, but none next to a full-width character. @param {string} before @param {Line} line */
+function joinTexts(before, { text }) {
+  const apart = before && !WIDE.test(before.slice(-1)) && !WIDE.test(text[0]);
+  return before + (apart ? " " : "") + text;
 }
 
 /**

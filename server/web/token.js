@@ -4,11 +4,11 @@
 import { element } from "./dom.js";
 import { rememberToken, token } from "./server.js";
 
-/** @type {Promise<void> | null} */
+/** @type {Promise<boolean> | null} */
 let asking = null;
 
 /**
- * Resolves once there is a token that the server takes.
+ * Resolves once there is a token that the server takes, to true, or nobody wants to give one, to false.
  *
  * @param {() => Promise<import("./server.js").Condition>} condition
  */
@@ -24,10 +24,12 @@ async function ask(condition) {
   const wrong = element("token-wrong", HTMLElement);
   wrong.hidden = !token();
   do {
-    field.value = "";
+    field.value = dialog.returnValue = "";
     dialog.showModal();
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+    if (!dialog.returnValue) return false;
     rememberToken(field.value.trim());
     wrong.hidden = !token();
   } while ((await condition()) === "unauthorized");
+  return true;
 }

@@ -5,6 +5,7 @@
 const reasons = new Set();
 /** @type {WakeLockSentinel | null} */
 let lock = null;
+let asking = false;
 
 /** @param {string} reason @param {boolean} on */
 export function keepScreenOn(reason, on) {
@@ -14,13 +15,16 @@ export function keepScreenOn(reason, on) {
 }
 
 async function update() {
-  const held = lock !== null && !lock.released;
+  if (asking) return;
   if (reasons.size === 0) {
     await lock?.release();
     lock = null;
-  } else if (!held && "wakeLock" in navigator && document.visibilityState === "visible") {
+  } else if ((lock?.released ?? true) && "wakeLock" in navigator && document.visibilityState === "visible") {
+    asking = true;
     // It may be refused, when the battery is low for one: then the screen goes off as ever.
     lock = await navigator.wakeLock.request("screen").catch(() => null);
+    asking = false;
+    if (reasons.size === 0) void update(); // it is not wanted any more
   }
 }
 
