@@ -20,7 +20,7 @@ from parastream.server.metrics import Metrics
 from parastream.server.protocols.conversation import Conversation, Request
 from parastream.server.protocols.native import NativeSession, opening
 from parastream.server.recognizer import SHUTTING_DOWN, Recognizer
-from parastream.server.refusal import RefusalError
+from parastream.server.refusal import RefusalError, printable
 from parastream.server.registry import Registry
 from parastream.server.rooms import Rooms
 from parastream.server.routes import (
@@ -253,7 +253,7 @@ class Server:
             await self._serve(websocket, session)
 
     async def _refuse(self, websocket: ServerConnection, refusal: RefusalError) -> None:
-        logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal.message)
+        logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal)
         self._metrics.requests_refused += 1
         with contextlib.suppress(ConnectionClosed):
             await websocket.send(messages.encode(refusal.error), text=True)
@@ -358,7 +358,7 @@ class Server:
                         "session %.8s: connection broke (%s %s), waiting for the client to resume",
                         session.name,
                         websocket.close_code,
-                        websocket.close_reason,
+                        printable(websocket.close_reason or ""),
                     )
                     self._registry.release(session)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 from http import HTTPStatus
 from itertools import pairwise
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from parastream.server.config import ServerConfig, is_loopback
 from parastream.server.messages import TOKEN_SUBPROTOCOL, Error
+from parastream.server.routes import parse
 from websockets.datastructures import Headers
 
 _TOKEN_PREFIXES = (TOKEN_SUBPROTOCOL, "openai-insecure-api-key.")
@@ -16,9 +17,11 @@ _TOKEN_PREFIXES = (TOKEN_SUBPROTOCOL, "openai-insecure-api-key.")
 
 
 def refuse_request(
-    target: str, headers: Headers, config: ServerConfig, *, viewing: bool = False
+    target: str, headers: Headers, config: ServerConfig, *, viewing: bool = False, upgrade: bool = True
 ) -> tuple[HTTPStatus, Error] | None:
-    """Check a request whose request line names `target` (path and query); `viewing`: it only watches a room.
+    """Check a request whose request line names `target` (path and query).
+
+    `viewing`: it only watches a room; `upgrade`: it opens a WebSocket.
 
     Returns None when it may go on, else the HTTP status and the error for the response's body.
     """
@@ -36,7 +39,34 @@ def refuse_request(
         if "null" in origins:
             message += " (a page that was opened from a file: `--origin null`)"
         return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+    if not upgrade and not origins and not _protected(config):
+        # Browsers say where a page is from when it opens a WebSocket, but not when it reads from its own host.
+        for host in headers.get_all("Host"):
+            if not _own_host(host, config):
+                message = (
+                    f"the server has no token, so it answers at names of this machine only, such as localhost, not "
+                    f"{host}; the setting `origins` allows others"
+                )
+                return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
     return None
+
+
+def _protected(config: ServerConfig) -> bool:
+    """Whether it is known who may connect.
+
+    Any name can be made to resolve to this machine, and then a page of that name has the same host as the server.
+    Where no token protects the server, only its loopback names prove that the page is its own.
+    """
+    return bool(config.token) or config.allow_anonymous
+
+
+def _own_host(host: str, config: ServerConfig) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        allowed = [urlsplit(origin).netloc for origin in config.origins]
+    except ValueError:
+        return False
+    return is_loopback(name) or host.lower() in allowed
 
 
 def _equal(given: str, token: str) -> bool:
@@ -45,7 +75,7 @@ def _equal(given: str, token: str) -> bool:
 
 def _tokens(target: str, headers: Headers) -> list[str]:
     """Every token that the request presents."""
-    tokens = list(parse_qs(urlsplit(target).query).get("token", ()))
+    tokens = list(parse(target).query.get("token", ()))
     for value in headers.get_all("Authorization"):
         scheme, _, token = value.partition(" ")
         if scheme.lower() in ("bearer", "token"):  # Deepgram's clients say the latter
@@ -71,6 +101,4 @@ def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool
     # Whoever serves pages on a loopback name is on this machine already, whatever the port.
     if page.scheme in ("http", "https") and is_loopback(page.hostname or "") and is_loopback(host.hostname or ""):
         return True
-    # Any name can be made to resolve to this machine, and then a page of that name would have the same host.
-    # Where no token protects the server, only its loopback names prove that the page is its own.
-    return page.netloc.lower() == host.netloc.lower() and (bool(config.token) or config.allow_anonymous)
+    return page.netloc.lower() == host.netloc.lower() and _protected(config)

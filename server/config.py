@@ -132,6 +132,11 @@ class ServerConfig:
             name, _, port = item.partition("=")
             if name not in PROTOCOLS or not port.isdecimal() or int(port) > 65535:
                 raise ConfigError(f"listen is {item!r}; allowed are NAME=PORT with the names {', '.join(PROTOCOLS)}")
+        names = [item.partition("=")[0] for item in self.listen]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"listen is {', '.join(self.listen)}; allowed is one port for each protocol")
+        if self.viewer_token and not self.token:
+            raise ConfigError("viewer_token keeps nobody out while there is no token; set a token, too")
         if self.token and not self.allow_anonymous and not TCP_CONVERSATIONS.keys().isdisjoint(self.own_ports):
             raise ConfigError(
                 f"{', '.join(TCP_CONVERSATIONS)} knows no tokens: its port would let in everybody, which only "

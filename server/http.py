@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -11,7 +12,7 @@ import msgspec
 from parastream.server import messages
 from parastream.server.auth import refuse_request
 from parastream.server.config import ServerConfig
-from parastream.server.messages import PROTOCOL
+from parastream.server.messages import PROTOCOL, ROOMS_PATH
 from parastream.server.metrics import Metrics
 from parastream.server.pages import page
 from parastream.server.protocols.conversation import Request
@@ -52,6 +53,15 @@ class HttpAnswers:
         `pages`: whether the web pages are here. They are not on a port of one protocol, since they could not reach
         theirs there.
         """
+        method = getattr(http, "method", "GET")  # which is all that older versions of websockets let through
+        if method not in ("GET", "HEAD"):
+            return None  # websockets says so
+        response = await self._answer(connection, http, protocol, pages=pages)
+        return replace(response, body=b"") if response is not None and method == "HEAD" else response
+
+    async def _answer(
+        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+    ) -> Response | None:
         request = parse(http.path)
         upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
         viewing = protocol == ROOM
@@ -64,7 +74,10 @@ class HttpAnswers:
                 paths = ("/", *HTTP_PATHS, *WEBSOCKET_PATHS)
                 error = messages.Error("unknown_path", f"there is nothing at {request.path}", paths)
                 return json_response(connection, HTTPStatus.NOT_FOUND, error)
-        refused = refuse_request(http.path, http.headers, self._config, viewing=viewing)
+        elif pages and not viewing and request.path.startswith(ROOMS_PATH):
+            error = messages.Error("unknown_path", "names of rooms are 1 to 64 letters, digits, - and _")
+            return json_response(connection, HTTPStatus.NOT_FOUND, error)
+        refused = refuse_request(http.path, http.headers, self._config, viewing=viewing, upgrade=upgrade)
         if refused is not None:
             return self._refuse(connection, *refused)
         if not upgrade:
@@ -101,7 +114,12 @@ class HttpAnswers:
         """What needs the token, if the server has one."""
         match request.path:
             case "/metrics":
-                text = self._metrics.render(sessions=len(self._recognizer), engine=self._stats())
+                text = self._metrics.render(
+                    sessions=len(self._recognizer),
+                    rooms=len(self._rooms),
+                    viewers=self._rooms.viewers,
+                    engine=self._stats(),
+                )
                 return connection.respond(HTTPStatus.OK, text)
             case "/v1/info":
                 loaded = self._recognizer.not_ready is None

@@ -18,12 +18,12 @@ class Metrics:
     finals: int = 0
     audio_seconds: float = 0.0
 
-    def render(self, *, sessions: int, engine: Any) -> str:
-        """The page: these counters, the number of open sessions, and the numbers in `engine`, a dataclass."""
+    def render(self, *, sessions: int, rooms: int, viewers: int, engine: Any) -> str:
+        """The page: these counters, how much there is of what now, and the numbers in `engine`, a dataclass."""
         lines = []
         for name, value in dataclasses.asdict(self).items():
             lines += [f"# TYPE parastream_{name}_total counter", f"parastream_{name}_total {value}"]
-        gauges = {"sessions": sessions} | {
+        gauges = {"sessions": sessions, "rooms": rooms, "viewers": viewers} | {
             f"engine_{name}": value
             for name, value in dataclasses.asdict(engine).items()
             if isinstance(value, int | float)

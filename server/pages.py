@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from parastream.server.messages import ROOM_PATTERN
 
@@ -61,7 +60,7 @@ class Page:
 
 def page(path: str) -> Page | None:
     """What is at `path` (a query is ignored); None where there is no page or file of one."""
-    path = urlsplit(path).path
+    path = path.partition("?")[0]
     if path == "/":
         return _files()["index.html"]
     if path.startswith("/web/"):

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from parastream.server.messages import CLOSE_CODES, Error, ErrorCode
 
+_LONGEST_SHOWN = 1000
+
+
+def printable(text: str) -> str:
+    """What a client said, for the log: on one line, and not all of it if it is long."""
+    shown = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+
 
 class RefusalError(Exception):
-    """Something that the server refuses; `allowed` lists the possible values or names if there is a list."""
+    """Something that the server refuses; `allowed` lists the possible values or names if there is a list.
+
+    As a string it is fit for the log.
+    """
 
     def __init__(self, code: ErrorCode, message: str, allowed: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.code = code
         self.message = message
         self.allowed = allowed

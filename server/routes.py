@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.protocols.conversation import Conversation, Request
@@ -71,7 +71,9 @@ def subprotocols(protocol: str) -> tuple[str, ...]:
 
 
 def parse(target: str) -> Request:
-    """The path and query of a request line."""
-    parts = urlsplit(target)
-    query = parse_qs(parts.query, keep_blank_values=True)
-    return Request(parts.path, {name: tuple(values) for name, values in query.items()})
+    """The path and query of a request line, whatever it says."""
+    path, _, query = target.partition("?")
+    if not path.startswith("/"):  # an absolute URL, as for a proxy
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    values = parse_qs(query, keep_blank_values=True)
+    return Request(path, {name: tuple(given) for name, given in values.items()})

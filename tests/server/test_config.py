@@ -43,6 +43,8 @@ def test_environment_is_converted() -> None:
         ({"PARASTREAM_IDLE_TIMEOUT": "-1"}, "", "idle_timeout is -1.0; allowed"),
         ({"PARASTREAM_MAX_SESSIONS": "0"}, "", "max_sessions is 0; allowed is 1 or more"),
         ({"PARASTREAM_BACKLOG_LOW": "10"}, "", "must be below backlog_high"),
+        ({"PARASTREAM_LISTEN": "vosk=1,vosk=2"}, "", "listen is vosk=1, vosk=2; allowed is one port for each"),
+        ({"PARASTREAM_VIEWER_TOKEN": "see"}, "", "set a token, too"),
         ({}, "prot = 1", "unknown keys: prot; allowed are: host, port"),
         ({}, 'port = "x"', "port is 'x'"),
         ({}, "port = ", "cannot read"),
