@@ -210,11 +210,12 @@ class Journal:
                 self._show_again()
             elif final is not None:
                 self._show(_utterance(final, self._labels))
-        except OSError as error:
+        except (OSError, JournalError) as error:
             self._stale = True
             if not self._failed:
                 self._failed = True
-                self._report(f"{self.path}: the session cannot be saved for now: {error.strerror or error}")
+                reason = getattr(error, "strerror", None) or error
+                self._report(f"{self.path}: the session cannot be saved for now: {reason}")
 
     def _write_events(self) -> None:
         while self._unwritten:

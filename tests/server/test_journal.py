@@ -253,6 +253,22 @@ def test_text_that_cannot_be_written_is_made_up_for(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in tmp_path.iterdir()) == SUFFIXES
 
 
+def test_journal_that_somebody_damages(tmp_path: Path) -> None:
+    """Files that would have to be made from it stay as they were."""
+    reports: list[str] = []
+    with Journal(tmp_path, "meeting", report=reports.append) as journal:
+        journal.add(final("This came second.", 500.0))
+        with journal.path.open("ab") as file:
+            file.write(b"nonsense\n")
+        journal.add(final("This came first.", 1.0))
+        journal.add(Done(600.0))
+    (report,) = reports
+    assert "the session cannot be saved for now" in report
+    assert "line 3 is damaged" in report
+    assert journal.path.with_suffix(".txt").read_text() == "This came second.\n"
+    assert journal.path.read_bytes().count(b"This came") == 2
+
+
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
