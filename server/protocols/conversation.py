@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 from parastream.server import messages
-from parastream.server.messages import Event, Final, Partial, Start
+from parastream.server.messages import Event, Final, Partial, Start, Word
 from parastream.server.recognition import Deliver, Recognition, State
 from parastream.server.refusal import RefusalError
 
@@ -252,3 +252,13 @@ class OneByOne:
                 held = self._held.pop(self._next, None)
                 return [event] if held is None else [event, held]
         return []
+
+
+def spelled(text: str, words: Sequence[Word]) -> list[str]:
+    """The words as they stand in a text, with the spaces between them: put together, they are what they spell of it."""
+    tokens, end = [], 0
+    for word in words:
+        place = text.find(word.text, end)
+        begin, end = end, (place if place >= 0 else end) + len(word.text)
+        tokens.append(text[begin:end])
+    return tokens

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from parastream.server.messages import Event, Final, Flushed, Partial, SpeechStarted
-from parastream.server.protocols.conversation import Conversation, Recognizes, Request
+from parastream.server.protocols.conversation import Conversation, Recognizes, Request, spelled
 from parastream.server.protocols.openai_session import (
     LARGEST_APPEND,
     Append,
@@ -104,14 +104,15 @@ def rest(told: str, text: str) -> str:
 
 def logprobs(finals: Iterable[Final], text: str) -> list[dict[str, Any]]:
     """A token for each word; together they spell `text`."""
-    tokens = []
-    end = 0
-    for word in (word for final in finals for word in final.words):
-        first, end = end, text.index(word.text, end) + len(word.text)
-        token = text[first:end]
-        logprob = math.log(max(word.confidence, _LEAST_CONFIDENCE))
-        tokens.append({"token": token, "logprob": round(logprob, 4), "bytes": list(token.encode())})
-    return tokens
+    words = [word for final in finals for word in final.words]
+    return [
+        {
+            "token": token,
+            "logprob": round(math.log(max(word.confidence, _LEAST_CONFIDENCE)), 4),
+            "bytes": list(token.encode()),
+        }
+        for word, token in zip(words, spelled(text, words), strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 from parastream.server.messages import Done, Event, Final, Start, Word
-from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request
+from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request, spelled
 from parastream.server.recognition import Recognition
 from parastream.server.refusal import RefusalError
 
@@ -65,7 +65,7 @@ class Sherpa(Conversation):
 
     def _tell(self, text: str, words: tuple[Word, ...], start: float, *, final: bool) -> None:
         self._said = True
-        tokens = _tokens(text, words)
+        tokens = spelled(text, words)
         self.send(
             {
                 "text": text,
@@ -93,13 +93,3 @@ class Sherpa(Conversation):
     def report(self, refusal: RefusalError) -> None:
         error = {"text": "", "segment": self._segment, "is_final": True, "code": refusal.code, "error": refusal.message}
         self.send(error | ({"allowed": refusal.allowed} if refusal.allowed else {}))
-
-
-def _tokens(text: str, words: tuple[Word, ...]) -> list[str]:
-    """The words as they stand in the text, which they make up when put together."""
-    tokens, end = [], 0
-    for word in words:
-        place = text.find(word.text, end)
-        begin, end = end, (place if place >= 0 else end) + len(word.text)
-        tokens.append(text[begin:end])
-    return tokens
