@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from parastream.server.messages import CLOSE_CODES, Error, ErrorCode
 
-_LONGEST_SHOWN = 1000
+_SHOWN = 500
+"""Characters of either end of a text."""
 
 
 def printable(text: str) -> str:
-    """What a client said, for the log: on one line, and not all of it if it is long."""
-    shown = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    """What a client said, for the log: on one line, and without its middle if it is long."""
+    shown = text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…{text[-_SHOWN:]}"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
 
 
