@@ -55,6 +55,16 @@ _DRAIN_POLL = 0.02
 _MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
 
 
+class Connection(ServerConnection):
+    """Knows when bytes last came, on the loop's clock."""
+
+    heard = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
+        super().data_received(data)
+
+
 class Server:
     """Serves an engine on one address; `start`, then `serve_forever` or anything else, then `close`."""
 
@@ -119,6 +129,7 @@ class Server:
             return protocol or protocol_at(parse(request.path).path)
 
         async def handle(websocket: ServerConnection) -> None:
+            assert isinstance(websocket, Connection)
             assert websocket.request is not None
             await self._handle(websocket, websocket.request, name(websocket.request))
 
@@ -138,6 +149,7 @@ class Server:
             handle,
             config.host or None,
             port,
+            create_connection=Connection,
             process_request=process,
             select_subprotocol=select,
             ssl=config.tls,
@@ -235,7 +247,7 @@ class Server:
 
     # WebSockets
 
-    async def _handle(self, websocket: ServerConnection, request: HttpRequest, protocol: str) -> None:
+    async def _handle(self, websocket: Connection, request: HttpRequest, protocol: str) -> None:
         if protocol == ROOM:
             await self._show_room(websocket, request)
             return
@@ -259,7 +271,7 @@ class Server:
             await websocket.send(messages.encode(refusal.error), text=True)
         await websocket.close(refusal.close_code, refusal.close_reason)
 
-    async def _show_room(self, websocket: ServerConnection, request: HttpRequest) -> None:
+    async def _show_room(self, websocket: Connection, request: HttpRequest) -> None:
         """Serve a viewer of a caption room."""
         name = room_at(parse(request.path).path)
         assert name is not None
@@ -339,7 +351,7 @@ class Server:
                 earlier.replace()
         return session
 
-    async def _serve(self, websocket: ServerConnection, session: NativeSession) -> None:
+    async def _serve(self, websocket: Connection, session: NativeSession) -> None:
         ready = session.ready(
             self._recognizer.model,
             heartbeat=self.config.ping_interval,

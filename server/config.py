@@ -65,7 +65,8 @@ class ServerConfig:
     ping_interval: float = 20.0
     """Between pings; the server is never silent for longer."""
     ping_timeout: float = 20.0
-    """A connection whose ping is not answered in this time counts as broken."""
+    """A connection that neither answers a ping nor sends anything else in this time counts as broken, as does one of a
+    protocol without pings that does not take what is sent."""
     close_timeout: float = 5.0
     """For the closing handshake."""
     idle_timeout: float = 60.0

@@ -37,6 +37,11 @@ class Socket(Protocol):
         ...
 
     @property
+    def heard(self) -> float:
+        """When bytes last came, on the loop's clock."""
+        ...
+
+    @property
     def transport(self) -> Any:
         """Has `abort`."""
         ...
@@ -230,10 +235,10 @@ class Link:
             self._unpaused = self._deadlines.heard = asyncio.get_running_loop().time()
 
     async def _keep_alive(self) -> None:
-        """Ping the client; close when it does not answer.
+        """Ping the client; close when it does not answer, and nothing else comes from it either.
 
         The keepalive of websockets cannot be used, as it would take a connection that is not read for a while
-        as dead: the pong waits unseen behind the audio then.
+        as dead, or one on which a large message is under way: the pong waits unseen behind the audio then.
         """
         clock = asyncio.get_running_loop().time
         while True:
@@ -243,7 +248,7 @@ class Link:
                 async with asyncio.timeout(self._config.ping_timeout):
                     await (await self.socket.ping())
             except TimeoutError:
-                if not self._paused and self._unpaused < sent:
+                if not self._paused and max(self._unpaused, self.socket.heard) < sent:
                     await self.socket.close(1011, "no answer to a ping")
                     return
 

@@ -19,6 +19,7 @@ class TcpSocket:
     ) -> None:
         """Seconds in which the client must take what is sent, and what is left at the end."""
         self.close_code: int | None = None
+        self.heard = 0.0
         self._reader = reader
         self._writer = writer
         self._send_timeout = send_timeout
@@ -43,6 +44,7 @@ class TcpSocket:
             raise ConnectionClosedError(None, None) from error
         if not data:
             raise ConnectionClosedOK(None, None)
+        self.heard = asyncio.get_running_loop().time()
         return data
 
     async def send(self, message: str | bytes, *, text: bool | None = None) -> None:

@@ -59,6 +59,10 @@ def texts(messages: list[ServerMessage]) -> list[str]:
 
 
 AUDIO = bytes(range(256)) * 40
+UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 # --- a session -------------------------------------------------------------------------------
 
@@ -458,10 +462,7 @@ async def test_a_client_that_answers_no_pings_is_disconnected_and_can_resume() -
         # A socket of our own, as no library would leave pings unanswered.
         silent = socket.create_connection(("127.0.0.1", server.port))
         with silent:
-            silent.sendall(
-                b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
+            silent.sendall(UPGRADE)
             text = START.encode()
             silent.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
             await until(lambda: bool(engine.streams))
@@ -474,6 +475,23 @@ async def test_a_client_that_answers_no_pings_is_disconnected_and_can_resume() -
         async with connected(server, f'{{"type":"resume","session":"{name}"}}', STOP) as websocket:
             messages, code, _ = await receive_all(websocket)
         assert (kinds(messages), code) == (["Ready", "Done"], 1000)
+
+
+@asynchronous
+async def test_a_large_message_on_a_slow_line_holds_up_the_answer_to_a_ping() -> None:
+    engine, piece, pieces = FakeEngine(), bytes(1000), 15
+    async with serving(engine, ping_interval=0.1, ping_timeout=1.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(UPGRADE)
+        text = START.encode()
+        writer.write(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        writer.write(bytes([0x82, 0xFF]) + (len(piece) * pieces).to_bytes(8, "big") + bytes(4))
+        for _ in range(pieces):
+            writer.write(piece)
+            await asyncio.sleep(0.15)
+        await until(lambda: len(engine.streams[0].audio) == len(piece) * pieces)
+        assert b"no answer to a ping" not in await reader.read(1 << 16)
+        writer.transport.abort()
 
 
 @asynchronous
