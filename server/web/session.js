@@ -144,7 +144,6 @@ export class Session extends EventTarget {
 
   #greet() {
     this.#stopSent = false;
-    this.#error = null;
     const first = this.#name ? { type: "resume", session: this.#name, received: this.#received } : this.#start;
     this.#connection.send(JSON.stringify(first));
   }
@@ -222,6 +221,7 @@ export class Session extends EventTarget {
   /** @param {number} code @param {string} reason */
   #onClose(code, reason) {
     const error = this.#error;
+    this.#error = null;
     if (error === null) {
       if (HOPELESS_CLOSES.includes(code)) this.#setState({ name: "failed", reason });
       else void this.#connection.reconnect("");

@@ -288,10 +288,13 @@ function showContent() {
   element("welcome", HTMLElement).hidden = !transcript.empty;
   element("welcome-idle", HTMLElement).hidden = mode !== "idle";
   element("welcome-lead", HTMLElement).textContent = mode === "idle" ? "Speak, and read along." : "Listening.";
-  clearButton.hidden = transcript.lines.length === 0 || mode !== "idle";
-  for (const button of [stopButton, clearButton]) {
-    if (button.hidden && button === document.activeElement) mainButton.focus();
-  }
+  hide(clearButton, transcript.lines.length === 0 || mode !== "idle");
+}
+
+/** The keyboard's focus does not get lost with the button. @param {HTMLButtonElement} button @param {boolean} hidden */
+function hide(button, hidden) {
+  if (hidden && button === document.activeElement) mainButton.focus();
+  button.hidden = hidden;
 }
 
 /** @param {Mode} next */
@@ -302,7 +305,7 @@ function setMode(next) {
   element("main-label", HTMLElement).textContent = labels[mode];
   document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);
   mainButton.ariaDisabled = String(mode === "starting" || mode === "finishing"); // it keeps the keyboard's focus
-  stopButton.hidden = mode === "idle" || mode === "starting";
+  hide(stopButton, mode === "idle" || mode === "starting");
   element("stop-label", HTMLElement).textContent = mode === "finishing" ? "Do not wait" : "Stop";
   element("choose-file", HTMLButtonElement).disabled = mode === "starting" || mode === "finishing";
   sharing.lock(mode !== "idle");

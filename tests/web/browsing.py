@@ -70,8 +70,10 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
     page.goto(url)
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert errors == []
 
 
@@ -127,8 +129,10 @@ def serving_in_thread(engine: FakeEngine | Engine, **settings: Any) -> Iterator[
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert started.wait(10)
-    yield urls[0]
-    loop, task = loops[0]
-    assert task is not None
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join()
+    try:
+        yield urls[0]
+    finally:
+        loop, task = loops[0]
+        assert task is not None
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()

@@ -324,26 +324,25 @@ def test_a_dropped_file_is_captioned_while_it_plays(browser: Browser, server: Se
         expect(status(page)).to_have_text("Stopped")  # at its end
         assert "six" in " ".join(lines(page).all_inner_texts())
         assert page.evaluate("document.querySelector('#player').ended")
-
-
-def test_a_file_that_is_none(browser: Browser, server: ServerProcess) -> None:
-    with opened(browser, server.url) as page:
         page.set_input_files("#file", {"name": "text.mp3", "mimeType": "audio/mpeg", "buffer": b"no sound"})
         expect(page.get_by_role("alert")).to_contain_text("This browser cannot play text.mp3.")
-        expect(status(page)).to_have_text("Not started")
+        expect(status(page)).to_have_text("Stopped")
+        expect(page.get_by_text("sentence.flac")).to_be_visible()  # the player keeps what it can play
 
 
 def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
     with serving_in_thread(FakeEngine(), token="s3cret/", viewer_token="see") as url:
         with opened(browser, url) as page:
             dialog = page.get_by_role("dialog", name="This server asks for a token")
+            dialog.get_by_role("button", name="Not now").click()
+            expect(dialog).to_be_hidden()
+            page.get_by_role("button", name="Start captions").click()
             dialog.get_by_label("Token").fill("wrong")
             dialog.get_by_role("button", name="Continue").click()
             expect(page.get_by_text("The server does not know that token.")).to_be_visible()
             dialog.get_by_label("Token").fill("s3cret/")
             page.keyboard.press("Enter")
             expect(dialog).to_be_hidden()
-            page.get_by_role("button", name="Start captions").click()
             expect(lines(page)).not_to_have_count(0)
             page.get_by_role("button", name="Stop").click()
             expect(status(page)).to_have_text("Stopped")
@@ -357,7 +356,11 @@ def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
 
 def test_a_session_that_ended_during_a_pause_is_followed_by_another(browser: Browser) -> None:
     engine = FakeEngine()
-    with serving_in_thread(engine, idle_timeout=0.2) as url, opened(browser, url) as page:
+    with (
+        serving_in_thread(engine, idle_timeout=0.2) as url,
+        opened(browser, f"{url}/?room=hall", timezone_id="Asia/Shanghai") as page,
+    ):
+        page.clock.set_system_time("2026-02-28T16:30:00Z")
         page.get_by_role("button", name="Start captions").click()
         expect(lines(page)).not_to_have_count(0)
         with page.expect_event("websocket") as going_on:
@@ -375,6 +378,7 @@ def test_a_session_that_ended_during_a_pause_is_followed_by_another(browser: Bro
         with page.expect_download() as downloading:
             page.keyboard.press("d")
             page.locator("[data-format=json]").click()
+        assert downloading.value.suggested_filename == "hall 2026-03-01 00.30.json"
         utterances = json.loads(downloading.value.path().read_text())["utterances"]
         times = [utterance["start"] for utterance in utterances]
         assert times == sorted(set(times))
@@ -392,6 +396,126 @@ def test_a_full_server_is_tried_again(browser: Browser) -> None:
         expect(status(page)).to_have_text("Listening")
         expect(lines(page).first).to_be_visible()
         assert page.locator("#lines time").first.inner_text() == "0:00"
+
+
+def test_a_server_that_went_before_the_first_start(browser: Browser) -> None:
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        page.evaluate(
+            "() => { AudioWorklet.prototype.addModule = () => Promise.reject(new DOMException('', 'AbortError')); }"
+        )
+        page.get_by_role("button", name="Start captions").click()
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+        expect(status(page)).to_have_text("Not started")
+
+
+def test_sound_that_the_system_stopped_goes_on(browser: Browser) -> None:
+    """As after a call on a phone. The keyboard's focus stays on the button whatever it says."""
+    keep = """() => {
+        window.contexts = [];
+        const Original = AudioContext;
+        window.AudioContext = class extends Original { constructor(...args) { super(...args); contexts.push(this); } };
+    }"""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        page.evaluate(keep)
+        page.locator("#main").focus()
+        page.keyboard.press("Enter")
+        expect(lines(page)).not_to_have_count(0)
+        page.evaluate("contexts[0].suspend()")
+        expect(lines(page).nth(lines(page).count() + 3)).to_be_attached()
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.locator("#stop").focus()
+        page.keyboard.press("Enter")
+        expect(status(page)).to_have_text("Stopped")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.wait_for_function("contexts[0].state === 'suspended'")  # it would use the battery
+
+
+def test_the_screen_stays_on_for_as_long_as_it_is_wanted(browser: Browser) -> None:
+    script = """async () => {
+        const { keepScreenOn } = await import("/web/wake-lock.js");
+        const locks = [];
+        navigator.wakeLock.request = async () => {
+            await new Promise(resolve => setTimeout(resolve));
+            const lock = { released: false, async release() { this.released = true; } };
+            locks.push(lock);
+            return lock;
+        };
+        const held = async () => {
+            await new Promise(resolve => setTimeout(resolve, 20));
+            return [locks.length, locks.filter(lock => !lock.released).length];
+        };
+        keepScreenOn("one", true);
+        keepScreenOn("two", true);
+        const both = await held();
+        keepScreenOn("one", false);
+        const one = await held();
+        keepScreenOn("two", false);
+        keepScreenOn("two", true);
+        keepScreenOn("two", false);
+        return [both, one, (await held())[1]];
+    }"""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url.replace("127.0.0.1", "localhost")) as page:
+        assert page.evaluate(script) == [[1, 1], [1, 1], 0]
+
+
+def test_a_browser_that_keeps_nothing(browser: Browser) -> None:
+    """As with blocked cookies."""
+    blocked = """for (const name of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(window, name, { get() { throw new DOMException("", "SecurityError"); } });
+    }"""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, "about:blank") as page:
+        page.add_init_script(blocked)
+        page.goto(url)
+        page.get_by_role("button", name="Colours").click()
+        expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        page.get_by_role("button", name="Start captions").click()
+        expect(status(page)).to_have_text("Listening")
+
+
+def test_dialogs_are_closed_by_clicks_beside_them_only(browser: Browser) -> None:
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        page.keyboard.press("r")
+        dialog = page.get_by_role("dialog", name="Caption room")
+        box = dialog.bounding_box()
+        assert box is not None
+        left, top = box["x"], box["y"]
+        page.mouse.click(left + 8, top + 8)
+        expect(dialog).to_be_visible()
+        page.get_by_label("Name of the room").fill("main hall")
+        expect(page.locator("#room-link")).to_have_text(f"{url}/live/main-hall")
+        expect(page.locator("#status-room")).to_have_text("room main-hall")
+        field = page.locator("#room").bounding_box()
+        assert field is not None
+        page.mouse.move(field["x"] + 90, field["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(left - 50, top)
+        page.mouse.up()
+        expect(dialog).to_be_visible()
+        page.mouse.click(left - 50, top)
+        expect(dialog).to_be_hidden()
+
+
+def test_a_lost_connection_is_told_once_and_on_the_projector_too(browser: Browser) -> None:
+    with opened(browser, "about:blank") as page:
+        with serving_in_thread(FakeEngine()) as url:
+            page.goto(url + "?projector")
+            page.keyboard.press(" ")  # keys of the page work
+            expect(page.locator("#projector-list .text")).not_to_have_count(0)
+            page.evaluate(
+                """() => {
+                    window.told = [];
+                    const words = document.querySelector("#status-text");
+                    new MutationObserver(() => told.push(words.textContent)).observe(words, {childList: true});
+                }"""
+            )
+        expect(page.locator("#projector-status")).to_have_text("The server cannot be reached.")
+        expect(page.locator("#status-when")).to_contain_text("Trying again in 3 s")
+        told = page.evaluate("told")
+        assert told.count("The server cannot be reached.") == 1, told
+        page.wait_for_function("document.querySelector('#projector.idle') !== null")
+        page.mouse.move(5, 5)
+        page.keyboard.press("f")
+        expect(page.get_by_role("dialog", name="Projector view")).to_be_hidden()
 
 
 def test_an_address_that_is_not_secure(browser: Browser) -> None:
