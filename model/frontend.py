@@ -126,16 +126,20 @@ class Frontend:
 
 def _fbank(frames: Float32, window: Float64, mel: Float64) -> Float32:
     """Log mel energies of frames (n, length) -> (n, n_mels). mel: (fft / 2 + 1, n_mels)."""
+    blocks = [_fbank_of_block(frames[i : i + _BLOCK], window, mel) for i in range(0, len(frames), _BLOCK)]
+    return np.concatenate(blocks)
+
+
+def _fbank_of_block(frames: Float32, window: Float64, mel: Float64) -> Float32:
+    """The same for a block of frames at most, whose numbers stay in the cache."""
     wave = frames.astype(np.float64) * _FULL_SCALE
     wave -= wave.mean(axis=1, keepdims=True)
     emphasised = wave - _PRE_EMPHASIS * np.concatenate([wave[:, :1], wave[:, :-1]], axis=1)
     spectrum = np.fft.rfft(emphasised * window, 2 * (len(mel) - 1))
-    power = spectrum.real**2 + spectrum.imag**2
-    blocks = -(-len(power) // _BLOCK)
-    padded = np.zeros((blocks * _BLOCK, power.shape[1]))
-    padded[: len(power)] = power
-    energy = np.concatenate([padded[i : i + _BLOCK] @ mel for i in range(0, len(padded), _BLOCK)])
-    logarithms: Float32 = np.log(np.maximum(energy[: len(power)], _ENERGY_FLOOR)).astype(np.float32)
+    power = np.zeros((_BLOCK, len(mel)))
+    power[: len(frames)] = spectrum.real**2 + spectrum.imag**2
+    energy = (power @ mel)[: len(frames)]
+    logarithms: Float32 = np.log(np.maximum(energy, _ENERGY_FLOOR)).astype(np.float32)
     return logarithms
 
 
