@@ -134,10 +134,11 @@ class Server:
             await self._handle(websocket, websocket.request, name(websocket.request))
 
         async def process(websocket: ServerConnection, request: HttpRequest) -> Response | None:
-            kind = CONVERSATIONS.get(name(request))
+            spoken = name(request)
+            kind = CONVERSATIONS.get(spoken)
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
                 websocket.protocol.max_message_size = max(kind.max_message, config.max_message)
-            return await self._http.answer(websocket, request, name(request), pages=protocol is None)
+            return await self._http.answer(websocket, request, spoken, pages=protocol is None)
 
         def select(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
             """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
@@ -197,11 +198,6 @@ class Server:
     def page_url(self) -> str:
         """Where browsers of this machine find the page of speakers."""
         return "http" + self.url.removeprefix("ws").removesuffix(STREAM_PATH) + "/"
-
-    @property
-    def viewers(self) -> int:
-        """Viewers of all caption rooms."""
-        return self._rooms.viewers
 
     async def serve_forever(self) -> None:
         """Wait until the server has been closed."""

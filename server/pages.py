@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from parastream.server.messages import ROOM_PATTERN
+from parastream.server.routes import room_at
 
 WEB = Path(__file__).parent / "web"
 
@@ -66,8 +65,7 @@ def page(path: str) -> Page | None:
     if path.startswith("/web/"):
         return _files().get(path.removeprefix("/web/"))
     for prefix, name in _ROOM_PAGES.items():
-        room = path.removeprefix(prefix)
-        if room and room != path and re.fullmatch(ROOM_PATTERN, room):
+        if room_at(path, prefix) is not None:
             return _files()[name]
     return None
 

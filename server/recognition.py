@@ -13,6 +13,7 @@ from parastream.model.errors import AudioError, ParastreamError
 from parastream.server import messages
 from parastream.server.messages import Event, Start
 from parastream.server.refusal import RefusalError
+from parastream.server.subtitles import channel_labels
 from parastream.streaming import SessionConfig, Stream, events
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
@@ -132,6 +133,13 @@ class Recognition:
         """Length of the audio accepted."""
         format = self.configs[0].format
         return self.accepted / (format.frame_bytes * format.rate)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The speakers' names by channel: as given, else a number where there are several, else empty."""
+        channels = [config.format.channel for config in self.configs]
+        names = self.start.labels or (channel_labels(len(channels)) if len(channels) > 1 else ("",))
+        return dict(zip(channels, names, strict=True))
 
     @property
     def backlog(self) -> float:

@@ -11,7 +11,7 @@ from parastream.model.errors import CapacityError, EngineError, ModelConfigError
 from parastream.server.config import ServerConfig
 from parastream.server.messages import Start
 from parastream.server.metrics import Metrics
-from parastream.server.recognition import Deliver, Recognition, State, session_configs
+from parastream.server.recognition import Deliver, Recognition, session_configs
 from parastream.server.refusal import RefusalError
 from parastream.streaming import Engine, SessionConfig, Stream
 from parastream.streaming.events import Event
@@ -131,7 +131,7 @@ class Recognizer:
 
     def abort(self) -> list[Recognition]:
         """End at once what has not ended yet, and say what that was."""
-        unfinished = [recognition for recognition in self.open if recognition.state is not State.ENDED]
+        unfinished = self.open
         for recognition in unfinished:
             recognition.abort(SHUTTING_DOWN)
         return unfinished

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from parastream.server.messages import CLOSE_CODES, Error, ErrorCode
 
 _SHOWN = 500
@@ -30,6 +32,17 @@ class RefusalError(Exception):
     def error(self) -> Error:
         """The message for the client."""
         return Error(self.code, self.message, self.allowed)
+
+    @property
+    def explained(self) -> str:
+        """For protocols whose errors are one text: the message, and what is allowed."""
+        return f"{self.message}; allowed: {', '.join(self.allowed)}" if self.allowed else self.message
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """For protocols that have no form for errors: `error`, `code` and, if there is a list, `allowed`."""
+        fields: dict[str, Any] = {"error": self.message, "code": self.code}
+        return fields | ({"allowed": self.allowed} if self.allowed else {})
 
     @property
     def close_code(self) -> int:

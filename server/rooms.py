@@ -7,13 +7,13 @@ each has a queue of its own, in which a line's newest partial takes the place of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from parastream.server import messages
 from parastream.server.messages import Event, RoomFinal, RoomLine, RoomLive, RoomMessage, RoomPartial, RoomState
 from parastream.server.recognition import Recognition
 from parastream.server.refusal import RefusalError
-from parastream.server.subtitles import Utterance, channel_labels
+from parastream.server.subtitles import Utterance
 
 LINES_SHOWN = 50
 """The last lines, which a viewer who comes late is told."""
@@ -102,7 +102,7 @@ class Room:
         if self.opened is None:
             self.opened = now
         offset = round(now - self.opened, 3)
-        labels = _labels(recognition)
+        labels = recognition.labels
         numbers: dict[int, int] = {}  # line of each utterance
 
         def listen(event: Event) -> None:
@@ -254,14 +254,6 @@ class Rooms:
 
 def _empty(room: Room) -> bool:
     return not (room.speakers or room.viewers)
-
-
-def _labels(recognition: Recognition) -> dict[int, str]:
-    """The speakers' names by channel."""
-    channels = [config.format.channel for config in recognition.configs]
-    given = recognition.start.labels
-    names: Iterable[str] = given or (channel_labels(len(channels)) if len(channels) > 1 else ("",))
-    return dict(zip(channels, names, strict=True))
 
 
 def _text(message: RoomMessage) -> str:

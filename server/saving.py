@@ -10,7 +10,6 @@ from pathlib import Path
 from parastream.server.journal import Journal, journal_name
 from parastream.server.messages import Event, Flushed, Partial
 from parastream.server.recognition import Recognition
-from parastream.server.subtitles import channel_labels
 
 logger = logging.getLogger("parastream.server")
 
@@ -27,9 +26,9 @@ class Saving:
     def listen(self, recognition: Recognition) -> None:
         """Save what a session that begins now hears."""
         name = journal_name(datetime.now(UTC), recognition.name)
-        names, channels = recognition.start.labels, len(recognition.configs)
-        labels = channel_labels(channels, names) if names or channels > 1 else ()
-        labels = ("",) * recognition.configs[0].format.channel + labels if labels else ()  # by channel
+        named = recognition.labels
+        several = bool(recognition.start.labels) or len(named) > 1
+        labels = tuple(named.get(channel, "") for channel in range(max(named) + 1)) if several else ()
         opening = self._writer.submit(self._open, name, labels)
 
         def listen(event: Event) -> None:

@@ -448,7 +448,7 @@ class Deepgram(Conversation):
         for channel in self._channels:
             self._release(channel)
         code, close_code = _CLOSES.get(refusal.code, (refusal.code, refusal.close_code))
-        message = f"{refusal.message}; allowed: {', '.join(refusal.allowed)}" if refusal.allowed else refusal.message
+        message = refusal.explained
         if refusal.code == "idle_timeout":
             message = f"no audio and no KeepAlive for {self.idle_timeout:g} s"
         if refusal.code != "invalid_message":  # that has been told

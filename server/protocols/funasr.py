@@ -185,7 +185,7 @@ class FunASR(Conversation):
                 raise msgspec.DecodeError("this is no object")
         except (msgspec.DecodeError, RecursionError) as error:
             problem = RefusalError("invalid_json", f"text messages carry one JSON object each: {error}")
-            self.send(self._message(self._settings, text="") | _error(problem))
+            self.send(self._message(self._settings, text="") | problem.fields)
             return
         self._settings = self._settings.updated(message)
         if message.get("hotwords") and not self._told_of_hotwords:
@@ -333,9 +333,4 @@ class FunASR(Conversation):
                     self.send(input.pending)
         self._inputs.clear()
         end = {"is_end": True} if acknowledge else {}
-        self.send(self._message(settings, text="", final=not acknowledge) | end | _error(refusal))
-
-
-def _error(refusal: RefusalError) -> Message:
-    error: Message = {"error": refusal.message, "code": refusal.code}
-    return error | ({"allowed": refusal.allowed} if refusal.allowed else {})
+        self.send(self._message(settings, text="", final=not acknowledge) | end | refusal.fields)

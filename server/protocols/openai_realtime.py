@@ -348,5 +348,4 @@ class OpenAIRealtime(Conversation):
 
 def _error(refusal: RefusalError) -> dict[str, Any]:
     kind = "server_error" if refusal.code in _SERVER_ERRORS else "invalid_request_error"
-    allowed = f"; allowed: {', '.join(refusal.allowed)}" if refusal.allowed else ""
-    return {"type": kind, "code": refusal.code, "message": refusal.message + allowed}
+    return {"type": kind, "code": refusal.code, "message": refusal.explained}

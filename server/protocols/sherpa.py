@@ -91,5 +91,4 @@ class Sherpa(Conversation):
         self.close()
 
     def report(self, refusal: RefusalError) -> None:
-        error = {"text": "", "segment": self._segment, "is_final": True, "code": refusal.code, "error": refusal.message}
-        self.send(error | ({"allowed": refusal.allowed} if refusal.allowed else {}))
+        self.send({"text": "", "segment": self._segment, "is_final": True} | refusal.fields)

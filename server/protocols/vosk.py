@@ -166,8 +166,7 @@ class Vosk(Conversation):
     def report(self, refusal: RefusalError) -> None:
         if self._finals and not self.aborted:
             self._send_result()
-        error = {"error": refusal.message, "code": refusal.code}
-        self.send(error | ({"allowed": refusal.allowed} if refusal.allowed else {}))
+        self.send(refusal.fields)
 
 
 def _word(word: Word) -> dict[str, Any]:

@@ -196,8 +196,7 @@ class WyomingConversation(Conversation):
 
     def report(self, refusal: RefusalError) -> None:
         """See `Conversation`."""
-        allowed = f"; allowed: {', '.join(refusal.allowed)}" if refusal.allowed else ""
-        self._say("error", {"text": refusal.message + allowed, "code": refusal.code})
+        self._say("error", {"text": refusal.explained, "code": refusal.code})
 
     def _info(self) -> dict[str, Any]:
         try:

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -357,37 +357,44 @@ async def begin(socket: Any, client: Client) -> None:
     await send(socket, client, SAMPLES)
 
 
+@asynccontextmanager
+async def session(engine: FakeEngine, client: Client) -> AsyncIterator[tuple[Server, Any]]:
+    """A server on a scripted engine, and a connection to it."""
+    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+        yield server, socket
+
+
+async def refused(name: str, engine: FakeEngine) -> str:
+    """The last message to a client that cannot begin, whose connection is closed with 1013."""
+    async with session(engine, CLIENTS[name]) as (_, socket):
+        with suppress(ConnectionClosed):
+            await begin(socket, CLIENTS[name])
+        messages, code = await answers(socket)
+    assert code == closes_with(name, 1013)
+    return json.dumps(messages[-1])
+
+
 @EACH
 @asynchronous
 async def test_no_room(name: str) -> None:
-    engine, client = FakeEngine(), CLIENTS[name]
+    engine = FakeEngine()
     engine.refusal = CapacityError("the machine is busy")
-    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
-        with suppress(ConnectionClosed):
-            await begin(socket, client)
-        messages, code = await answers(socket)
-    assert "the machine is busy" in json.dumps(messages[-1])
-    assert code == closes_with(name, 1013)
+    assert "the machine is busy" in await refused(name, engine)
 
 
 @EACH
 @asynchronous
 async def test_not_ready(name: str) -> None:
-    engine, client = FakeEngine(), CLIENTS[name]
+    engine = FakeEngine()
     engine.ready = False
-    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
-        with suppress(ConnectionClosed):
-            await begin(socket, client)
-        messages, code = await answers(socket)
-    assert "loading the model, try again later" in json.dumps(messages[-1])
-    assert code == closes_with(name, 1013)
+    assert "loading the model, try again later" in await refused(name, engine)
 
 
 @EACH
 @asynchronous
 async def test_a_stopping_server_tells_the_text_of_what_it_has_first(name: str) -> None:
     engine, client = FakeEngine(), CLIENTS[name]
-    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+    async with session(engine, client) as (server, socket):
         await begin(socket, client)
         size = len(client.audio(SAMPLES))
         await until(lambda: bool(engine.streams) and len(engine.streams[0].audio) == size)
@@ -403,7 +410,7 @@ async def test_a_stopping_server_tells_the_text_of_what_it_has_first(name: str) 
 @asynchronous
 async def test_a_failing_engine(name: str) -> None:
     engine, client = FakeEngine(), CLIENTS[name]
-    async with serving(engine, listen=("wyoming=0",)) as server, connection(server, client) as socket:
+    async with session(engine, client) as (_, socket):
         await begin(socket, client)
         await until(lambda: bool(engine.streams))
         engine.streams[0].failure = EngineError("the engine has stopped")

@@ -32,6 +32,11 @@ def message(mode: str, text: str, *, final: bool = False, name: object = "demo",
     return {"mode": mode, "text": text, "wav_name": name, "is_final": final, **more}
 
 
+def sentence(text: str, mark: str, start: int, end: int, stamps: list[list[int]]) -> Message:
+    """One of `stamp_sents`."""
+    return {"text_seg": text, "punc": mark, "start": start, "end": end, "ts_list": stamps}
+
+
 def bare(messages: list[Message]) -> list[Message]:
     """Messages without their times."""
     return [{key: value for key, value in each.items() if key not in ("timestamp", "stamp_sents")} for each in messages]
@@ -55,14 +60,8 @@ def test_two_passes() -> None:
             "Enter one, two.",
             timestamp="[[1000,1250],[1250,1500],[1500,1750]]",
             stamp_sents=[
-                {
-                    "text_seg": "Enter one",
-                    "punc": ",",
-                    "start": 1000,
-                    "end": 1500,
-                    "ts_list": [[1000, 1250], [1250, 1500]],
-                },
-                {"text_seg": "two", "punc": ".", "start": 1500, "end": 1750, "ts_list": [[1500, 1750]]},
+                sentence("Enter one", ",", 1000, 1500, [[1000, 1250], [1250, 1500]]),
+                sentence("two", ".", 1500, 1750, [[1500, 1750]]),
             ],
         ),
     ]
@@ -150,14 +149,8 @@ def test_a_recording_gets_one_message(mode: str) -> None:
             final=True,
             timestamp="[[1000,1250],[1250,1500],[4000,4250]]",
             stamp_sents=[
-                {
-                    "text_seg": "One two",
-                    "punc": ".",
-                    "start": 1000,
-                    "end": 1500,
-                    "ts_list": [[1000, 1250], [1250, 1500]],
-                },
-                {"text_seg": "Three", "punc": ".", "start": 4000, "end": 4250, "ts_list": [[4000, 4250]]},
+                sentence("One two", ".", 1000, 1500, [[1000, 1250], [1250, 1500]]),
+                sentence("Three", ".", 4000, 4250, [[4000, 4250]]),
             ],
         )
     ]
