@@ -38,6 +38,7 @@ from parastream.server.subtitles import (
     TranscriptFormat,
     Utterance,
     lay_out,
+    spoken,
     srt_entry,
     text_line,
     time_cues,
@@ -110,13 +111,8 @@ def read_journal(path: Path, labels: Sequence[str] = ()) -> SavedSession:
                 break
             raise JournalError(f"{path}: line {number} is damaged: {error}") from error
         if isinstance(message, Final) and message.text.strip():
-            utterances.append(_utterance(message, names))
+            utterances.append(spoken(message, message.channel, names))
     return SavedSession(header.started, names, tuple(sorted(utterances, key=lambda utterance: utterance.start)))
-
-
-def _utterance(final: Final, labels: Sequence[str]) -> Utterance:
-    speaker = labels[final.channel] if final.channel < len(labels) else ""
-    return Utterance(final.text, final.start, final.end, final.words, speaker)
 
 
 class Journal:
@@ -209,7 +205,7 @@ class Journal:
             if self._stale and (final is not None or not line):
                 self._show_again()
             elif final is not None:
-                self._show(_utterance(final, self._labels))
+                self._show(spoken(final, final.channel, self._labels))
         except (OSError, JournalError) as error:
             self._stale = True
             if not self._failed:

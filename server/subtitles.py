@@ -85,6 +85,12 @@ class Utterance:
     """What `lay_out` has made of it: a room's transcript is asked for again and again."""
 
 
+def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> Utterance:
+    """An utterance with the name of who speaks on its channel, where there is one."""
+    speaker = labels[channel] if channel < len(labels) else ""
+    return Utterance(final.text, final.start, final.end, final.words, speaker)
+
+
 @dataclass(frozen=True)
 class SubtitleStyle:
     """How subtitles look; docs/subtitles.md compares the sources of the defaults.

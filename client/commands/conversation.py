@@ -14,15 +14,21 @@ from parastream.server.journal import Journal, journal_name
 
 
 async def converse(
-    client: AsyncClient, blocks: AsyncIterable[NDArray[Any]], receive: Callable[[ClientEvent], None]
+    client: AsyncClient,
+    blocks: AsyncIterable[NDArray[Any]],
+    receive: Callable[[ClientEvent], None],
+    journal: Journal | None = None,
 ) -> None:
-    """Send all blocks and then the end of the audio, and hand over every message until the server is done.
+    """Send all blocks and then the end of the audio, and hand over every message until the server is done; a journal
+    gets it first.
 
     When the blocks fail, what was sent before is still recognised; then their error is raised.
     """
     sending = asyncio.create_task(_send(client, blocks))
     try:
         async for message in client:
+            if journal is not None:
+                journal.add(message)
             receive(message)
         await sending
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.client import AsyncClient, ClientEvent, Reconnected, connect
+from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.commands.composition import ModelChoice, local_server, on_interrupt, run_interruptible
 from parastream.client.commands.conversation import converse, new_journal
 from parastream.client.live import LiveTranscript, Meter
@@ -112,13 +112,8 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
         on_interrupt(microphone.stop)
         console.print(f"listening to {microphone.name}; Ctrl-C ends", markup=False)
 
-        def receive(event: ClientEvent) -> None:
-            if journal is not None:
-                journal.add(event)
-            live.show(event)
-
         with live:
-            await converse(client, sound, receive)
+            await converse(client, sound, live.show, journal)
     if microphone.dropped:
         console.print(f"{microphone.dropped:.1f} s of sound were lost: the server did not keep up")
     return 0

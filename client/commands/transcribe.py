@@ -25,9 +25,9 @@ from parastream.server.subtitles import (
     SpokenUtterance,
     SubtitleStyle,
     TranscriptFormat,
-    Utterance,
     channel_labels,
     render,
+    spoken,
 )
 from parastream.streaming import SessionConfig, Transcriber
 from rich.console import Console
@@ -114,7 +114,7 @@ class Local:
         for channel, heard in enumerate(channels):
             progress = _since_last(lambda seconds: advance(seconds / len(channels)))
             finals = transcriber.transcribe(heard, rate, progress=progress).utterances
-            utterances += [_spoken(final, channel, names) for final in finals]
+            utterances += [spoken(final, channel, names) for final in finals]
         return utterances
 
 
@@ -186,18 +186,11 @@ class Remote:
                     journal = stack.enter_context(new_journal(self.save, client, names, report=_report))
 
                 def receive(event: ClientEvent) -> None:
-                    if journal is not None:
-                        journal.add(event)
                     if isinstance(event, Final):
-                        utterances.append(_spoken(event, event.channel, names))
+                        utterances.append(spoken(event, event.channel, names))
 
-                await converse(client, blocks(), receive)
+                await converse(client, blocks(), receive, journal)
         return utterances
-
-
-def _spoken(final: SpokenUtterance, channel: int, names: Sequence[str]) -> Utterance:
-    speaker = names[channel] if channel < len(names) else ""
-    return Utterance(final.text, final.start, final.end, final.words, speaker)
 
 
 def run(files: Sequence[Path], task: Task, form: TranscriptFormat, output: Path | None, style: SubtitleStyle) -> int:
