@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from parastream.client.commands.composition import ModelChoice
+from parastream.client.cli.composition import ModelChoice
 from parastream.client.sources import sample_recording
 from parastream.streaming import Engine, SessionConfig
 from parastream.streaming.events import Event, Final

@@ -32,9 +32,9 @@ import jiwer
 import numpy as np
 import parastream.model
 import soundfile
-from parastream.client.commands.bench_results import hardware
+from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
-from parastream.model import SpeechModel, blas, checkpoint, hub, random_weights
+from parastream.model import SpeechModel, blas, catalogue, checkpoint, random_weights
 from parastream.model.checkpoint import Precision
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
@@ -91,7 +91,7 @@ def main() -> None:
 
     forms = ["float32", *(name for name in FORMS if name in wanted and name != "float32")]
     with tempfile.TemporaryDirectory(prefix="parastream-") as scratch:
-        source = hub.resolve("asr-small-en")
+        source = catalogue.resolve("asr-small-en")
         if options.full_size:
             source = Path(scratch) / random_weights.NAME
             random_weights.save(source)

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.commands.bench_results import hardware, publish
+from parastream.client.cli.bench.results import hardware, publish
 from parastream.client.sources import sample_recording
 from parastream.streaming.silero import CONTEXT, FRAME, HIDDEN
 from parastream.streaming.vad import Vad, find_weights

@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 import soundfile
-from parastream.client.commands.bench_latency import Latencies, percentile, problem
-from parastream.client.commands.bench_load import run_load
-from parastream.client.commands.bench_process import ServerProcess, server_process
-from parastream.client.commands.bench_results import hardware
+from parastream.client.cli.bench.latency import Latencies, percentile, problem
+from parastream.client.cli.bench.load import run_load
+from parastream.client.cli.bench.processes import ServerProcess, server_process
+from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
-from parastream.server.messages import ROOMS_PATH, STREAM_PATH
+from parastream.server.wire.messages import ROOMS_PATH, STREAM_PATH
 from websockets.asyncio.client import ClientConnection, connect
 
 ROOM = "bench"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from parastream.client.blocking import BlockingClient
     from parastream.client.client import AsyncClient, ClientEvent, Reconnected, connect
     from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
-    from parastream.server.messages import Done, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Stats, Word
+    from parastream.server.wire.messages import Done, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Stats, Word
 
 __all__ = [
     "AsyncClient",
@@ -37,7 +37,7 @@ _HOMES = {
     "parastream.client.blocking": ("BlockingClient",),
     "parastream.client.client": ("AsyncClient", "ClientEvent", "Reconnected", "connect"),
     "parastream.client.errors": ("ClientError", "ConnectionFailedError", "ServerError"),
-    "parastream.server.messages": (
+    "parastream.server.wire.messages": (
         "Done",
         "Final",
         "Flushed",

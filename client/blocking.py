@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 from numpy.typing import NDArray
 from parastream.client.client import AsyncClient, ClientEvent, connect
-from parastream.server.messages import Ready
+from parastream.server.wire.messages import Ready
 
 _T = TypeVar("_T")
 

@@ -39,7 +39,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
-from parastream.server.messages import (
+from parastream.server.wire.messages import (
     PROTOCOL,
     STREAM_PATH,
     Acknowledged,

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Literal
 
-from parastream.server import pages
+from parastream.server.http import pages
 from playwright.sync_api import Browser, Page, WebSocketRoute, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from parastream.model.cache import cache_directory
+from parastream.model.cache_directory import cache_directory
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-
-from .errors import ModelConfigError
-from .tokenizer import read_tokens
+from parastream.model.errors import ModelConfigError
+from parastream.model.tokenizer import read_tokens
 
 logger = logging.getLogger(__name__)
 

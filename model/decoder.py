@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ChunkSize, DecoderConfig
+from parastream.model.dense import Dense
+from parastream.model.lanes import Work
+from parastream.model.layers import FSMN, LayerNorm, attend, length_mask, pad_time
 
 import mlx.core as mx
 import mlx.nn as nn
-
-from .config import ChunkSize, DecoderConfig
-from .dense import Dense
-from .lanes import Work
-from .layers import FSMN, LayerNorm, attend, length_mask, pad_time
 
 
 @dataclass(slots=True)

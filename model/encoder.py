@@ -11,15 +11,14 @@ from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ChunkSize, EncoderConfig
+from parastream.model.dense import Dense
+from parastream.model.device import on_cpu
+from parastream.model.lanes import Work
+from parastream.model.layers import FSMN, LayerNorm, PositionTable, attend, length_mask
 
 import mlx.core as mx
 import mlx.nn as nn
-
-from .config import ChunkSize, EncoderConfig
-from .dense import Dense
-from .device import on_cpu
-from .lanes import Work
-from .layers import FSMN, LayerNorm, PositionTable, attend, length_mask
 
 
 @dataclass(slots=True)

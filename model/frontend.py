@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .config import FrontendConfig
-from .errors import ModelConfigError
+from parastream.model.config import FrontendConfig
+from parastream.model.errors import ModelConfigError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

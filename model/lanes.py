@@ -12,10 +12,10 @@ import os
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
-import mlx.core as mx
+from parastream.model import blas
+from parastream.model.device import on_cpu
 
-from . import blas
-from .device import on_cpu
+import mlx.core as mx
 
 T = TypeVar("T")
 

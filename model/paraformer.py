@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ModelConfig
+from parastream.model.decoder import Decoder, DecoderState
+from parastream.model.dense import Dense
+from parastream.model.encoder import Encoder, EncoderState, remember
+from parastream.model.lanes import Lanes, Work, finish
+from parastream.model.layers import length_mask
+from parastream.model.predictor import Predictor, PredictorState
 
 import mlx.core as mx
 import mlx.nn as nn
-
-from .config import ModelConfig
-from .decoder import Decoder, DecoderState
-from .dense import Dense
-from .encoder import Encoder, EncoderState, remember
-from .lanes import Lanes, Work, finish
-from .layers import length_mask
-from .predictor import Predictor, PredictorState
 
 
 @dataclass(frozen=True, slots=True)

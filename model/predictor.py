@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ChunkSize, PredictorConfig
+from parastream.model.layers import length_mask, pad_time
 
 import mlx.core as mx
 import mlx.nn as nn
-
-from .config import ChunkSize, PredictorConfig
-from .layers import length_mask, pad_time
 
 _BITS = 30
 _ONE = 1 << _BITS

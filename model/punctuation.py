@@ -30,9 +30,8 @@ import numpy as np
 import onnxruntime
 import yaml
 from numpy.typing import NDArray
-
-from .errors import CheckpointError, ModelConfigError
-from .tokenizer import read_tokens
+from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.tokenizer import read_tokens
 
 PIECE: Final = 20
 """Tokens that are added to the network's input at a time."""

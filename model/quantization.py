@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-import mlx.core as mx
+from parastream.model.errors import CheckpointError
 
-from .errors import CheckpointError
+import mlx.core as mx
 
 KEY = "quantization"
 """Its place in `configuration.json`."""

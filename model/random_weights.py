@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from parastream.model.checkpoint import SAFETENSORS
 
 import mlx.core as mx
-
-from .checkpoint import SAFETENSORS
 
 NAME = "random-full"
 """What benchmarks call this model."""

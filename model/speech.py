@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from parastream.model import catalogue, checkpoint, punctuation
+from parastream.model.checkpoint import Precision
+from parastream.model.config import ChunkSize, ModelConfig
+from parastream.model.device import on_cpu
+from parastream.model.errors import ModelConfigError
+from parastream.model.frontend import Frontend
+from parastream.model.paraformer import Paraformer
+from parastream.model.punctuation import Punctuator
+from parastream.model.quantization import Quantization
+from parastream.model.tokenizer import Tokenizer
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from . import checkpoint, hub, punctuation
-from .checkpoint import Precision
-from .config import ChunkSize, ModelConfig
-from .device import on_cpu
-from .errors import ModelConfigError
-from .frontend import Frontend
-from .paraformer import Paraformer
-from .punctuation import Punctuator
-from .quantization import Quantization
-from .tokenizer import Tokenizer
-
-DEFAULT_SPEECH_MODEL = hub.DEFAULT
+DEFAULT_SPEECH_MODEL = catalogue.DEFAULT
 DEFAULT_PUNCTUATION = "punc-small-realtime"
 TRAINED_CHUNKS = (ChunkSize(0, 10, 5), ChunkSize(0, 8, 4))
 _WARM_UP_SECONDS = 2.0
@@ -109,7 +108,7 @@ def load(
             f"chunk size [{chunk.left}, {chunk.hop}, {chunk.look_ahead}]: Paraformer was trained for {allowed}"
         )
     dtype = _computed_in(dtype)
-    directory = hub.resolve(str(name_or_directory), offline=offline)
+    directory = catalogue.resolve(str(name_or_directory), offline=offline)
     config = replace(ModelConfig.from_directory(directory), chunk=chunk)
     network = Paraformer(config)
     parameters = sum(array.size for _, array in _weights(network))
@@ -147,4 +146,4 @@ def load_punctuation(name_or_directory: str | Path = DEFAULT_PUNCTUATION, *, off
     Raises:
         HubError, ModelConfigError, CheckpointError: as for `load`.
     """
-    return punctuation.load_punctuation(hub.resolve(str(name_or_directory), offline=offline))
+    return punctuation.load_punctuation(catalogue.resolve(str(name_or_directory), offline=offline))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .config import ROW_SECONDS
+from parastream.model.config import ROW_SECONDS
 
 _FIRE_DELAY = 1.5
 """Rows by which CIF fires after its token begins."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from .errors import ModelConfigError
+from parastream.model.errors import ModelConfigError
 
 SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
 """Tokens that stand for no text."""

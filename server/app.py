@@ -1,4 +1,4 @@
-"""The server: sockets, routing, life cycle. It moves bytes and messages; recognition happens in the engine's
+"""The server: sockets, routing, life cycle. It moves bytes and messages; transcription happens in the engine's
 thread, and what messages mean is decided in `parastream.server.protocols`.
 """
 
@@ -11,30 +11,30 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from parastream.server import messages
 from parastream.server.config import ServerConfig
-from parastream.server.http import HttpAnswers
-from parastream.server.link import Link, NativeLink, Socket
-from parastream.server.messages import STREAM_PATH, Start
+from parastream.server.http.answers import HttpAnswers
 from parastream.server.metrics import Metrics
-from parastream.server.protocols.conversation import Conversation, Request
-from parastream.server.protocols.native import NativeSession, opening
-from parastream.server.recognizer import SHUTTING_DOWN, Recognizer
-from parastream.server.refusal import RefusalError, printable
-from parastream.server.registry import Registry
-from parastream.server.rooms import Rooms
+from parastream.server.protocols.base import Adapter, Request
+from parastream.server.protocols.native.handler import NativeSession, opening
+from parastream.server.protocols.native.registry import Registry
+from parastream.server.rooms.rooms import Rooms
+from parastream.server.rooms.saving import Saving
 from parastream.server.routes import (
-    CONVERSATIONS,
+    ADAPTERS,
     NATIVE,
     ROOM,
-    TCP_CONVERSATIONS,
+    TCP_ADAPTERS,
     parse,
     protocol_at,
     room_at,
     subprotocols,
 )
-from parastream.server.saving import Saving
-from parastream.server.tcp import TcpSocket
+from parastream.server.sessions.admission import SHUTTING_DOWN, Admission
+from parastream.server.transport.connection import Link, NativeLink, Socket
+from parastream.server.transport.tcp import TcpSocket
+from parastream.server.wire import messages
+from parastream.server.wire.messages import STREAM_PATH, Start
+from parastream.server.wire.refusals import RefusalError, printable
 from parastream.streaming import Engine
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -86,8 +86,8 @@ class Server:
         )
         self._saving = Saving(Path(config.save)) if config.save else None
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
-        self._recognizer = Recognizer(engine, config, self._metrics, self._post, listen)
-        self._http = HttpAnswers(config, self._recognizer, self._rooms, self._metrics, engine.stats)
+        self._admission = Admission(engine, config, self._metrics, self._post, listen)
+        self._http = HttpAnswers(config, self._admission, self._rooms, self._metrics, engine.stats)
         self._links: dict[str, NativeLink] = {}  # by the session's name
         self._others: set[Link] = set()
         self._opening: set[ServerConnection] = set()
@@ -111,7 +111,7 @@ class Server:
         try:
             self.port = await self._listen(self.config.port, None)
             for protocol, port in self.config.own_ports.items():
-                listen = self._listen_tcp if protocol in TCP_CONVERSATIONS else self._listen
+                listen = self._listen_tcp if protocol in TCP_ADAPTERS else self._listen
                 self.ports[protocol] = await listen(port, protocol)
         except OSError:
             for listener in self._listeners:
@@ -135,7 +135,7 @@ class Server:
 
         async def process(websocket: ServerConnection, request: HttpRequest) -> Response | None:
             spoken = name(request)
-            kind = CONVERSATIONS.get(spoken)
+            kind = ADAPTERS.get(spoken)
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
                 websocket.protocol.max_message_size = max(kind.max_message, config.max_message)
             return await self._http.answer(websocket, request, spoken, pages=protocol is None)
@@ -175,7 +175,7 @@ class Server:
             assert task is not None
             self._tcp_tasks.add(task)
             try:
-                kind = TCP_CONVERSATIONS[protocol]
+                kind = TCP_ADAPTERS[protocol]
                 await self._converse(socket, kind, Request(), f"{protocol} {socket.peer}", pings=False)
             finally:
                 self._tcp_tasks.discard(task)
@@ -208,7 +208,7 @@ class Server:
 
         Takes `drain_timeout` at the longest, and then `close_timeout` for clients that do not answer.
         """
-        self._recognizer.drain()
+        self._admission.drain()
         for listener in self._listeners:
             listener.close(close_connections=False)
         for tcp_listener in self._tcp_listeners:
@@ -220,10 +220,10 @@ class Server:
         code, reason = SHUTTING_DOWN.close_code, SHUTTING_DOWN.close_reason
         closing = [websocket.close(code, reason) for websocket in self._opening]
         websockets_closed = (listener.wait_closed() for listener in self._listeners)
-        finished = self._finish_recognitions()
+        finished = self._finish_transcriptions()
         closed = asyncio.gather(*websockets_closed, *self._tcp_tasks, *closing, finished, return_exceptions=True)
         await asyncio.wait([closed], timeout=self.config.drain_timeout)
-        unfinished = self._recognizer.abort()
+        unfinished = self._admission.abort()
         if unfinished:
             logger.warning("%d sessions were not finished after %g s", len(unfinished), self.config.drain_timeout)
         await closed
@@ -231,9 +231,9 @@ class Server:
         if self._saving is not None:
             await asyncio.to_thread(self._saving.close)
 
-    async def _finish_recognitions(self) -> None:
+    async def _finish_transcriptions(self) -> None:
         """Wait for those, too, whose clients are gone: their last words may have to be saved."""
-        while len(self._recognizer):
+        while len(self._admission):
             await asyncio.sleep(_DRAIN_POLL)
 
     async def _tick_rooms(self) -> None:
@@ -248,7 +248,7 @@ class Server:
             await self._show_room(websocket, request)
             return
         if protocol != NATIVE:
-            kind = CONVERSATIONS[protocol]
+            kind = ADAPTERS[protocol]
             await self._converse(websocket, kind, parse(request.path), f"{protocol} {_peer(websocket)}")
             return
         try:
@@ -285,17 +285,17 @@ class Server:
         """Serve a connection that is all that its dialogue has."""
         self._others.add(link)
         try:
-            if self._recognizer.draining:  # since the connection was accepted
+            if self._admission.draining:  # since the connection was accepted
                 link.dialogue.fail(SHUTTING_DOWN)
             await link.run()
         finally:
             self._others.discard(link)
 
     async def _converse(
-        self, socket: Socket, kind: type[Conversation], request: Request, name: str, *, pings: bool = True
+        self, socket: Socket, kind: type[Adapter], request: Request, name: str, *, pings: bool = True
     ) -> None:
         """Serve a connection in the protocol of another server."""
-        conversation = kind(self._recognizer, request, name=name, max_unsent=self.config.max_unsent)
+        conversation = kind(self._admission, request, name=name, max_unsent=self.config.max_unsent)
         logger.info("session %s: opened", name)
         link = Link(
             socket,
@@ -331,7 +331,7 @@ class Server:
             session = NativeSession(
                 self._registry.new_name(),
                 message,
-                self._recognizer.begin,
+                self._admission.begin,
                 max_unsent=self.config.max_unsent,
                 opened=self._loop.time(),
             )
@@ -349,7 +349,7 @@ class Server:
 
     async def _serve(self, websocket: Connection, session: NativeSession) -> None:
         ready = session.ready(
-            self._recognizer.model,
+            self._admission.model,
             heartbeat=self.config.ping_interval,
             resume_window=self.config.resume_window,
         )
@@ -359,7 +359,7 @@ class Server:
         finally:
             if self._links.get(session.name) is link:
                 del self._links[session.name]
-                if link.completed or websocket.close_code in CLEAN_CLOSES or self._recognizer.draining:
+                if link.completed or websocket.close_code in CLEAN_CLOSES or self._admission.draining:
                     self._registry.remove(session)
                 else:
                     logger.info(

@@ -18,7 +18,7 @@ from typing import Any, get_origin, get_type_hints
 
 import msgspec
 from parastream.model.errors import ParastreamError
-from parastream.server.routes import PROTOCOLS, TCP_CONVERSATIONS
+from parastream.server.routes import PROTOCOLS, TCP_ADAPTERS
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
@@ -138,9 +138,9 @@ class ServerConfig:
             raise ConfigError(f"listen is {', '.join(self.listen)}; allowed is one port for each protocol")
         if self.viewer_token and not self.token:
             raise ConfigError("viewer_token keeps nobody out while there is no token; set a token, too")
-        if self.token and not self.allow_anonymous and not TCP_CONVERSATIONS.keys().isdisjoint(self.own_ports):
+        if self.token and not self.allow_anonymous and not TCP_ADAPTERS.keys().isdisjoint(self.own_ports):
             raise ConfigError(
-                f"{', '.join(TCP_CONVERSATIONS)} knows no tokens: its port would let in everybody, which only "
+                f"{', '.join(TCP_ADAPTERS)} knows no tokens: its port would let in everybody, which only "
                 "--allow-anonymous allows where a token is set"
             )
         if not 0 <= self.port <= 65535:

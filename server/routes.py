@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import parse_qs
 
-from parastream.server.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
-from parastream.server.protocols.conversation import Conversation, Request
-from parastream.server.protocols.deepgram import Deepgram
+from parastream.server.protocols.base import Adapter, Request
+from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.funasr import FunASR
-from parastream.server.protocols.openai_realtime import OpenAIRealtime
+from parastream.server.protocols.openai.adapter import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
-from parastream.server.protocols.wyoming import WyomingConversation
+from parastream.server.protocols.wyoming import Wyoming
+from parastream.server.wire.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 
 NATIVE = "parastream"
 ROOM = "room"
 FUNASR = "funasr"
 
-CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType(
+ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
     {
         "deepgram": Deepgram,
         FUNASR: FunASR,
@@ -30,9 +30,9 @@ CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType(
     }
 )
 """Protocols of other servers, by name."""
-TCP_CONVERSATIONS: Mapping[str, type[Conversation]] = MappingProxyType({"wyoming": WyomingConversation})
+TCP_ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({"wyoming": Wyoming})
 """Those that are no WebSockets, and so have no path."""
-PROTOCOLS = (NATIVE, *CONVERSATIONS, *TCP_CONVERSATIONS)
+PROTOCOLS = (NATIVE, *ADAPTERS, *TCP_ADAPTERS)
 """Those that can have a port of their own."""
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
@@ -67,7 +67,7 @@ def subprotocols(protocol: str) -> tuple[str, ...]:
             return (PROTOCOL,)
         case "room":
             return (ROOM_PROTOCOL,)
-    return CONVERSATIONS[protocol].subprotocols
+    return ADAPTERS[protocol].subprotocols
 
 
 def parse(target: str) -> Request:

@@ -1,12 +1,12 @@
 """Audio in, events out: one state machine for each speaker, and the engine that serves many."""
 
-from .audio import AudioFormat, Encoding
-from .endpoint import EndpointConfig
-from .engine import Engine, EngineConfig, EngineStats, Stream
-from .runner import Models
-from .session import Session, SessionConfig
-from .transcriber import Transcriber, Transcript
-from .vad import Vad
+from parastream.streaming.audio import AudioFormat, Encoding
+from parastream.streaming.endpoint import EndpointConfig
+from parastream.streaming.engine import Engine, EngineConfig, EngineStats, Stream
+from parastream.streaming.runner import Models
+from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.transcriber import Transcriber, Transcript
+from parastream.streaming.vad import Vad
 
 __all__ = [
     "AudioFormat",

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.punctuation import Context
-
-from .audio import SAMPLE_RATE
-from .runner import Models
-from .vad import FRAME
+from parastream.streaming.audio import SAMPLE_RATE
+from parastream.streaming.runner import Models
+from parastream.streaming.vad import FRAME
 
 LATE = 0.25
 """Seconds for which a window has waited when it is late."""

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.lanes import leave_thread
-
-from . import schedule
-from .capacity import Capacity, Longest, Utilisation, calibrate, has_room
-from .events import Event
-from .memory import COLLECTED, session_memory
-from .pending import Pass, Queues
-from .runner import Models, Runner
-from .schedule import Pace, Rank, Slice
-from .session import Session, SessionConfig, Work
+from parastream.streaming import schedule
+from parastream.streaming.capacity import Capacity, Longest, Utilisation, calibrate, has_room
+from parastream.streaming.events import Event
+from parastream.streaming.memory import COLLECTED, session_memory
+from parastream.streaming.pending import Pass, Queues
+from parastream.streaming.runner import Models, Runner
+from parastream.streaming.schedule import Pace, Rank, Slice
+from parastream.streaming.session import Session, SessionConfig, Work
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-
-from .audio import SAMPLE_RATE
-from .runner import Models
-from .session import SessionConfig, kept_seconds
-from .vad import FRAME
+from parastream.streaming.audio import SAMPLE_RATE
+from parastream.streaming.runner import Models
+from parastream.streaming.session import SessionConfig, kept_seconds
+from parastream.streaming.vad import FRAME
 
 COLLECTED = 1.0
 """Seconds of audio that a session takes at a time, and backlog from which on it takes none."""

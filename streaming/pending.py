@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass, field
 
-from . import schedule
-from .schedule import Rank, Waiting
-from .session import FinalWork, PunctuationWork, Session, VadWork, WindowWork, Work
+from parastream.streaming import schedule
+from parastream.streaming.schedule import Rank, Waiting
+from parastream.streaming.session import FinalWork, PunctuationWork, Session, VadWork, WindowWork, Work
 
 
 @dataclass(eq=False)

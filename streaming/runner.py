@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
-
-from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
-from .vad import FRAME, Vad
+from parastream.streaming.session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from parastream.streaming.vad import FRAME, Vad
 
 
 @dataclass(frozen=True)

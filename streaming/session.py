@@ -22,12 +22,20 @@ from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import FrontendState
 from parastream.model.paraformer import StreamState, Tokens
 from parastream.model.punctuation import Context
-
-from .audio import SAMPLE_RATE, AudioFormat, AudioInput
-from .endpoint import End, EndpointConfig, Endpointer, EndpointEvent, Pause, Resume, Start
-from .events import Event, Final, Flushed, InputRejected, Partial, SessionEnded, SpeechEnded, SpeechStarted
-from .transcript import Rendering, render, with_marks
-from .vad import FRAME, VadState
+from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
+from parastream.streaming.endpoint import End, EndpointConfig, Endpointer, EndpointEvent, Pause, Resume, Start
+from parastream.streaming.events import (
+    Event,
+    Final,
+    Flushed,
+    InputRejected,
+    Partial,
+    SessionEnded,
+    SpeechEnded,
+    SpeechStarted,
+)
+from parastream.streaming.rendering import Rendering, render, with_marks
+from parastream.streaming.vad import FRAME, VadState
 
 Float32 = NDArray[np.float32]
 

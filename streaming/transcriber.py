@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from parastream.model import Punctuator, SpeechModel, load_punctuation
 from parastream.model.errors import AudioError
 from parastream.model.punctuation import join_words
-
-from .audio import SAMPLE_RATE, AudioFormat, Encoding, resample
-from .events import Event, Final, InputRejected
-from .runner import Models, Runner
-from .session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
-from .vad import Vad
+from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
+from parastream.streaming.events import Event, Final, InputRejected
+from parastream.streaming.runner import Models, Runner
+from parastream.streaming.session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from parastream.streaming.vad import Vad
 
 _PIECE = SAMPLE_RATE
 

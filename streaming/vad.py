@@ -20,11 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model.cache import cache_directory
+from parastream.model.cache_directory import cache_directory
 from parastream.model.errors import HubError
-
-from .silero import CONTEXT, HIDDEN, Silero
-from .silero import FRAME as FRAME
+from parastream.streaming.silero import CONTEXT, HIDDEN, Silero
+from parastream.streaming.silero import FRAME as FRAME
 
 _BLOCKS = FRAME // CONTEXT
 

@@ -43,9 +43,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parastream.client.commands.bench_results import hardware
+from parastream.client.cli.bench.results import hardware
 from parastream.model import blas
-from parastream.model.cache import cache_directory
+from parastream.model.cache_directory import cache_directory
 
 import mlx.core as mx
 

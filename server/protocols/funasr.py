@@ -40,12 +40,12 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 from parastream.model.punctuation import join_words
-from parastream.server.messages import Done, Event, Final, Partial, Start
-from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request
+from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
 from parastream.server.protocols.stamps import MARKS, Spoken
 from parastream.server.protocols.wav import WavInput
-from parastream.server.recognition import Recognition
-from parastream.server.refusal import RefusalError
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.wire.messages import Done, Event, Final, Partial, Start
+from parastream.server.wire.refusals import RefusalError
 
 logger = logging.getLogger("parastream.server")
 
@@ -126,7 +126,7 @@ class _Input:
     def __init__(self, settings: _Settings) -> None:
         self.settings = settings
         self.audio = WavInput()
-        self.recognition: Recognition | None = None
+        self.transcription: Transcription | None = None
         self.ended = False
         """The client has said that nothing follows."""
         self.acknowledge = False
@@ -150,7 +150,7 @@ class _Input:
 
     @property
     def start(self) -> Start:
-        """What its recognition is asked for."""
+        """What its transcription is asked for."""
         header, mode = self.audio.header, self.settings.mode
         if header is None:
             start = Start(rate=self.settings.rate)
@@ -160,13 +160,13 @@ class _Input:
         return msgspec.structs.replace(start, partials=mode != "offline", punctuation=not online, final_pass=not online)
 
 
-class FunASR(Conversation):
+class FunASR(Adapter):
     """One connection of a client of FunASR."""
 
     subprotocols: ClassVar[tuple[str, ...]] = ("binary",)
 
-    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
-        super().__init__(recognizer, request, name=name, max_unsent=max_unsent)
+    def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._settings = _Settings()
         self._inputs: deque[_Input] = deque()  # those not dealt with; all but the last have ended
         self._told_of_hotwords = False
@@ -174,7 +174,7 @@ class FunASR(Conversation):
     @property
     def backlog(self) -> float:
         """Of all inputs together, as a client may send many short ones without waiting for answers."""
-        return sum(input.recognition.backlog for input in self._inputs if input.recognition is not None)
+        return sum(input.transcription.backlog for input in self._inputs if input.transcription is not None)
 
     # from the client
 
@@ -193,7 +193,7 @@ class FunASR(Conversation):
             logger.debug("session %s: the model takes no hotwords; they are ignored", self.name)
         speaking, finished = _flag(message, "is_speaking"), _flag(message, "is_finished")
         input = self._open
-        if input is not None and input.recognition is None:
+        if input is not None and input.transcription is None:
             input.settings = self._settings
         if speaking is False or finished:
             self._end(input or self._begin(), acknowledge=bool(_flag(message, "is_end")))
@@ -216,31 +216,31 @@ class FunASR(Conversation):
     def _hear(self, input: _Input, audio: bytes) -> None:
         if not audio:
             return
-        if input.recognition is None:
+        if input.transcription is None:
             if input.audio.header is None and input.settings.format not in _RAW:
                 raise RefusalError(
                     "unsupported",
                     f"audio in the format {input.settings.format!r} cannot be read, but pcm and wav",
                     _RAW,
                 )
-            input.recognition = self.begin(input.start)
-        input.recognition.send(audio)
+            input.transcription = self.begin(input.start)
+        input.transcription.send(audio)
 
     def _end(self, input: _Input, *, acknowledge: bool) -> None:
         self._hear(input, input.audio.finish())
         input.ended = True
         input.acknowledge = acknowledge
-        if input.recognition is None:
+        if input.transcription is None:
             input.done = True
             self._advance()
         else:
-            input.recognition.end()
+            input.transcription.end()
 
     # to the client
 
-    def apply(self, recognition: Recognition, event: Event) -> None:
+    def apply(self, transcription: Transcription, event: Event) -> None:
         for input in self._inputs:
-            if input.recognition is recognition:
+            if input.transcription is transcription:
                 input.held.append(event)
                 input.done = isinstance(event, Done)
         self._advance()

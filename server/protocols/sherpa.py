@@ -18,21 +18,21 @@ from __future__ import annotations
 
 import math
 
-from parastream.server.messages import Done, Event, Final, Start, Word
-from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request, spelled
-from parastream.server.recognition import Recognition
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request, spelled
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.wire.messages import Done, Event, Final, Start, Word
+from parastream.server.wire.refusals import RefusalError
 
 DONE = "Done"
 _START = Start(format="f32le")
 
 
-class Sherpa(Conversation):
+class Sherpa(Adapter):
     """One connection of a client of sherpa-onnx."""
 
-    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
-        super().__init__(recognizer, request, name=name, max_unsent=max_unsent)
-        self._recognition: Recognition | None = None
+    def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(admission, request, name=name, max_unsent=max_unsent)
+        self._transcription: Transcription | None = None
         self._order = OneByOne()
         self._segment = 0  # the one that is not final yet
         self._said = False  # whether any segment has been told of
@@ -44,19 +44,19 @@ class Sherpa(Conversation):
         if self._done:
             return
         self._done = True
-        if self._recognition is None:
+        if self._transcription is None:
             self._finish_segments()
         else:
-            self._recognition.end()
+            self._transcription.end()
 
     def receive_audio(self, data: bytes) -> None:
         if self._done:
             raise RefusalError("unexpected_message", f"audio after `{DONE}`")
-        if self._recognition is None:
-            self._recognition = self.begin(_START)
-        self._recognition.send(data)
+        if self._transcription is None:
+            self._transcription = self.begin(_START)
+        self._transcription.send(data)
 
-    def apply(self, recognition: Recognition, event: Event) -> None:
+    def apply(self, transcription: Transcription, event: Event) -> None:
         for told in self._order.order(event):
             text = told.text if isinstance(told, Final) else told.stable + told.draft
             self._tell(text, told.words, told.start, final=isinstance(told, Final))

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import msgspec
-from parastream.server.messages import Word
+from parastream.server.wire.messages import Word
 
 MARKS = "，。？！、；：,.?!;:"
 """Punctuation."""

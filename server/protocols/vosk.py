@@ -23,10 +23,10 @@ from enum import Enum, auto
 from typing import Any, ClassVar
 
 import msgspec
-from parastream.server.messages import Done, Event, Final, Flushed, Start, Word
-from parastream.server.protocols.conversation import Conversation, OneByOne, Recognizes, Request
-from parastream.server.recognition import Recognition
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.wire.messages import Done, Event, Final, Flushed, Start, Word
+from parastream.server.wire.refusals import RefusalError
 
 DEFAULT_RATE = 8000
 
@@ -40,17 +40,17 @@ class _Owed(Enum):
     """For a reset, once it is through."""
 
 
-class Vosk(Conversation):
+class Vosk(Adapter):
     """One connection of a client of vosk-server."""
 
     lock_step: ClassVar[bool] = True
 
-    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
-        super().__init__(recognizer, request, name=name, max_unsent=max_unsent)
+    def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._rate = DEFAULT_RATE
         self._words = True
         self._alternatives = False
-        self._recognition: Recognition | None = None
+        self._transcription: Transcription | None = None
         self._order = OneByOne()
         self._partial = ""
         self._finals: list[Final] = []  # not told yet
@@ -84,7 +84,7 @@ class Vosk(Conversation):
             raise RefusalError("invalid_message", "`config` must be an object")
         if "sample_rate" in config:
             rate = _number(config, "sample_rate")
-            if self._recognition is not None and rate != self._rate:
+            if self._transcription is not None and rate != self._rate:
                 raise RefusalError("unsupported", f"the rate is {self._rate} and cannot change once there is audio")
             self._rate = rate
         if "words" in config:
@@ -95,9 +95,9 @@ class Vosk(Conversation):
     def receive_audio(self, data: bytes) -> None:
         if self._ended:
             raise RefusalError("unexpected_message", "audio after `eof`")
-        if self._recognition is None:
-            self._recognition = self.begin(Start(rate=self._rate, punctuation=False))
-        self._recognition.send(data)
+        if self._transcription is None:
+            self._transcription = self.begin(Start(rate=self._rate, punctuation=False))
+        self._transcription.send(data)
 
     def settle(self) -> None:
         if self.listening:
@@ -106,22 +106,22 @@ class Vosk(Conversation):
 
     def _reset(self) -> None:
         self._owed.append(_Owed.RESULT)
-        if self._recognition is None:
+        if self._transcription is None:
             self._resets += 1
             self._reply()
         else:
-            self._recognition.flush()
+            self._transcription.flush()
 
     def _end(self) -> None:
         self._ended = True
-        if self._recognition is None:
+        if self._transcription is None:
             self._send_last()
         else:
-            self._recognition.end()
+            self._transcription.end()
 
     # to the client
 
-    def apply(self, recognition: Recognition, event: Event) -> None:
+    def apply(self, transcription: Transcription, event: Event) -> None:
         for told in self._order.order(event):
             if isinstance(told, Final):
                 self._partial = ""

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from parastream.server.refusal import RefusalError
+from parastream.server.wire.refusals import RefusalError
 
 LONGEST_HEADER = 1 << 16
 """Bytes before the samples, with whatever else a file has there."""

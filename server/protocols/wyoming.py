@@ -21,11 +21,11 @@ from typing import Any
 
 import msgspec
 from parastream.model.errors import EngineError
-from parastream.server.messages import Done, Event, Final, Start
-from parastream.server.protocols.conversation import Conversation, Recognizes, Request
-from parastream.server.recognition import Recognition
-from parastream.server.refusal import RefusalError
-from parastream.server.subtitles import join_texts
+from parastream.server.protocols.base import Adapter, Admits, Request
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.transcripts.text import join_texts
+from parastream.server.wire.messages import Done, Event, Final, Start
+from parastream.server.wire.refusals import RefusalError
 
 LONGEST_HEADER = 1 << 16
 """Bytes of a header, and of further data."""
@@ -117,15 +117,15 @@ def _convert(kind: str, data: dict[str, Any], type: Any) -> Any:
         raise RefusalError("invalid_message", f"{kind}: {error}") from error
 
 
-class WyomingConversation(Conversation):
+class Wyoming(Adapter):
     """One connection; see the module."""
 
-    def __init__(self, recognizer: Recognizes, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
-        super().__init__(recognizer, request, name=name, max_unsent=max_unsent)
+    def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._reader = EventReader()
         self._wanted = Transcribe()
-        self._recognition: Recognition | None = None  # that takes audio
-        self._answers: dict[Recognition, tuple[Transcribe, list[str]]] = {}  # what was asked for, and texts so far
+        self._transcription: Transcription | None = None  # that takes audio
+        self._answers: dict[Transcription, tuple[Transcribe, list[str]]] = {}  # what was asked for, and texts so far
 
     def receive_text(self, text: str) -> None:
         """There are only bytes."""
@@ -150,17 +150,17 @@ class WyomingConversation(Conversation):
                 self._begin(_convert(kind, data, AudioFormat))
             case "audio-chunk":
                 format = _convert(kind, data, AudioFormat)
-                if self._recognition is None:
+                if self._transcription is None:
                     self._begin(format)
-                assert self._recognition is not None
-                start = self._recognition.start
+                assert self._transcription is not None
+                start = self._transcription.start
                 if (format.rate, format.width, format.channels) != (start.rate, 2, start.channels):
                     raise RefusalError(
                         "unsupported", "audio-chunk: the format differs from that of the audio before it"
                     )
-                self._recognition.send(payload)
+                self._transcription.send(payload)
             case "audio-stop":
-                if self._recognition is None:
+                if self._transcription is None:
                     raise RefusalError("unexpected_message", "audio-stop without audio", ("audio-start", "audio-chunk"))
                 self._stop()
 
@@ -169,18 +169,20 @@ class WyomingConversation(Conversation):
             raise RefusalError(
                 "unsupported", f"samples of {format.width} bytes; allowed are samples of 2 bytes", ("2",)
             )
-        self._recognition = self.begin(Start(rate=format.rate, channels=format.channels, model=self._wanted.name or ""))
-        self._answers[self._recognition] = self._wanted, []
+        self._transcription = self.begin(
+            Start(rate=format.rate, channels=format.channels, model=self._wanted.name or "")
+        )
+        self._answers[self._transcription] = self._wanted, []
         self._wanted = Transcribe()
 
     def _stop(self) -> None:
-        if self._recognition is not None:
-            self._recognition.end()
-            self._recognition = None
+        if self._transcription is not None:
+            self._transcription.end()
+            self._transcription = None
 
-    def apply(self, recognition: Recognition, event: Event) -> None:
-        """See `Conversation`."""
-        asked, texts = self._answers[recognition]
+    def apply(self, transcription: Transcription, event: Event) -> None:
+        """See `Adapter`."""
+        asked, texts = self._answers[transcription]
         match event:
             case Final() if event.text:
                 if not texts:
@@ -190,17 +192,17 @@ class WyomingConversation(Conversation):
             case Done():
                 if not texts:
                     self._say("transcript-start", _about(asked))
-                del self._answers[recognition]
+                del self._answers[transcription]
                 self._say("transcript", {"text": join_texts(texts)} | _about(asked))
                 self._say("transcript-stop", {})
 
     def report(self, refusal: RefusalError) -> None:
-        """See `Conversation`."""
+        """See `Adapter`."""
         self._say("error", {"text": refusal.explained, "code": refusal.code})
 
     def _info(self) -> dict[str, Any]:
         try:
-            name, languages = self.recognizer.model, self.recognizer.languages
+            name, languages = self.admission.model, self.admission.languages
         except EngineError as error:
             raise RefusalError("not_ready", f"{error}, try again later") from error
         about = {

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parastream.client.cli import main
-from parastream.client.commands import bench_clients, bench_latency, bench_model, bench_process, bench_results
-from parastream.client.commands.bench_latency import Conversation, Latencies, percentile, problem, summary
+from parastream.client.cli.bench import compute, latency, paced, processes, results
+from parastream.client.cli.bench.latency import Conversation, Latencies, percentile, problem, summary
+from parastream.client.cli.main import main
 from parastream.client.errors import ClientError
 from parastream.model.config import ROW_SECONDS, ChunkSize
-from parastream.server.messages import Done, Error, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
+from parastream.server.wire.messages import Done, Error, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
 from parastream.streaming.endpoint import EndpointConfig
 
 PERCENTILES = ["p50", "p95", "p99"]
@@ -81,9 +81,9 @@ def test_there_are_no_percentiles_of_nothing() -> None:
 
 
 def test_the_look_and_the_endpoint_are_those_of_the_server() -> None:
-    assert pytest.approx(ChunkSize().window * ROW_SECONDS) == bench_latency.LOOK
+    assert pytest.approx(ChunkSize().window * ROW_SECONDS) == latency.LOOK
     config = EndpointConfig()
-    endpoint = bench_latency.ENDPOINT
+    endpoint = latency.ENDPOINT
     assert (endpoint.pre_roll, endpoint.hangover, endpoint.min_silence) == (
         config.pre_roll,
         config.hangover,
@@ -161,34 +161,34 @@ def test_what_counts_as_dropped(messages: list[ServerMessage], failure: str, exp
 
 def test_utterances_in_batches_of_like_length() -> None:
     rows = [np.zeros((length, 2), np.float32) for length in (300, 10, 500, 400, 490)]
-    batches = bench_model.batched_by_length(rows)
+    batches = compute.batched_by_length(rows)
     assert [[len(utterance) for utterance in batch] for batch in batches] == [[500, 490], [400, 300], [10]]
 
 
 def test_usage_as_ps_tells_it() -> None:
     table = "  1 0 1-00:00:00 1\n 10 1 01:02.50 1000\n 11 10 2:00:00 500\n 12 11 0:01.25 500\n 20 1 0:09 9\n"
-    usage = bench_process.usage_from_ps(table, 10)
+    usage = processes.usage_from_ps(table, 10)
     assert usage.cpu_seconds == 62.5 + 7200 + 1.25
     assert usage.memory_mb == usage.peak_mb == 2000 * 1024 / 1e6
-    assert bench_process.usage_from_ps(table, 99).cpu_seconds == 0
+    assert processes.usage_from_ps(table, 99).cpu_seconds == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_usage_of_this_process() -> None:
-    before, began = bench_process.usage(os.getpid()), time.process_time()
+    before, began = processes.usage(os.getpid()), time.process_time()
     while time.process_time() < began + 0.1:
         pass
-    after = bench_process.usage(os.getpid())
+    after = processes.usage(os.getpid())
     assert 0.08 < after.cpu_seconds - before.cpu_seconds < 1
     assert 10 < after.memory_mb <= after.peak_mb
 
 
 def test_a_table_of_results() -> None:
-    results: list[bench_results.Result] = [
+    measured: list[results.Result] = [
         {"hardware": "A|B", "partial_ms": {"p50": 1234.56, "p95": None}, "runs": [1]},
         {"hardware": "C", "clients": 3, "partial_ms": {"p50": 0.012345}},
     ]
-    assert bench_results.table(["one", "two"], results).splitlines() == [
+    assert results.table(["one", "two"], measured).splitlines() == [
         "|  | one | two |",
         "| --- | --- | --- |",
         "| hardware | A/B | C |",
@@ -211,14 +211,14 @@ def test_the_search_for_the_largest_number(
 ) -> None:
     numbers: list[int] = []
 
-    async def measure(setting: bench_clients.Setting, clients: int) -> dict[str, Any]:
+    async def measure(setting: paced.Setting, clients: int) -> dict[str, Any]:
         numbers.append(clients)
         good = clients <= capacity
         return {"clients": clients, "dropped": 0, "partial_ms": {"p95": 1000.0 if good else 1200.0}}
 
-    monkeypatch.setattr(bench_clients, "measure", measure)
+    monkeypatch.setattr(paced, "measure", measure)
     file = tmp_path / "result.json"
-    status = bench_clients.run(bench_clients.Setting(5.0), first, file, find_largest=True)
+    status = paced.run(paced.Setting(5.0), first, file, find_largest=True)
     result = json.loads(file.read_text())
     assert numbers == tried
     assert result["largest_clients"] == largest
@@ -282,7 +282,7 @@ def test_clients_that_find_no_server(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_start() -> None:
     async def start() -> None:
-        async with bench_process.server_process(["--model", "/nowhere"]):
+        async with processes.server_process(["--model", "/nowhere"]):
             pass
 
     with pytest.raises(ClientError, match=r"did not start: .*/nowhere"):

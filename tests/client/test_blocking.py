@@ -11,7 +11,7 @@ import numpy as np
 import parastream.client.blocking
 import pytest
 from parastream.client import BlockingClient, ConnectionFailedError, Final, ServerError
-from parastream.client.commands.composition import ModelChoice, local_server
+from parastream.client.cli.composition import ModelChoice, local_server
 
 from ..conftest import SAMPLE_TEXTS
 from ..server.fakes import FakeEngine, expected_texts, serving

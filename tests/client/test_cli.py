@@ -26,8 +26,8 @@ import pysubs2
 import pytest
 import soundfile
 import soxr
-from parastream.client.cli import main
-from parastream.client.commands.mic import _Sound
+from parastream.client.cli.main import main
+from parastream.client.cli.mic import _Sound
 
 import mlx.core as mx
 
@@ -113,7 +113,7 @@ def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> N
     assert re.findall(r"^  (\w+)  ", result.out, re.M) == [
         "serve", "transcribe", "subtitles", "mic", "demo", "doctor", "version", "models", "bench",
     ]  # fmt: skip
-    code = "import sys, parastream.client.cli; print(*sys.modules)"
+    code = "import sys, parastream.client.cli.main; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"mlx", "numpy", "onnxruntime", "websockets", "rich"} & set(imported)
 

@@ -24,7 +24,7 @@ from parastream.client import (
     Stats,
     connect,
 )
-from parastream.client.commands.composition import ModelChoice, local_server
+from parastream.client.cli.composition import ModelChoice, local_server
 from parastream.streaming.events import Final as FinalEvent
 from parastream.streaming.events import InputRejected, SessionEnded
 from parastream.streaming.events import Partial as PartialEvent

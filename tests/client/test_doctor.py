@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from parastream.client import doctor
-from parastream.model import blas, hub
+from parastream.client.cli import doctor
+from parastream.model import blas, catalogue
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_working_installation(findings: dict[str, doctor.Finding]) -> None:
 def test_a_damaged_model_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hub, "_ASSETS", tmp_path)
+    monkeypatch.setattr(catalogue, "_ASSETS", tmp_path)
     (tmp_path / "asr-small-en").mkdir()
     assert doctor.run() == 1
     lines = capsys.readouterr().out.splitlines()

@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 import pytest
-from parastream.client.live import LiveTranscript, Meter, clock
-from parastream.server.messages import Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
+from parastream.client.cli.terminal import LiveTranscript, Meter, clock
+from parastream.server.wire.messages import Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
 from rich.console import Console
 from rich.text import Text
 

@@ -13,7 +13,7 @@ import parastream.model
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.model import SpeechModel, checkpoint, hub
+from parastream.model import SpeechModel, catalogue, checkpoint
 from parastream.model.dense import Dense
 from parastream.model.errors import CheckpointError, ModelConfigError
 from parastream.model.paraformer import Paraformer, Tokens
@@ -26,7 +26,7 @@ from mlx.utils import tree_flatten
 from ..reference import recipe
 from ..reference.driver import network
 
-EMBEDDED = hub.resolve("asr-small-en")
+EMBEDDED = catalogue.resolve("asr-small-en")
 SAMPLE = Path(str(files("parastream.client"))) / "assets" / "sample.flac"
 Float32 = NDArray[np.float32]
 on_cpu = pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="on GPUs other types are computed in")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import parastream.model
 import pytest
-from parastream.model import SpeechModel, hub
+from parastream.model import SpeechModel, catalogue
 from parastream.model.config import ChunkSize
 from parastream.model.errors import CheckpointError, HubError, ModelConfigError
 
@@ -15,7 +15,7 @@ from parastream.model.errors import CheckpointError, HubError, ModelConfigError
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A copy of the embedded model to spoil."""
-    return Path(shutil.copytree(hub.resolve("asr-small-en"), tmp_path / "model"))
+    return Path(shutil.copytree(catalogue.resolve("asr-small-en"), tmp_path / "model"))
 
 
 def test_the_embedded_model(speech: SpeechModel) -> None:

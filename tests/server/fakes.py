@@ -14,9 +14,9 @@ from typing import Any, ParamSpec, cast
 from parastream.model.errors import EngineError
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
-from parastream.server.messages import Error, Ready, ServerMessage, decode_server_message
 from parastream.server.metrics import Metrics
-from parastream.server.recognizer import Recognizer
+from parastream.server.sessions.admission import Admission
+from parastream.server.wire.messages import Error, Ready, ServerMessage, decode_server_message
 from parastream.streaming import Engine, EngineStats, SessionConfig
 from parastream.streaming.events import Event, Final, Flushed, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
 from websockets.asyncio.client import ClientConnection, connect
@@ -130,9 +130,9 @@ class FakeEngine:
         return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5)
 
 
-def recognizer(engine: FakeEngine, **settings: Any) -> Recognizer:
-    """What protocols begin recognitions with, on this thread."""
-    return Recognizer(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call, *args: call(*args))
+def admission(engine: FakeEngine, **settings: Any) -> Admission:
+    """What protocols begin transcriptions with, on this thread."""
+    return Admission(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call, *args: call(*args))
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError
-from parastream.server.messages import (
+from parastream.server.wire.messages import (
     Acknowledged,
     Done,
     Error,

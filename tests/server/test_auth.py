@@ -5,8 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import pytest
-from parastream.server.auth import refuse_request
 from parastream.server.config import ServerConfig
+from parastream.server.http.auth import refuse_request
 from websockets.datastructures import Headers
 
 PATH = "/v1/stream"

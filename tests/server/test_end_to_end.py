@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from parastream.client import Final, Reconnected, connect
 from parastream.server.app import Server
-from parastream.server.messages import Done, Error, ServerMessage, SpeechEnded, SpeechStarted
+from parastream.server.wire.messages import Done, Error, ServerMessage, SpeechEnded, SpeechStarted
 from parastream.streaming import Engine
 from websockets.asyncio.client import connect as connect_websocket
 

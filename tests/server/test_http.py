@@ -7,10 +7,10 @@ import logging
 
 import pytest
 from parastream.server.app import Server
-from parastream.server.messages import ROOMS_PATH
-from parastream.server.protocols.conversation import Request
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.base import Request
 from parastream.server.routes import parse
+from parastream.server.wire.messages import ROOMS_PATH
+from parastream.server.wire.refusals import RefusalError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

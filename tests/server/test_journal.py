@@ -20,10 +20,13 @@ import pytest
 import webvtt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parastream.server import journal as module
-from parastream.server.journal import Journal, JournalError, journal_name, read_journal
-from parastream.server.messages import Done, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted, Word
-from parastream.server.subtitles import SubtitleStyle, TranscriptFormat, Utterance, render, text_line
+from parastream.server.transcripts import journal as module
+from parastream.server.transcripts.cues import SubtitleStyle
+from parastream.server.transcripts.formats import TranscriptFormat, render
+from parastream.server.transcripts.journal import Journal, JournalError, journal_name, read_journal
+from parastream.server.transcripts.text import text_line
+from parastream.server.transcripts.utterance import Utterance
+from parastream.server.wire.messages import Done, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted, Word
 
 SUFFIXES = [".jsonl", ".srt", ".txt", ".vtt"]
 LABELS = ("Alice", "Bob")
@@ -282,8 +285,8 @@ import sys, itertools
 import soundfile
 import parastream.model
 from pathlib import Path
-from parastream.server import messages
-from parastream.server.journal import Journal
+from parastream.server.wire import messages
+from parastream.server.transcripts.journal import Journal
 from parastream.streaming import Transcriber
 from parastream.streaming.events import Final
 

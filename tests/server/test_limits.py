@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parastream.server.limits import Deadlines, Gate
+from parastream.server.transport.limits import Deadlines, Gate
 
 
 def test_the_earlier_deadline_counts_and_says_why() -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from parastream.server.messages import (
+from parastream.server.wire.messages import (
     CLOSE_CODES,
     Acknowledged,
     ClientMessage,

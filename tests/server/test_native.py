@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 from parastream.model.errors import EngineError
-from parastream.server import messages
-from parastream.server.messages import EndpointOptions, Event, Resume, Start, Stop
-from parastream.server.protocols.native import NativeSession, decode, opening
-from parastream.server.recognition import State, session_configs
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.native.handler import NativeSession, decode, opening
+from parastream.server.sessions.transcription import State, session_configs
+from parastream.server.wire import messages
+from parastream.server.wire.messages import EndpointOptions, Event, Resume, Start, Stop
+from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig, SessionConfig
 from parastream.streaming import events as ev
 
-from .fakes import UTTERANCE, FakeEngine, heard, recognizer
+from .fakes import UTTERANCE, FakeEngine, admission, heard
 
 
 def refusal(text: str | bytes) -> RefusalError:
@@ -142,12 +142,12 @@ def test_what_a_start_cannot_ask_for(fields: dict[str, Any], code: str, message:
     assert (caught.value.code, caught.value.close_code) == (code, 1003)
 
 
-class Conversation:
+class Adapter:
     """A session with scripted streams, one for each channel that is recognised."""
 
     def __init__(self, start: Start = Start(), *, max_unsent: int = 100) -> None:
         engine = FakeEngine()
-        self.session = NativeSession("name", start, recognizer(engine).begin, max_unsent=max_unsent)
+        self.session = NativeSession("name", start, admission(engine).begin, max_unsent=max_unsent)
         self.streams = engine.streams
         self.stream = engine.streams[0]
 
@@ -163,7 +163,7 @@ def kinds(sent: Sequence[Event]) -> list[str]:
 
 
 def test_a_conversation() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     session = conversation.session
     session.receive(b"ab" * UTTERANCE)
     session.receive('{"type":"stop"}')
@@ -175,12 +175,12 @@ def test_a_conversation() -> None:
     )
     assert sent[-1] == messages.Done(0.2, seq=9)
     assert session.ending == (1000, "")
-    recognition = session.recognition
-    assert (recognition.accepted, recognition.seconds, recognition.finals) == (2 * UTTERANCE, 0.2, 2)
+    transcription = session.transcription
+    assert (transcription.accepted, transcription.seconds, transcription.finals) == (2 * UTTERANCE, 0.2, 2)
 
 
 def test_every_event_is_mapped() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     word = ev.Word("word", 1.00049, 2.0, 0.123456)
     conversation.stream.tell(
         [
@@ -196,7 +196,7 @@ def test_every_event_is_mapped() -> None:
 
 
 def test_an_incomplete_sample_is_told_between_finals_and_done() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.stream.hold_end = True
     conversation.session.receive('{"type":"stop"}')
     conversation.stream.tell([*heard(0, b"x"), ev.InputRejected("incomplete_sample", "odd"), ev.SessionEnded(1.0)])
@@ -211,7 +211,7 @@ def test_an_incomplete_sample_is_told_between_finals_and_done() -> None:
     ("told", "code", "close_code"), [("invalid_audio", "invalid_audio", 1007), ("internal_error", "internal", 1011)]
 )
 def test_rejected_audio_ends_the_session_after_its_finals(told: str, code: str, close_code: int) -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.session.receive(b"x" * 10)
     conversation.stream.tell([ev.InputRejected(told, "why")])
     sent = conversation.sent()
@@ -231,7 +231,7 @@ def test_rejected_audio_ends_the_session_after_its_finals(told: str, code: str, 
     ],
 )
 def test_a_wrong_message_in_a_session_loses_no_audio(data: str, code: str) -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.session.receive(b"x" * 10)
     conversation.session.receive(data)
     conversation.session.receive(b"ignored")
@@ -245,11 +245,11 @@ def test_a_wrong_message_in_a_session_loses_no_audio(data: str, code: str) -> No
 
 
 def test_audio_after_stop() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.stream.hold_end = True
     conversation.session.receive('{"type":"stop"}')
     conversation.session.receive('{"type":"stop"}')  # a client that resumed may repeat it
-    assert conversation.session.recognition.state is State.ENDING
+    assert conversation.session.transcription.state is State.ENDING
     conversation.session.receive(b"late")
     conversation.stream.tell([ev.SessionEnded(0.0)])
     assert isinstance(error := conversation.sent()[-1], messages.Error)
@@ -257,17 +257,17 @@ def test_audio_after_stop() -> None:
 
 
 def test_a_failing_engine_ends_the_session_at_once() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.stream.failure = EngineError("the engine has stopped")
     conversation.session.receive(b"x")
     assert kinds(conversation.sent()) == ["Error"]
     assert conversation.session.ending == (1011, "internal: the engine has stopped")
     assert conversation.stream.cancelled
-    assert conversation.session.recognition.accepted == 0
+    assert conversation.session.transcription.accepted == 0
 
 
 def test_a_client_that_never_reads_is_cut_off() -> None:
-    conversation = Conversation(max_unsent=9)
+    conversation = Adapter(max_unsent=9)
     conversation.session.receive(b"x" * (10 * UTTERANCE))
     assert kinds(conversation.sent()) == ["Error"]
     assert conversation.session.ending is not None
@@ -282,7 +282,7 @@ def test_long_close_reasons_fit_a_close_frame() -> None:
 
 
 def test_a_flush_ends_the_utterance_and_the_session_goes_on() -> None:
-    conversation = Conversation()
+    conversation = Adapter()
     conversation.session.receive(b"x" * 100)
     conversation.session.receive('{"type":"flush"}')
     assert kinds(conversation.sent()) == ["SpeechStarted", "SpeechEnded", "Final", "Flushed"]
@@ -293,7 +293,7 @@ def test_a_flush_ends_the_utterance_and_the_session_goes_on() -> None:
 
 
 def test_channels_become_one_session() -> None:
-    conversation = Conversation(Start(channels=2, channel="all"))
+    conversation = Adapter(Start(channels=2, channel="all"))
     left, right = conversation.streams
     assert (left.config.format.channel, right.config.format.channel) == (0, 1)
     word = ev.Word("word", 1.0, 2.0, 0.5)

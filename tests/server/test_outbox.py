@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parastream.server.messages import Event, Final, Partial, SpeechEnded, SpeechStarted
-from parastream.server.outbox import Outbox
-from parastream.server.refusal import RefusalError
+from parastream.server.sessions.outbox import Outbox
+from parastream.server.wire.messages import Event, Final, Partial, SpeechEnded, SpeechStarted
+from parastream.server.wire.refusals import RefusalError
 
 
 def partial(utterance: int, text: str = "") -> Partial:

@@ -9,7 +9,8 @@ from typing import get_args
 
 import msgspec
 from parastream.server.config import ServerConfig
-from parastream.server.messages import (
+from parastream.server.routes import PROTOCOLS, WEBSOCKET_PATHS
+from parastream.server.wire.messages import (
     CLOSE_CODES,
     Event,
     Ready,
@@ -19,7 +20,6 @@ from parastream.server.messages import (
     decode_server_message,
     encode,
 )
-from parastream.server.routes import PROTOCOLS, WEBSOCKET_PATHS
 from parastream.streaming import EndpointConfig
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from parastream.server import messages
-from parastream.server.messages import Event, Final, Start
-from parastream.server.protocols.conversation import Conversation
-from parastream.server.protocols.native import NativeSession
+from parastream.server.protocols.base import Adapter
+from parastream.server.protocols.native.handler import NativeSession
 from parastream.server.protocols.vosk import Vosk
-from parastream.server.recognition import Recognition, State
+from parastream.server.sessions.transcription import State, Transcription
+from parastream.server.wire import messages
+from parastream.server.wire.messages import Event, Final, Start
 
-from .fakes import UTTERANCE, FakeEngine, recognizer
+from .fakes import UTTERANCE, FakeEngine, admission
 from .protocols.talking import Talk
 
 
 def test_listeners_hear_of_the_event_at_which_a_slow_client_is_cut_off() -> None:
-    session = NativeSession("slow", Start(partials=False), recognizer(FakeEngine()).begin, max_unsent=2)
+    session = NativeSession("slow", Start(partials=False), admission(FakeEngine()).begin, max_unsent=2)
     heard: list[str] = []
-    session.recognition.listeners.append(lambda event: heard.append(type(event).__name__))
-    session.recognition.on_ended.append(lambda: heard.append("ended"))
-    session.recognition.send(bytes(UTTERANCE))
+    session.transcription.listeners.append(lambda event: heard.append(type(event).__name__))
+    session.transcription.on_ended.append(lambda: heard.append("ended"))
+    session.transcription.send(bytes(UTTERANCE))
     assert session.aborted
     assert heard == ["SpeechStarted", "SpeechEnded", "Final", "Error", "ended"]
 
@@ -31,10 +31,10 @@ def test_a_listener_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> 
     def fail(event: Event) -> None:
         raise ValueError("no room")
 
-    recognition = recognizer(FakeEngine()).begin(Start(), delivered.append, "session")
-    recognition.listeners += [fail, heard.append]
-    recognition.send(bytes(UTTERANCE))
-    recognition.end()
+    transcription = admission(FakeEngine()).begin(Start(), delivered.append, "session")
+    transcription.listeners += [fail, heard.append]
+    transcription.send(bytes(UTTERANCE))
+    transcription.end()
     assert isinstance(delivered[-1], messages.Done)
     assert heard == delivered
     assert caplog.text.count("a listener failed") == 1
@@ -43,17 +43,17 @@ def test_a_listener_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> 
 def test_a_protocol_that_fails_ends_its_own_connection(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Conversation, recognition: Recognition, event: Event) -> None:
+    def fail(self: Adapter, transcription: Transcription, event: Event) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(Vosk, "apply", fail)
     talk = Talk(Vosk)
     heard: list[Event] = []
     talk.say(b"\0\0")
-    (recognition,) = talk.recognizer.open
-    recognition.listeners.append(heard.append)
+    (transcription,) = talk.admission.open
+    transcription.listeners.append(heard.append)
     talk.say(bytes(UTTERANCE))
-    assert recognition.state is State.ENDED
+    assert transcription.state is State.ENDED
     assert talk.conversation.ending == (1011, "internal: internal error; the server's log says more")
     assert "a bug" in caplog.text
     assert not any(isinstance(event, Final) for event in heard)  # it was cancelled

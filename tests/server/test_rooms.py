@@ -9,15 +9,15 @@ import msgspec
 import pytest
 import webvtt
 from parastream.server.app import Server
-from parastream.server.messages import ROOMS_PATH, Error, RoomMessage, Start
-from parastream.server.recognition import Recognition
-from parastream.server.refusal import RefusalError
-from parastream.server.rooms import LINES_SHOWN, Room, Rooms, Viewer
+from parastream.server.rooms.rooms import LINES_SHOWN, Room, Rooms, Viewer
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.wire.messages import ROOMS_PATH, Error, RoomMessage, Start
+from parastream.server.wire.refusals import RefusalError
 from parastream.streaming.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .fakes import FakeEngine, FakeStream, asynchronous, connected, get, receive_ready, recognizer, serving
+from .fakes import FakeEngine, FakeStream, admission, asynchronous, connected, get, receive_ready, serving
 
 
 class Clock:
@@ -37,13 +37,13 @@ class Hall:
         limits = {"linger": 60.0, "max_rooms": 3, "max_viewers": 10, "max_unsent": 5}
         self.rooms = Rooms(self.clock, **(limits | settings))
         self.engine = FakeEngine()
-        self.recognizer = recognizer(self.engine)
+        self.admission = admission(self.engine)
 
-    def speak(self, room: str, **start: Any) -> tuple[Recognition, list[FakeStream]]:
+    def speak(self, room: str, **start: Any) -> tuple[Transcription, list[FakeStream]]:
         before = len(self.engine.streams)
-        recognition = self.recognizer.begin(Start(room=room, **start), lambda event: None, "speaker")
-        self.rooms.listen(recognition)
-        return recognition, self.engine.streams[before:]
+        transcription = self.admission.begin(Start(room=room, **start), lambda event: None, "speaker")
+        self.rooms.listen(transcription)
+        return transcription, self.engine.streams[before:]
 
     def watch(self, room: str) -> tuple[Room, Viewer]:
         return self.rooms.watch(room)
@@ -125,7 +125,7 @@ def test_a_viewer_who_never_reads_is_cut_off_and_others_are_not() -> None:
 
 def test_what_turns_out_to_be_nothing_vanishes() -> None:
     hall = Hall()
-    recognition, (stream,) = hall.speak("talk")
+    transcription, (stream,) = hall.speak("talk")
     _, viewer = hall.watch("talk")
     stream.tell([SpeechStarted(0, 0.0), Final(0, 0.0, 1.0, "", (), 0.0)])
     assert [message["type"] for message in told(viewer)] == ["room"]  # nothing was shown either
@@ -135,7 +135,7 @@ def test_what_turns_out_to_be_nothing_vanishes() -> None:
     assert [(message["type"], message["line"], message["text"]) for message in told(viewer)] == [("final", 1, "")]
     stream.tell(said(2, "cut off")[:2])
     told(viewer)
-    recognition.abort(RefusalError("internal", "broken"))
+    transcription.abort(RefusalError("internal", "broken"))
     assert [(message["type"], message.get("text")) for message in told(viewer)] == [("final", ""), ("live", None)]
     assert hall.rooms.transcript("talk") == []
 
@@ -186,10 +186,10 @@ def test_the_room_that_was_empty_for_the_longest_makes_place() -> None:
 
 def test_a_room_outlives_its_last_viewer_too() -> None:
     hall = Hall(linger=60.0)
-    recognition, (stream,) = hall.speak("talk")
+    transcription, (stream,) = hall.speak("talk")
     stream.tell(said(0, "hello"))
     room, viewer = hall.watch("talk")
-    recognition.end()
+    transcription.end()
     hall.clock.now += 500
     room.leave(viewer)  # to reload the page, say
     hall.clock.now += 59
@@ -202,8 +202,8 @@ def test_a_room_outlives_its_last_viewer_too() -> None:
 
 def test_rooms_in_which_nobody_spoke_make_place_first() -> None:
     hall = Hall(max_rooms=2)
-    recognition, _ = hall.speak("talk")
-    recognition.end()
+    transcription, _ = hall.speak("talk")
+    transcription.end()
     for name in ("a", "b", "c"):
         hall.clock.now += 1
         room, viewer = hall.watch(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import webvtt
-from parastream.server.journal import read_journal
+from parastream.server.transcripts.journal import read_journal
 from parastream.streaming.events import SessionEnded
 
 from .fakes import (

@@ -13,18 +13,10 @@ import pytest
 import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.server.subtitles import (
-    Cue,
-    SubtitleStyle,
-    TranscriptFormat,
-    Utterance,
-    cues,
-    join_texts,
-    lay_out,
-    render,
-    speaker_of,
-    time_cues,
-)
+from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues, lay_out, time_cues
+from parastream.server.transcripts.formats import TranscriptFormat, render
+from parastream.server.transcripts.text import join_texts
+from parastream.server.transcripts.utterance import Utterance, speaker_of
 
 
 @dataclass(frozen=True)

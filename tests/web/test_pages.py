@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from parastream.server.pages import WEB, page
+from parastream.server.http.pages import WEB, page
 
 
 @pytest.mark.parametrize(

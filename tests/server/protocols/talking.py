@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from parastream.server.app import Server
-from parastream.server.protocols.conversation import Conversation, Request
+from parastream.server.protocols.base import Adapter, Request
 from parastream.streaming import events as ev
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from ..fakes import FakeEngine, FakeStream, recognizer
+from ..fakes import FakeEngine, FakeStream, admission
 
 Message = dict[str, Any]
 
@@ -37,10 +37,10 @@ def hears(utterance: int, stable: str, draft: str = "", *, start: float = 1.0) -
 class Talk:
     """A conversation over a scripted engine, held as a link would."""
 
-    def __init__(self, kind: type[Conversation], path: str = "/", **settings: Any) -> None:
+    def __init__(self, kind: type[Adapter], path: str = "/", **settings: Any) -> None:
         self.engine = FakeEngine()
-        self.recognizer = recognizer(self.engine, **settings)
-        self.conversation = kind(self.recognizer, Request(path))
+        self.admission = admission(self.engine, **settings)
+        self.conversation = kind(self.admission, Request(path))
         self._started: set[tuple[int, int]] = set()
 
     def say(self, *messages: bytes | str | Message) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.server.protocols.conversation import Conversation
+from parastream.server.protocols.base import Adapter
 from parastream.server.protocols.funasr import FunASR
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
@@ -40,7 +40,7 @@ MESSAGES = st.lists(
 
 @pytest.mark.parametrize("kind", [FunASR, Vosk, Sherpa])
 @given(messages=MESSAGES)
-def test_any_messages(kind: type[Conversation], messages: list[str | bytes]) -> None:
+def test_any_messages(kind: type[Adapter], messages: list[str | bytes]) -> None:
     talk = Talk(kind)
     talk.say(*messages)
     sent = talk.raw()

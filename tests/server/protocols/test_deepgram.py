@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError, EngineError
 from parastream.server.app import Server
-from parastream.server.protocols.deepgram import Deepgram
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.routes import parse
+from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import Encoding, Engine
 from parastream.streaming import events as ev
 from websockets.asyncio.client import connect
@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, FakeStream, asynchronous, expected_texts, recognizer, serving, until
+from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving, until
 
 with warnings.catch_warnings():  # it speaks through a part of websockets that will go
     warnings.filterwarnings("ignore", r"websockets\.", DeprecationWarning)
@@ -75,7 +75,7 @@ class Talk:
     def __init__(self, query: str = RAW, **settings: Any) -> None:
         self.engine = FakeEngine()
         max_unsent = settings.pop("max_unsent", 1000)
-        recognizes = recognizer(self.engine, **settings)
+        recognizes = admission(self.engine, **settings)
         self.conversation = Deepgram(recognizes, parse(f"/v1/listen?{query}"), name="test", max_unsent=max_unsent)
         self.conversation.start()
 
@@ -529,7 +529,7 @@ def test_bad_float_samples() -> None:
 def test_no_room_for_another_session() -> None:
     engine = FakeEngine()
     engine.refusal = CapacityError("the machine is full")
-    conversation = Deepgram(recognizer(engine), parse(f"/v1/listen?{RAW}"))
+    conversation = Deepgram(admission(engine), parse(f"/v1/listen?{RAW}"))
     conversation.start()
     assert json.loads(str(conversation.take()))["description"] == "the machine is full"
     assert conversation.ending == (1013, "capacity: the machine is full")
@@ -539,7 +539,7 @@ def test_no_room_for_another_session() -> None:
 def test_a_model_that_is_still_being_loaded(query: str) -> None:
     engine = FakeEngine()
     engine.ready = False
-    conversation = Deepgram(recognizer(engine), parse(f"/v1/listen?{query}"))
+    conversation = Deepgram(admission(engine), parse(f"/v1/listen?{query}"))
     conversation.start()
     conversation.receive(wav(np.zeros(800), 8000, "PCM_16"))
     assert json.loads(str(conversation.take()))["code"] == "not_ready"
@@ -560,7 +560,7 @@ def test_a_stopping_server_says_what_it_has_heard() -> None:
     talk.stream.flush = lambda: None  # type: ignore[method-assign]
     talk.send(b"x" * 100)
     talk.say("Finalize")
-    talk.conversation.recognizer.drain()  # type: ignore[attr-defined]
+    talk.conversation.admission.drain()  # type: ignore[attr-defined]
     final, error = talk.sent()
     assert transcripts([final]) == expected_texts(b"x" * 100)
     assert error["code"] == "shutting_down"

@@ -405,7 +405,7 @@ def test_a_stopping_server_tells_what_was_heard() -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO, END, BEGIN | {"mode": "offline", "wav_name": "second"}, AUDIO)
     talk.heard()
-    talk.recognizer.drain()
+    talk.admission.drain()
     text = expected_texts(AUDIO)[0]
     *results, last = talk.heard()
     assert bare(results[-1:]) == [message("offline", text, name="second")]
@@ -560,7 +560,7 @@ async def test_a_client_may_send_many_recordings_without_waiting_for_answers(
 async def test_finals_come_from_a_server_that_stops(engine: Engine, sample: NDArray[np.int16]) -> None:
     async with serving(engine, drain_timeout=20, close_timeout=5) as server, connected(server, "/") as websocket:
         await speak(websocket, BEGIN, sample[: 3 * 16000].tobytes())
-        await until(lambda: server._recognizer.open[0].seconds == 3)
+        await until(lambda: server._admission.open[0].seconds == 3)
         closing = asyncio.create_task(server.close())
         texts, code = await all_of(websocket)
         await closing

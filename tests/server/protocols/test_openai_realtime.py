@@ -23,10 +23,10 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
 from parastream.model.errors import CapacityError, EngineError
 from parastream.server.app import Server
-from parastream.server.messages import Final, Word
-from parastream.server.protocols.conversation import Request
-from parastream.server.protocols.openai_realtime import LOGPROBS, OpenAIRealtime, logprobs, rest
-from parastream.server.protocols.openai_session import LARGEST_APPEND, LARGEST_OTHER
+from parastream.server.protocols.base import Request
+from parastream.server.protocols.openai.adapter import LOGPROBS, OpenAIRealtime, logprobs, rest
+from parastream.server.protocols.openai.session import LARGEST_APPEND, LARGEST_OTHER
+from parastream.server.wire.messages import Final, Word
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 from parastream.streaming.audio import AudioInput
@@ -35,7 +35,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, FakeStream, asynchronous, expected_texts, recognizer, serving, until
+from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving, until
 
 TYPES: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(RealtimeServerEvent)
 BUFFER = "input_audio_buffer."
@@ -50,7 +50,7 @@ class Talk:
     def __init__(self, *updates: dict[str, Any], **settings: Any) -> None:
         self.engine = FakeEngine()
         max_unsent = settings.pop("max_unsent", 1000)
-        recognizes = recognizer(self.engine, **settings)
+        recognizes = admission(self.engine, **settings)
         self.conversation = OpenAIRealtime(recognizes, Request("/v1/realtime"), name="test", max_unsent=max_unsent)
         self.conversation.start()
         self.created = self.sent()
@@ -690,7 +690,7 @@ def test_a_model_that_is_still_being_loaded() -> None:
 def test_a_stopping_server_says_what_it_has_heard(update: dict[str, Any]) -> None:
     talk = Talk(update)
     talk.append(b"x" * 100)
-    talk.conversation.recognizer.drain()  # type: ignore[attr-defined]
+    talk.conversation.admission.drain()  # type: ignore[attr-defined]
     events = talk.sent()
     assert transcripts(events) == expected_texts(b"x" * 100)
     assert of(BUFFER + "committed", events)

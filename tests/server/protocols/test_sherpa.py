@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError
-from parastream.server.messages import Final, Partial
-from parastream.server.protocols.conversation import OneByOne
+from parastream.server.protocols.base import OneByOne
 from parastream.server.protocols.sherpa import Sherpa
+from parastream.server.wire.messages import Final, Partial
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
@@ -204,7 +204,7 @@ def test_speech_however_it_is_cut(engine: Engine, sample: NDArray[np.int16], siz
 async def test_finals_come_from_a_server_that_stops(engine: Engine, sample: NDArray[np.int16]) -> None:
     async with serving(engine, drain_timeout=20, close_timeout=5) as server, connected(server, "/sherpa") as websocket:
         await speak(websocket, floats(sample[: 3 * 16000]))
-        await until(lambda: bool(server._recognizer.open) and server._recognizer.open[0].seconds == 3)
+        await until(lambda: bool(server._admission.open) and server._admission.open[0].seconds == 3)
         closing = asyncio.create_task(server.close())
         sent, code = await all_of(websocket)
         await closing

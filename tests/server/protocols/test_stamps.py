@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.model.punctuation import join_words
-from parastream.server.messages import Word
 from parastream.server.protocols.stamps import Spoken
+from parastream.server.wire.messages import Word
 
 
 def words(*texts: str) -> list[Word]:

@@ -278,7 +278,7 @@ async def test_a_client_that_does_not_wait_for_replies_gets_as_many(engine: Engi
 async def test_finals_come_from_a_server_that_stops(engine: Engine, sample: NDArray[np.int16]) -> None:
     async with serving(engine, drain_timeout=20, close_timeout=5) as server, connected(server, "/vosk") as websocket:
         await speak(websocket, {"config": {"sample_rate": 16000}}, sample[: 3 * 16000].tobytes())
-        await until(lambda: bool(server._recognizer.open) and server._recognizer.open[0].seconds == 3)
+        await until(lambda: bool(server._admission.open) and server._admission.open[0].seconds == 3)
         closing = asyncio.create_task(server.close())
         sent, code = await all_of(websocket)
         await closing

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.server.protocols.wav import LONGEST_HEADER, WavHeader, WavInput
-from parastream.server.refusal import RefusalError
+from parastream.server.wire.refusals import RefusalError
 
 SAMPLES = np.arange(-500, 500, dtype=np.int16)
 AUDIO = SAMPLES.tobytes()

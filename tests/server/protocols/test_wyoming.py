@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model.errors import EngineError
 from parastream.server.config import ConfigError, ServerConfig
-from parastream.server.protocols.conversation import Request
-from parastream.server.protocols.wyoming import LARGEST_PAYLOAD, LONGEST_HEADER, EventReader, WyomingConversation
-from parastream.server.refusal import RefusalError
+from parastream.server.protocols.base import Request
+from parastream.server.protocols.wyoming import LARGEST_PAYLOAD, LONGEST_HEADER, EventReader, Wyoming
+from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import Engine
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.client import AsyncTcpClient
@@ -32,7 +32,7 @@ with warnings.catch_warnings():
     from wyoming.info import Describe, Info
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, recognizer, serving
+from ..fakes import UTTERANCE, FakeEngine, admission, asynchronous, expected_texts, serving
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
 
@@ -49,7 +49,7 @@ class Talk:
 
     def __init__(self) -> None:
         self.engine = FakeEngine()
-        self.conversation = WyomingConversation(recognizer(self.engine), Request())
+        self.conversation = Wyoming(admission(self.engine), Request())
         self._reader = EventReader()
 
     def say(self, kind: str, data: dict[str, Any] | None = None, payload: bytes = b"") -> None:

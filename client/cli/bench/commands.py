@@ -1,0 +1,115 @@
+"""`parastream bench`: its commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from parastream.client.cli.options import (
+    BenchModelOption,
+    DtypeOption,
+    JsonOption,
+    ServerOption,
+    TokenOption,
+    refuse,
+)
+
+bench_app = typer.Typer(
+    help="Measure parastream on this machine; docs/benchmarks.md defines each figure.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@bench_app.command()
+def window(
+    batch: Annotated[
+        str, typer.Option(metavar="N,N…", help="How many sessions have a window at the same time.")
+    ] = "1,4,16",
+    model: BenchModelOption = None,
+    dtype: DtypeOption = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Windows measured, of which the median counts.")] = 20,
+    json: JsonOption = None,
+) -> None:
+    """Time of a streaming window, for each session of a batch.
+
+    The model's step alone, on features of real speech, each session with its own; the look-back is full.
+    """
+    sizes = batch.split(",")
+    refuse(not all(size.isdecimal() and int(size) for size in sizes), "--batch", "needs whole numbers above 0: 1,16")
+    from parastream.client.cli.bench import compute
+
+    raise typer.Exit(
+        compute.window(model, [int(size) for size in sizes], repeats, json, dtype=dtype.value if dtype else None)
+    )
+
+
+@bench_app.command("offline")
+def bench_offline(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Recordings; the sample that comes with it.")
+    ] = None,
+    model: BenchModelOption = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
+    json: JsonOption = None,
+) -> None:
+    """Real-time factor of whole recordings.
+
+    As `transcribe` does them, one after the other; and the full-context pass alone over their utterances, batched by
+    length.
+    """
+    from parastream.client.cli.bench import compute
+
+    raise typer.Exit(compute.offline(model, files or [], repeats, json))
+
+
+@bench_app.command()
+def clients(
+    clients: Annotated[int, typer.Option(min=1, help="Clients; with --find-largest, the number to begin with.")] = 20,
+    seconds: Annotated[float, typer.Option(min=2, help="How long each one speaks.")] = 30.0,
+    find_largest: Annotated[
+        bool,
+        typer.Option(
+            "--find-largest", help="Find the largest number with p95 of partial_ms under 1200 and nothing dropped."
+        ),
+    ] = False,
+    model: BenchModelOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Latencies of many clients that speak all the time.
+
+    They go through a real server, which is started as a process of its own unless --server names one. Each client
+    sends real speech over and over in messages of 100 ms, from another place on and at another moment than the
+    others; partials and the final pass are on.
+
+    \b
+    first_partial_ms         first speech of an utterance sent → its first partial with text
+    partial_ms               start of the newest hop that a partial covers sent → partial; at least the model's
+                             own look of 900 ms
+    partial_beyond_look_ms   last audio that a partial needs sent → partial: partial_ms without the look
+    final_after_endpoint_ms  audio with which silence is long enough to end an utterance sent → its final
+    dropped                  sessions with an error, with lost audio, or with an utterance without a final
+    cpu_cores                CPU seconds of the server for each second in which all clients speak
+    rss_mb                   most memory that the server ever had; rss_idle_mb: before any client came;
+                             rss_speaking_mb: at the end of the time in which all speak
+    generator_cpu_cores      what this program itself takes of the machine
+    largest_send_delay_ms    the latest that any audio was sent: whether this program kept up
+    """
+    refuse(server is not None and model is not None, "--model", "has no use with --server")
+    from parastream.client.cli.bench import paced
+
+    setting = paced.Setting(seconds, model, server, token)
+    raise typer.Exit(paced.run(setting, clients, json, find_largest=find_largest))
+
+
+@bench_app.command()
+def report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Results that --json wrote.")],
+) -> None:
+    """Print results side by side, as a Markdown table."""
+    from parastream.client.cli.bench import results
+
+    print(results.table([file.stem for file in files], [results.read(file) for file in files]))

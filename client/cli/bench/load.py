@@ -1,0 +1,215 @@
+"""Many clients that speak at real-time pace, from one event loop.
+
+It shares the machine with the server that it measures, so it does as little as possible: messages are framed once and
+written past the WebSocket library, timers send them without any task, and what comes back is decoded afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from parastream.client.cli.bench.latency import BLOCK, ENDPOINT, RATE, Conversation
+from parastream.client.cli.bench.processes import Usage
+from parastream.client.client import proxy_for, stream_url
+from parastream.client.errors import ClientError
+from parastream.server.wire.messages import (
+    PROTOCOL,
+    Error,
+    Ready,
+    Start,
+    Stop,
+    decode_server_message,
+    encode,
+)
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.typing import Subprotocol
+
+PATIENCE = 30.0
+"""Seconds after its audio that a session may take to end."""
+_PERIOD = BLOCK / RATE
+_SPREAD = 1.0  # seconds over which the clients begin
+_CONNECTING = 16  # at a time
+
+
+@dataclass(slots=True)
+class Load:
+    """What a run gave."""
+
+    conversations: list[Conversation]
+    cpu_cores: float | None
+    """CPU seconds of the server for each second in which all clients spoke."""
+    usage: Usage | None
+    """What the server had used at the end of that time."""
+    generator_cpu_cores: float
+    """The same of this process."""
+    largest_send_delay: float
+    """Seconds by which the latest block was sent too late: how far the load generator itself fell behind."""
+
+
+@dataclass(slots=True)
+class _Client:
+    """One connection."""
+
+    websocket: ClientConnection
+    frames: Sequence[bytes]
+    """The audio, a block each, again and again."""
+    first: int
+    """The block that it begins with."""
+    blocks: int
+    """How many it sends."""
+    conversation: Conversation = field(default_factory=Conversation)
+    received: list[tuple[float, bytes]] = field(default_factory=list)
+    late: float = 0.0
+    began: float = 0.0
+
+    def begin(self, at: float) -> None:
+        """Send the first block at loop time `at`, and the others after it at real-time pace."""
+        self.began = at
+        asyncio.get_running_loop().call_at(at, self._send)
+
+    def _send(self) -> None:
+        loop, sent = asyncio.get_running_loop(), self.conversation.sent
+        transport = self.websocket.transport
+        if transport.is_closing():
+            return
+        now = loop.time()
+        self.late = max(self.late, now - self.began - len(sent) * _PERIOD)
+        transport.write(self.frames[(self.first + len(sent)) % len(self.frames)])
+        sent.append(now)
+        if len(sent) < self.blocks:
+            loop.call_at(self.began + len(sent) * _PERIOD, self._send)
+        else:
+            transport.write(_frame(Opcode.TEXT, encode(Stop())))
+
+    async def listen(self) -> None:
+        """Note what comes, and when, until the connection is closed."""
+        clock, receive = asyncio.get_running_loop().time, self.websocket.recv
+        try:
+            while True:
+                data = await receive(decode=False)
+                self.received.append((clock(), data))
+        except ConnectionClosed as closed:
+            self.conversation.failure = str(closed)
+
+    def finish(self) -> Conversation:
+        """The conversation, decoded."""
+        self.conversation.received = [(at, decode_server_message(data)) for at, data in self.received]
+        return self.conversation
+
+
+async def run_load(
+    url: str,
+    token: str | None,
+    audio: bytes,
+    *,
+    clients: int,
+    seconds: float,
+    usage: Callable[[], Usage] | None,
+    room: str = "",
+) -> Load:
+    """Let `clients` clients speak for so many seconds each, at other places of the audio and spread over a second.
+
+    Args:
+        audio: 16-bit samples at 16 kHz, a whole number of blocks; repeated as often as it takes.
+        usage: tells what the server has used, if that can be known.
+        room: the caption room in which they all speak.
+
+    A client that is refused, or whose connection breaks, is one of the conversations too.
+    """
+    blocks = max(1, round(seconds * RATE / BLOCK))
+    frames = [_frame(Opcode.BINARY, audio[i : i + 2 * BLOCK]) for i in range(0, len(audio), 2 * BLOCK)]
+    turns = asyncio.Semaphore(_CONNECTING)
+
+    async def open_client(number: int) -> _Client | Conversation:
+        async with turns:
+            try:
+                websocket = await _open(url, token, room)
+            except (OSError, TimeoutError, WebSocketException, ClientError) as error:
+                return Conversation(failure=f"no session: {error or 'timed out'}")
+        return _Client(websocket, frames, number * len(frames) // clients, blocks)
+
+    opened = await asyncio.gather(*(open_client(number) for number in range(clients)))
+    speaking = [client for client in opened if isinstance(client, _Client)]
+    refused = [client for client in opened if isinstance(client, Conversation)]
+    if not speaking:
+        return Load(refused, None, None, 0.0, 0.0)
+    listening = [asyncio.create_task(client.listen()) for client in speaking]
+    try:
+        began = asyncio.get_running_loop().time() + 0.1
+        for number, client in enumerate(speaking):
+            client.begin(began + number * _SPREAD / len(speaking))
+        readings = await _read(began + _SPREAD, began + blocks * _PERIOD, usage)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SPREAD + PATIENCE):
+                await asyncio.gather(*listening)
+    finally:
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
+        for client in speaking:
+            client.websocket.transport.abort()
+    first, last = readings
+    duration = last.time - first.time
+    cpu_cores = None
+    if first.server is not None and last.server is not None:
+        cpu_cores = (last.server.cpu_seconds - first.server.cpu_seconds) / duration
+    return Load(
+        [client.finish() for client in speaking] + refused,
+        cpu_cores,
+        last.server,
+        (last.own - first.own) / duration,
+        max(client.late for client in speaking),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    time: float
+    server: Usage | None
+    own: float
+    """CPU seconds of this process."""
+
+
+async def _read(start: float, stop: float, usage: Callable[[], Usage] | None) -> tuple[_Reading, _Reading]:
+    """What was used when all clients had begun, at loop time `start`, and when the first one ends, at `stop`."""
+    loop = asyncio.get_running_loop()
+
+    async def read(at: float) -> _Reading:
+        await asyncio.sleep(at - loop.time())
+        return _Reading(loop.time(), usage() if usage else None, time.process_time())
+
+    return await read(start), await read(max(stop, start + _PERIOD))
+
+
+async def _open(url: str, token: str | None, room: str) -> ClientConnection:
+    """A connection whose session has begun.
+
+    Raises:
+        ClientError: the server refuses.
+        OSError, TimeoutError, WebSocketException: there is no way to it.
+    """
+    websocket = await connect(
+        stream_url(url),
+        subprotocols=[Subprotocol(PROTOCOL)],
+        additional_headers={"Authorization": f"Bearer {token}"} if token else {},
+        compression=None,
+        ping_interval=None,
+        max_queue=None,
+        proxy=proxy_for(url),
+    )
+    await websocket.send(encode(Start(endpoint=ENDPOINT, room=room)), text=True)
+    answer = decode_server_message(await websocket.recv())
+    if isinstance(answer, Ready):
+        return websocket
+    websocket.transport.abort()
+    raise ClientError(f"{answer.code}: {answer.message}" if isinstance(answer, Error) else f"{answer} before ready")
+
+
+def _frame(opcode: Opcode, data: bytes) -> bytes:
+    return Frame(opcode, data).serialize(mask=True)

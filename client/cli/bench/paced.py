@@ -1,0 +1,137 @@
+"""`parastream bench clients`: paced clients through a real server, and how many of them it can serve."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+from parastream.client.cli.bench.compute import model_directory
+from parastream.client.cli.bench.latency import Latencies, problem, summary
+from parastream.client.cli.bench.load import Load, run_load
+from parastream.client.cli.bench.processes import Usage, server_process
+from parastream.client.cli.bench.results import Result, hardware, publish
+from parastream.client.cli.composition import run_interruptible
+from parastream.client.sources import sample_recording
+from parastream.server.wire.messages import Final, Partial
+
+LIMIT_MS = 1200
+"""95 of 100 partials must come within this."""
+_PRECISION = 16
+"""The largest number is found to a sixteenth of itself."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to measure."""
+
+    seconds: float
+    """That each client speaks."""
+    model: str | None = None
+    server: str | None = None
+    """A running one; None: one is started for each run."""
+    token: str | None = None
+
+
+def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
+    """Measure, print, and return the exit status: 1 when anything was dropped, or no number passed.
+
+    Raises `ClientError`, `ParastreamError` or `OSError`.
+    """
+    return run_interruptible(_run(setting, clients, file, find_largest=find_largest))
+
+
+async def _run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
+    with contextlib.ExitStack() as stack:
+        if setting.server is None:
+            directory = stack.enter_context(model_directory(setting.model))
+            setting = Setting(setting.seconds, directory, None, setting.token)
+        if find_largest:
+            result = await _find_largest(setting, clients)
+        else:
+            result = await measure(setting, clients)
+    publish(result, file)
+    return int(result["largest_clients"] == 0 if find_largest else result["dropped"] > 0)
+
+
+async def measure(setting: Setting, clients: int) -> Result:
+    """One run."""
+    with sample_recording() as sample:
+        audio = soundfile.read(sample, dtype="int16")[0].astype("<i2").tobytes()
+    before: Usage | None = None
+    after: Usage | None = None
+    if setting.server is not None:
+        described = {"server": setting.server}
+        load = await run_load(
+            setting.server, setting.token, audio, clients=clients, seconds=setting.seconds, usage=None
+        )
+    else:
+        options = ["--max-sessions", str(clients)]
+        if setting.model is not None:
+            options += ["--model", setting.model]
+        async with server_process(options) as server:
+            before = server.usage()
+            load = await run_load(
+                server.url, setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
+            )
+            after = server.usage()
+        model = Path(server.described["model"].removesuffix(", loading")).name
+        described = {"model": model, "blas": server.described["BLAS"]}
+    return (
+        {"benchmark": "clients", "hardware": hardware()} | described | _figures(load, setting, clients, before, after)
+    )
+
+
+def _figures(load: Load, setting: Setting, clients: int, before: Usage | None, after: Usage | None) -> Result:
+    latencies = Latencies()
+    for conversation in load.conversations:
+        latencies.add(conversation)
+    problems = Counter(found for conversation in load.conversations if (found := problem(conversation)))
+    kinds = Counter(type(message) for c in load.conversations for _, message in c.received)
+    # Of all, because the kernel's counters of memory now and of its peak may be off by a little, each for itself.
+    memory = [mb for used in (before, load.usage, after) if used is not None for mb in (used.memory_mb, used.peak_mb)]
+    return {
+        "clients": clients,
+        "seconds": setting.seconds,
+        "dropped": problems.total(),
+        "errors": dict(problems),
+        "first_partial_ms": summary(latencies.first_partial),
+        "partial_ms": summary(latencies.partial),
+        "partial_beyond_look_ms": summary(latencies.partial_beyond_look),
+        "final_after_endpoint_ms": summary(latencies.final_after_endpoint),
+        "partials": kinds[Partial],
+        "partials_per_client_second": round(kinds[Partial] / (clients * setting.seconds), 3),
+        "finals": kinds[Final],
+        "cpu_cores": None if load.cpu_cores is None else round(load.cpu_cores, 3),
+        "rss_mb": round(max(memory), 1) if memory else None,
+        "rss_idle_mb": None if before is None else round(before.memory_mb, 1),
+        "rss_speaking_mb": None if load.usage is None else round(load.usage.memory_mb, 1),
+        "generator_cpu_cores": round(load.generator_cpu_cores, 3),
+        "largest_send_delay_ms": round(1000 * load.largest_send_delay, 1),
+    }
+
+
+async def _find_largest(setting: Setting, clients: int) -> Result:
+    """Doubles the number of clients until one fails, then halves the distance between the two.
+
+    The result is that of the largest number that passed, or else of the smallest that failed.
+    """
+    passed, failed = 0, 0
+    results: dict[int, Result] = {}
+    while not failed or failed - passed > max(1, passed // _PRECISION):
+        trial = results[clients] = await measure(setting, clients)
+        p95 = trial["partial_ms"]["p95"]
+        good = trial["dropped"] == 0 and p95 is not None and p95 < LIMIT_MS
+        print(
+            f"{clients} clients: partials {p95} ms (p95), {trial['dropped']} dropped: {'yes' if good else 'no'}",
+            flush=True,
+        )
+        passed, failed = (clients, failed) if good else (passed, clients)
+        clients = (passed + failed) // 2 if failed else 2 * passed
+    runs = [
+        {"clients": number, "dropped": trial["dropped"], "partial_ms": trial["partial_ms"]}
+        for number, trial in results.items()
+    ]
+    return results[passed or failed] | {"largest_clients": passed, "runs": runs}

@@ -1,0 +1,150 @@
+"""`parastream mic`: microphones, transcribed live."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from numpy.typing import NDArray
+from parastream.client.cli.composition import ModelChoice, local_server, on_interrupt, run_interruptible
+from parastream.client.cli.conversation import converse, new_journal
+from parastream.client.cli.terminal import LiveTranscript, Meter
+from parastream.client.client import AsyncClient, Reconnected, connect
+from parastream.client.microphone import MicrophoneSource, list_devices
+from parastream.server.transcripts.labels import channel_labels
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_LATE = 3.0  # seconds of sound that the server may not have acknowledged; it does so about every second
+
+
+def print_devices() -> int:
+    """List the microphones; exit status 1 when there is none. Raises `MicrophoneError` without PortAudio."""
+    devices = list_devices()
+    if not devices:
+        print("no microphone was found")
+        return 1
+    table = Table("", "device", "name", "channels", "rate", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("device", "channels", "rate"):
+        next(column for column in table.columns if column.header == name).justify = "right"
+    for device in devices:
+        table.add_row(
+            "*" if device.default else "",
+            str(device.index),
+            Text(device.name, overflow="fold"),
+            str(device.channels),
+            f"{device.rate:g} Hz",
+        )
+    Console(highlight=False).print(table)
+    return 0
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What is heard, and where it is kept."""
+
+    device: str | None
+    """Index or name; None for the default one."""
+    channels: int
+    labels: Sequence[str]
+    """Names of the speakers by channel; empty: none for one channel, and numbers for several."""
+    record: Path | None
+    """File for the sound."""
+    save: Path | None
+    """Directory for the transcript."""
+
+
+def run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
+    """Transcribe until a signal comes and return the exit status.
+
+    Raises `MicrophoneError`, `ClientError`, `ParastreamError`, or `OSError` when nothing can be kept where it should.
+    """
+    return run_interruptible(_run(choice, capture, server=server, token=token))
+
+
+async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
+    console = Console(highlight=False)
+    # Before anything that takes its time: without a microphone nothing else is of use.
+    device = int(capture.device) if capture.device is not None and capture.device.isdigit() else capture.device
+    microphone = MicrophoneSource(device, channels=capture.channels)
+    labels = channel_labels(capture.channels, capture.labels) if capture.channels > 1 else tuple(capture.labels)
+    async with contextlib.AsyncExitStack() as stack:
+        recording = None
+        if capture.record is not None:
+            capture.record.touch()  # whose error says more than that of libsndfile
+            recording = stack.enter_context(
+                soundfile.SoundFile(capture.record, "w", microphone.rate, capture.channels, "PCM_16")
+            )
+        model = choice.model or ""
+        if server is None:
+            model = ""  # the server's only one
+            console.print("loading the model")
+            server = (await stack.enter_async_context(local_server(choice))).url
+        client = await stack.enter_async_context(
+            connect(
+                server,
+                token=token,
+                format=microphone.format,
+                rate=microphone.rate,
+                channels=capture.channels,
+                channel="all" if capture.channels > 1 else 0,
+                labels=labels,
+                model=model,
+                punctuation=choice.punctuation != "none",
+                on_reconnect=lambda broken: live.note(_reconnected(broken)),
+            )
+        )
+        sound = _Sound(microphone, recording, client)
+        live = LiveTranscript(console, labels=labels, meter=sound.meter)
+        journal = None
+        if capture.save is not None:
+            journal = stack.enter_context(new_journal(capture.save, client, labels, report=live.note))
+            console.print(
+                f"saving to {journal.path.with_suffix('')}.jsonl, .txt, .srt, .vtt", markup=False, soft_wrap=True
+            )
+        await stack.enter_async_context(microphone)
+        on_interrupt(microphone.stop)
+        console.print(f"listening to {microphone.name}; Ctrl-C ends", markup=False)
+
+        with live:
+            await converse(client, sound, live.show, journal)
+    if microphone.dropped:
+        console.print(f"{microphone.dropped:.1f} s of sound were lost: the server did not keep up")
+    return 0
+
+
+class _Sound:
+    """The microphone's blocks, measured and recorded as they pass by."""
+
+    def __init__(
+        self, microphone: MicrophoneSource, recording: soundfile.SoundFile | None, client: AsyncClient
+    ) -> None:
+        self._microphone = microphone
+        self._recording = recording
+        self._client = client
+        self.meter = Meter(microphone.channels, self._state)
+
+    async def __aiter__(self) -> AsyncIterator[NDArray[Any]]:
+        async for block in self._microphone:
+            if self._recording is not None:
+                self._recording.write(block)
+            self.meter.hear(block, self._microphone.rate)
+            yield block
+
+    def _state(self) -> Text:
+        """How the connection is, by what has reached the server."""
+        per_second = 2 * self._microphone.channels * self._microphone.rate
+        late = self.meter.seconds - self._client.acknowledged / per_second
+        if late > _LATE:
+            return Text(f"waiting for the server: {late:.0f} s", style="bold yellow")
+        return Text("connected", style="green")
+
+
+def _reconnected(broken: Reconnected) -> str:
+    return f"the connection was lost for {broken.seconds:.1f} s; nothing that was said is"

@@ -1,0 +1,147 @@
+"""`parastream models`: what there is, and whether it works."""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+from pathlib import Path
+
+from parastream.client.sources import SourceError, read
+from parastream.model import SpeechModel, catalogue, checkpoint, load, load_punctuation
+from parastream.model.checkpoint import Precision
+from parastream.model.errors import ModelError
+from parastream.model.quantization import Quantization
+from parastream.streaming import Transcriber
+from rapidfuzz.distance import Levenshtein
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+LARGEST_ERROR = 0.05
+"""Share of characters that may differ from the known texts."""
+GOLDEN = "golden.json"
+
+
+def print_models() -> None:
+    """One line for each model that has a name."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in ("name", "kind", "size", "here", "what it is", "from"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for card in catalogue.list_models():
+        size, here = f"{card.size_mb:.0f} MB", "yes" if card.cached else "no"
+        table.add_row(card.name, card.kind, size, here, card.description, card.source)
+    console.print(table)
+
+
+def download(name: str) -> None:
+    """Fetch a model and print its directory. Raises `HubError`."""
+    print(catalogue.resolve(name))
+
+
+def convert(source: str, destination: Path, dtype: Precision, *, offline: bool) -> None:
+    """Write a model as safetensors. Raises `ModelError`."""
+    checkpoint.convert(catalogue.resolve(source, offline=offline), destination, dtype)
+    print(destination)
+
+
+def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: Precision, *, offline: bool) -> None:
+    """Write a model with quantised linear layers, and say how much smaller it is. Raises `ModelError`."""
+    directory = catalogue.resolve(source, offline=offline)
+    checkpoint.quantize(directory, destination, Quantization(bits, group_size), dtype)
+    before, after = (checkpoint.weights_file(d).stat().st_size for d in (directory, destination))
+    print(f"{destination}: {after / 1e6:.1f} MB instead of {before / 1e6:.1f}")
+
+
+def check(name: str, recordings: Path | None, *, offline: bool) -> int:
+    """Load a model, run it, print what it is, and return the exit status: 1 when known texts are missed.
+
+    Raises `ModelError` when it cannot be loaded.
+    """
+    directory = catalogue.resolve(name, offline=offline)
+    print(f"directory   {directory}")
+    if _is_punctuation(directory):
+        if recordings is not None:
+            raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
+        return _check_punctuation(directory)
+    model = load(directory)
+    _describe(model)
+    began = time.perf_counter()
+    model.warm_up()
+    print(f"warm-up     {time.perf_counter() - began:.2f} s")
+    if recordings is None:
+        return 0
+    return _compare(model, recordings)
+
+
+def _is_punctuation(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in ("model.onnx", "model_quant.onnx"))
+
+
+def _check_punctuation(directory: Path) -> int:
+    punctuator = load_punctuation(directory)
+    print(f"form        {punctuator.form}")
+    for text in ("how are you i am fine thank you", "你好吗我很好谢谢"):
+        print(f"example     {punctuator.punctuate(text)}")
+    return 0
+
+
+def _describe(model: SpeechModel) -> None:
+    encoder, decoder = model.config.encoder, model.config.decoder
+    print(f"parameters  {model.parameters / 1e6:.2f} million")
+    print(f"stored      {model.quantization or 'not quantised'}")
+    print(f"computed    in {model.dtype}")
+    print(f"encoder     {encoder}")
+    print(f"decoder     {decoder}")
+    print(f"tokens      {len(model.tokenizer)}")
+    print(f"streams     {'yes' if model.config.streams else 'no'}")
+
+
+def _compare(model: SpeechModel, recordings: Path) -> int:
+    transcriber = Transcriber(model, punctuation=None)
+    wrong = total = 0
+    for file, text in _known_texts(recordings):
+        samples, sample_rate = read(file)
+        heard, known = _bare(transcriber.transcribe(samples, sample_rate).text), _bare(text)
+        distance = Levenshtein.distance(heard, known)
+        wrong += distance
+        total += len(known)
+        print(f"heard       {file.name}: {heard}")
+        if distance:
+            print(f"known       {file.name}: {known} ({distance} of {len(known)} characters differ)")
+    share = wrong / total
+    verdict = "passed" if share <= LARGEST_ERROR else "failed"
+    print(f"{verdict}      {wrong} of {total} characters differ: {share:.1%}, allowed are {LARGEST_ERROR:.0%}")
+    return 0 if share <= LARGEST_ERROR else 1
+
+
+def _known_texts(recordings: Path) -> list[tuple[Path, str]]:
+    """The recordings in `golden.json`: under each model's name, the text that it makes of each file.
+
+    Raises:
+        SourceError: the file cannot be read or holds no texts.
+    """
+    path = recordings / GOLDEN
+    try:
+        golden = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: {error}") from error
+    sections = golden.values() if isinstance(golden, dict) else []
+    texts = [
+        (recordings / file, text)
+        for section in sections
+        if isinstance(section, dict)
+        for file, text in section.items()
+        if isinstance(text, str)
+    ]
+    if not any(_bare(text) for _, text in texts):
+        raise SourceError(f'{path}: needs texts, as {{"MODEL": {{"FILE": "TEXT", …}}}}')
+    return texts
+
+
+def _bare(text: str) -> str:
+    """Letters, digits and characters only: spaces and marks are a matter of taste."""
+    return "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LN")

@@ -1,0 +1,239 @@
+"""Names of models: where each comes from, and the directory that holds it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock, Timeout
+from parastream.model.cache_directory import cache_directory
+from parastream.model.errors import HubError
+
+if TYPE_CHECKING:
+    from parastream.model.hubs import RemoteFile
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = "asr-small-en"
+_ASSETS = Path(__file__).parent / "assets"
+_PUBLIC_ID = re.compile(r"(?:(hf|ms):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
+_ON = ("1", "true", "yes", "on")
+
+_DESCRIPTION = ("config.yaml", "configuration.json", "am.mvn", "tokens.json", "seg_dict")
+_REQUIRED = ("config.yaml", "tokens.json")
+_SPEECH_WEIGHTS = ("model.safetensors", "model.pt")
+_PUNCTUATION_WEIGHTS = ("model_quant.onnx", "model.onnx")
+"""Files that hold weights, the preferred one first."""
+
+Kind = Literal["speech", "punctuation"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A model that has a name of its own."""
+
+    kind: Kind
+    size_mb: int
+    description: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Its id on each hub; an embedded model has none."""
+
+
+_KNOWN: dict[str, _Known] = {
+    DEFAULT: _Known("speech", 25, "English letters, numbers and commands; streaming and whole utterances"),
+    "punc-small-offline": _Known("punctuation", 6, "Mandarin and English, for whole texts"),
+    "punc-small-realtime": _Known("punctuation", 6, "Mandarin and English, for running transcripts"),
+    "paraformer-zh-streaming": _Known(
+        "speech",
+        881,
+        "Mandarin with some English, streaming",
+        {
+            "hf": "funasr/paraformer-zh-streaming",
+            "ms": "iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-online",
+        },
+    ),
+    # FunASR's alias of this name means the SeACo model (with hotwords) on ModelScope, the plain one on Hugging Face.
+    "paraformer-zh": _Known(
+        "speech",
+        881,
+        "Mandarin with some English, whole utterances; the plain model on either hub, not SeACo",
+        {
+            "hf": "funasr/paraformer-zh",
+            "ms": "iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",
+        },
+    ),
+    # FunASR's ct-punc is a larger PyTorch model; only these have been published as ONNX, which we run.
+    "ct-punc": _Known(
+        "punctuation",
+        75,
+        "Mandarin with some English, for whole texts (FunASR's ct-punc-c as ONNX)",
+        {"ms": "iic/punc_ct-transformer_zh-cn-common-vocab272727-onnx"},
+    ),
+    "ct-punc-realtime": _Known(
+        "punctuation",
+        75,
+        "Mandarin with some English, for running transcripts",
+        {"ms": "iic/punc_ct-transformer_zh-cn-common-vad_realtime-vocab272727-onnx"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What `parastream models list` shows of a model."""
+
+    name: str
+    kind: Kind
+    source: str
+    """`embedded`, or the ids on the hubs, such as `hf:funasr/paraformer-zh`."""
+    size_mb: int
+    """Megabytes to download or on disk, about."""
+    cached: bool
+    """Whether it can be used without the network."""
+    description: str
+
+
+def list_models() -> list[ModelCard]:
+    """The models that have names; any directory or hub id can be used besides."""
+    return [
+        ModelCard(
+            name,
+            known.kind,
+            ", ".join(f"{hub}:{model_id}" for hub, model_id in known.ids.items()) or "embedded",
+            known.size_mb,
+            not known.ids or any(_cached(hub, model_id).is_dir() for hub, model_id in known.ids.items()),
+            known.description,
+        )
+        for name, known in _KNOWN.items()
+    ]
+
+
+def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bool | None = None) -> Path:
+    """Finds the directory of a model, downloading it if need be.
+
+    A download is kept in the user's cache directory (or `PARASTREAM_CACHE`) and taken from there ever after.
+    `PARASTREAM_HUB` (`hf` or `ms`) says which hub to try first; the other one follows if that fails.
+
+    Args:
+        name: a name of `list_models`; a directory; a hub id such as `funasr/paraformer-zh`, of one hub only with
+            `hf:` or `ms:` before it; `default` or nothing for the embedded speech model.
+        offline: never use the network; so does `PARASTREAM_OFFLINE=1`.
+        progress: whether to show a progress bar on stderr; None: if that is a terminal.
+
+    Raises:
+        HubError: the name is unknown, the model is not in the cache and cannot be downloaded, or the environment
+            names an unknown hub.
+    """
+    name = os.fspath(name)
+    if name in ("", "default"):
+        name = DEFAULT
+    if name in _KNOWN:
+        ids = _KNOWN[name].ids
+        if not ids:
+            return _ASSETS / name
+    elif Path(name).is_dir():
+        return Path(name)
+    elif match := _PUBLIC_ID.fullmatch(name):
+        ids = dict.fromkeys([match[1]] if match[1] else ["hf", "ms"], match[2])
+    else:
+        raise HubError(
+            f"no model {name!r}: allowed are {', '.join(_KNOWN)}, a directory that exists, or a hub id such as"
+            " funasr/paraformer-zh"
+        )
+    sources = _in_order(ids)
+    for hub, model_id in sources:
+        if _cached(hub, model_id).is_dir():
+            return _cached(hub, model_id)
+    if offline or os.environ.get("PARASTREAM_OFFLINE", "").lower() in _ON:
+        raise HubError(
+            f"{name} is not in the cache {cache_directory()} and the network may not be used (offline): run"
+            f" `parastream models download {name}` with the network first"
+        )
+    failures = []
+    for hub, model_id in sources:
+        try:
+            return _download(hub, model_id, progress)
+        except HubError as error:
+            logger.info("cannot download %s from %s: %s", name, hub, error)
+            failures.append(str(error))
+    raise HubError(f"cannot download {name}: {'; '.join(failures)}")
+
+
+def _cached(hub: str, model_id: str) -> Path:
+    return cache_directory() / "models" / hub / model_id
+
+
+def _in_order(ids: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Hubs and ids, the preferred hub first."""
+    first = os.environ.get("PARASTREAM_HUB", "hf")
+    if first not in ("hf", "ms"):
+        raise HubError(f"PARASTREAM_HUB is {first!r}; allowed are hf (Hugging Face) and ms (ModelScope)")
+    return sorted(ids.items(), key=lambda item: item[0] != first)
+
+
+def _download(hub: str, model_id: str, progress: bool | None) -> Path:
+    # Slow to import, and needed only here.
+    from parastream.model.hubs import HUBS, download
+
+    final = _cached(hub, model_id)
+    partial = cache_directory() / "partial" / f"{hub}--{model_id.replace('/', '--')}"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with _only_one(partial.with_name(partial.name + ".lock"), model_id):
+            if not final.is_dir():  # else another process has just made it
+                with _progress_bar(model_id, progress) as report:
+                    partial.mkdir(exist_ok=True)
+                    download(HUBS[hub], model_id, _choose, partial, report)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(final)
+    except OSError as error:
+        raise HubError(f"{model_id} cannot be stored in {cache_directory()}: {error}") from None
+    return final
+
+
+def _choose(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """Picks what the model needs: its description, and one file of weights."""
+    by_name = {file.name: file for file in files}
+    missing = [name for name in _REQUIRED if name not in by_name]
+    if missing:
+        raise HubError(f"not a model that we can use: it has no {' and no '.join(missing)}")
+    # Only speech models have statistics of features.
+    allowed = _SPEECH_WEIGHTS if "am.mvn" in by_name else _PUNCTUATION_WEIGHTS
+    weights = next((name for name in allowed if name in by_name), None)
+    if weights is None:
+        raise HubError(f"not a model that we can use: it has neither {' nor '.join(allowed)}")
+    return [by_name[name] for name in (*_DESCRIPTION, weights) if name in by_name]
+
+
+@contextmanager
+def _only_one(path: Path, model_id: str) -> Iterator[None]:
+    """Lets one process at a time download a model; the others wait and find it done."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("waiting for another process that is downloading %s", model_id)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _progress_bar(model_id: str, show: bool | None) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that takes the bytes so far and the bytes in all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not (console.is_terminal if show is None else show)) as bar:
+        task = bar.add_task(model_id, total=None)
+        yield lambda count, total: bar.update(task, completed=count, total=total)

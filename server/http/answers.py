@@ -1,0 +1,198 @@
+"""What the server answers over plain HTTP, upgrades that it refuses included. websockets answers GET only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from importlib.metadata import version
+
+import msgspec
+from parastream.server.config import ServerConfig
+from parastream.server.http.auth import refuse_request
+from parastream.server.http.pages import page
+from parastream.server.metrics import Metrics
+from parastream.server.protocols.base import Request
+from parastream.server.rooms.rooms import Rooms
+from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
+from parastream.server.sessions.admission import Admission
+from parastream.server.transcripts.formats import TranscriptFormat, render
+from parastream.server.transcripts.text import text_line
+from parastream.server.transcripts.utterance import Utterance
+from parastream.server.wire import messages
+from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
+from parastream.server.wire.refusals import RefusalError
+from parastream.streaming import EngineStats
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+
+
+class HttpAnswers:
+    """Answers requests; says which upgrades may go on."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        admission: Admission,
+        rooms: Rooms,
+        metrics: Metrics,
+        stats: Callable[[], EngineStats],
+    ) -> None:
+        self._config = config
+        self._admission = admission
+        self._rooms = rooms
+        self._metrics = metrics
+        self._stats = stats
+
+    async def answer(
+        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+    ) -> Response | None:
+        """The response to a request for what speaks `protocol`, or None to let its handshake go on.
+
+        `pages`: whether the web pages are here. They are not on a port of one protocol, since they could not reach
+        theirs there.
+        """
+        method = getattr(http, "method", "GET")  # which is all that older versions of websockets let through
+        if method not in ("GET", "HEAD"):
+            return None  # websockets says so
+        response = await self._answer(connection, http, protocol, pages=pages)
+        return replace(response, body=b"") if response is not None and method == "HEAD" else response
+
+    async def _answer(
+        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+    ) -> Response | None:
+        request = parse(http.path)
+        upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
+        viewing = protocol == ROOM
+        if not upgrade:
+            response = self._public(connection, request) or (_page(request.path) if pages else None)
+            if response is not None:
+                return response
+            viewing = _transcript_at(request.path) is not None
+            if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
+                paths = ("/", *HTTP_PATHS, *WEBSOCKET_PATHS)
+                error = messages.Error("unknown_path", f"there is nothing at {request.path}", paths)
+                return json_response(connection, HTTPStatus.NOT_FOUND, error)
+        elif pages and not viewing and request.path.startswith(ROOMS_PATH):
+            error = messages.Error("unknown_path", "names of rooms are 1 to 64 letters, digits, - and _")
+            return json_response(connection, HTTPStatus.NOT_FOUND, error)
+        refused = refuse_request(http.path, http.headers, self._config, viewing=viewing, upgrade=upgrade)
+        if refused is not None:
+            return self._refuse(connection, *refused)
+        if not upgrade:
+            return await self._private(connection, request)
+        if protocol in ADAPTERS:
+            try:
+                ADAPTERS[protocol].check(request)
+            except RefusalError as refusal:
+                return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error)
+        return None
+
+    def _refuse(self, connection: ServerConnection, status: HTTPStatus, error: messages.Error) -> Response:
+        self._metrics.requests_refused += 1
+        response = json_response(connection, status, error)
+        if status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _public(self, connection: ServerConnection, request: Request) -> Response | None:
+        """What needs no token."""
+        match request.path:
+            case "/healthz":
+                return json_response(connection, HTTPStatus.OK, {"status": "ok"})
+            case "/readyz":
+                reason = self._admission.not_ready
+                if reason is None:
+                    body = {"status": "ready", "model": self._admission.model}
+                    return json_response(connection, HTTPStatus.OK, body)
+                body = {"status": "not ready", "reason": reason}
+                return json_response(connection, HTTPStatus.SERVICE_UNAVAILABLE, body)
+        return None
+
+    async def _private(self, connection: ServerConnection, request: Request) -> Response | None:
+        """What needs the token, if the server has one."""
+        match request.path:
+            case "/metrics":
+                text = self._metrics.render(
+                    sessions=len(self._admission),
+                    rooms=len(self._rooms),
+                    viewers=self._rooms.viewers,
+                    engine=self._stats(),
+                )
+                return connection.respond(HTTPStatus.OK, text)
+            case "/v1/info":
+                loaded = self._admission.not_ready is None
+                body = {
+                    "name": "parastream",
+                    "version": version("parastream"),
+                    "model": self._admission.model if loaded else None,
+                    "protocol": PROTOCOL,
+                }
+                return json_response(connection, HTTPStatus.OK, body)
+        transcript = _transcript_at(request.path)
+        if transcript is not None:
+            room, form = transcript
+            utterances = self._rooms.transcript(room)
+            if utterances is None:
+                error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
+                return json_response(connection, HTTPStatus.NOT_FOUND, error)
+            text = await asyncio.to_thread(_transcript, utterances, form, room)  # long ones take their time
+            response = connection.respond(HTTPStatus.OK, text)
+            _set(response, "Content-Type", _CONTENT_TYPES[form])
+            _set(response, "Cache-Control", "no-store")
+            return response
+        return None  # websockets says that an upgrade is required
+
+
+def _page(path: str) -> Response | None:
+    found = page(path)
+    if found is None:
+        return None
+    headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
+    return Response(HTTPStatus.OK, "OK", headers, found.body)
+
+
+def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:
+    """An answer in JSON."""
+    response = connection.respond(status, msgspec.json.encode(body).decode() + "\n")
+    _set(response, "Content-Type", "application/json")
+    return response
+
+
+def _set(response: Response, name: str, value: str) -> None:
+    if name in response.headers:
+        del response.headers[name]
+    response.headers[name] = value
+
+
+_FORMS = {
+    ".txt": TranscriptFormat.TEXT,
+    ".srt": TranscriptFormat.SRT,
+    ".vtt": TranscriptFormat.VTT,
+    ".json": TranscriptFormat.JSONL,
+}
+_CONTENT_TYPES = {
+    TranscriptFormat.TEXT: "text/plain; charset=utf-8",
+    TranscriptFormat.SRT: "application/x-subrip; charset=utf-8",
+    TranscriptFormat.VTT: "text/vtt; charset=utf-8",
+    TranscriptFormat.JSONL: "application/json",
+}
+
+
+def _transcript(utterances: Sequence[Utterance], form: TranscriptFormat, room: str) -> str:
+    """A room's transcript, which as text has a line for each utterance."""
+    if form is TranscriptFormat.TEXT:
+        return "".join(map(text_line, utterances))
+    return render(utterances, form, file=room)
+
+
+def _transcript_at(path: str) -> tuple[str, TranscriptFormat] | None:
+    """The room whose transcript is at a path, and the form of it."""
+    for suffix, form in _FORMS.items():
+        room = room_at(path, "/live/", suffix)
+        if room is not None:
+            return room, form
+    return None

@@ -1,0 +1,104 @@
+"""Who may connect: the token, and the `Origin` of browsers. Pure functions of the upgrade request."""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from parastream.server.config import ServerConfig, is_loopback
+from parastream.server.routes import parse
+from parastream.server.wire.messages import TOKEN_SUBPROTOCOL, Error
+from websockets.datastructures import Headers
+
+_TOKEN_PREFIXES = (TOKEN_SUBPROTOCOL, "openai-insecure-api-key.")
+"""Of subprotocols whose rest is the token: our own, and what OpenAI's clients offer in browsers."""
+
+
+def refuse_request(
+    target: str, headers: Headers, config: ServerConfig, *, viewing: bool = False, upgrade: bool = True
+) -> tuple[HTTPStatus, Error] | None:
+    """Check a request whose request line names `target` (path and query).
+
+    `viewing`: it only watches a room; `upgrade`: it opens a WebSocket.
+
+    Returns None when it may go on, else the HTTP status and the error for the response's body.
+    """
+    allowed = [config.token, config.viewer_token] if viewing and config.viewer_token else [config.token]
+    presented = _tokens(target, headers)
+    if config.token and not any(_equal(token, one) for token in presented for one in allowed):
+        message = (
+            "a valid token is required: `Authorization: Bearer <token>`, "
+            f"the subprotocol `{TOKEN_SUBPROTOCOL}<token>`, or `?token=<token>`"
+        )
+        return HTTPStatus.UNAUTHORIZED, Error("unauthorized", message)
+    origins = headers.get_all("Origin")
+    if not all(_allowed_origin(origin, headers, config) for origin in origins):
+        message = f"pages of {', '.join(origins)} may not connect; the setting `origins` allows others"
+        if "null" in origins:
+            message += " (a page that was opened from a file: `--origin null`)"
+        return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+    if not upgrade and not origins and not _protected(config):
+        # Browsers say where a page is from when it opens a WebSocket, but not when it reads from its own host.
+        for host in headers.get_all("Host"):
+            if not _own_host(host, config):
+                message = (
+                    f"the server has no token, so it answers at names of this machine only, such as localhost, not "
+                    f"{host}; the setting `origins` allows others"
+                )
+                return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+    return None
+
+
+def _protected(config: ServerConfig) -> bool:
+    """Whether it is known who may connect.
+
+    Any name can be made to resolve to this machine, and then a page of that name has the same host as the server.
+    Where no token protects the server, only its loopback names prove that the page is its own.
+    """
+    return bool(config.token) or config.allow_anonymous
+
+
+def _own_host(host: str, config: ServerConfig) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        allowed = [urlsplit(origin).netloc for origin in config.origins]
+    except ValueError:
+        return False
+    return is_loopback(name) or host.lower() in allowed
+
+
+def _equal(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())
+
+
+def _tokens(target: str, headers: Headers) -> list[str]:
+    """Every token that the request presents."""
+    tokens = list(parse(target).query.get("token", ()))
+    for value in headers.get_all("Authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() in ("bearer", "token"):  # Deepgram's clients say the latter
+            tokens.append(token.strip())
+    offered = [name.strip() for value in headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")]
+    for prefix in _TOKEN_PREFIXES:
+        tokens += [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
+    tokens += [name for before, name in pairwise(offered) if before in ("token", "bearer")]  # Deepgram in browsers
+    return tokens
+
+
+def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool:
+    """A request without `Origin` does not come from a browser, and this is not asked."""
+    if origin in config.origins:
+        return True
+    hosts = headers.get_all("Host")
+    if len(hosts) != 1:
+        return False
+    try:
+        page, host = urlsplit(origin), urlsplit(f"//{hosts[0]}")
+    except ValueError:
+        return False
+    # Whoever serves pages on a loopback name is on this machine already, whatever the port.
+    if page.scheme in ("http", "https") and is_loopback(page.hostname or "") and is_loopback(host.hostname or ""):
+        return True
+    return page.netloc.lower() == host.netloc.lower() and _protected(config)

@@ -1,0 +1,79 @@
+"""The web pages and what they load, as a pure function of the request's path. The files are in `server/web`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from parastream.server.routes import room_at
+
+WEB = Path(__file__).parents[1] / "web"
+
+_CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+_ROOM_PAGES = {"/live/": "live.html", "/overlay/": "overlay.html"}
+
+_CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",  # the audio worklet, too
+        "style-src 'self'",
+        "img-src 'self'",
+        "manifest-src 'self'",
+        "connect-src 'self'",  # WebSockets to the same host, too
+        "media-src blob:",  # files that are captioned
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A file as it is answered, with status 200."""
+
+    content_type: str
+    body: bytes
+    microphone: bool = False
+    """Whether the page may ask for it."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All that the response has to say about the body, but for its length."""
+        return {
+            "Content-Type": self.content_type,
+            "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+            "Permissions-Policy": f"microphone={'(self)' if self.microphone else '()'}, camera=(), geolocation=()",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-cache",
+        }
+
+
+def page(path: str) -> Page | None:
+    """What is at `path` (a query is ignored); None where there is no page or file of one."""
+    path = path.partition("?")[0]
+    if path == "/":
+        return _files()["index.html"]
+    if path.startswith("/web/"):
+        return _files().get(path.removeprefix("/web/"))
+    for prefix, name in _ROOM_PAGES.items():
+        if room_at(path, prefix) is not None:
+            return _files()[name]
+    return None
+
+
+@cache
+def _files() -> dict[str, Page]:
+    """Every file of the pages by its name."""
+    return {
+        file.name: Page(_CONTENT_TYPES[file.suffix], file.read_bytes(), microphone=file.name == "index.html")
+        for file in WEB.iterdir()
+    }

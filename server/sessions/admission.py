@@ -1,0 +1,137 @@
+"""Opens transcriptions on the engine for every protocol: readiness, admission, counting, and who else listens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
+from parastream.server.config import ServerConfig
+from parastream.server.metrics import Metrics
+from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
+from parastream.server.wire.messages import Start
+from parastream.server.wire.refusals import RefusalError
+from parastream.streaming import Engine, SessionConfig, Stream
+from parastream.streaming.events import Event
+
+logger = logging.getLogger("parastream.server")
+
+Post = Callable[..., Any]
+"""Has a function called, with its arguments, on the thread that owns the transcriptions."""
+Listen = Callable[[Transcription], None]
+"""Is told of each transcription that begins, to add itself to its listeners."""
+
+SHUTTING_DOWN = RefusalError("shutting_down", "the server is shutting down; no more audio is accepted")
+
+
+class Admission:
+    """The engine as protocols see it. Belongs to one thread; the engine's events come to it through `post`."""
+
+    def __init__(
+        self, engine: Engine, config: ServerConfig, metrics: Metrics, post: Post, listen: Sequence[Listen] = ()
+    ) -> None:
+        self.draining = False
+        """Whether nothing new is begun."""
+        self._engine = engine
+        self._config = config
+        self._metrics = metrics
+        self._post = post
+        self._listen = listen
+        self._open: dict[Transcription, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def open(self) -> list[Transcription]:
+        """Recognitions that have not ended."""
+        return list(self._open)
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is served. Raises `EngineError` before it is loaded."""
+        return self._engine.models.speech.name
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
+        return self._engine.models.speech.languages
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing can be begun; None when all is well."""
+        if self.draining:
+            return "shutting down"
+        if self._engine.ready:
+            return None
+        try:
+            self._engine.check_running()
+        except EngineError as error:
+            return str(error)
+        return "loading the model"
+
+    def begin(self, start: Start, deliver: Deliver, name: str) -> Transcription:
+        """Begin what `start` asks for; its events go to `deliver`. `name` is for the log.
+
+        Raises:
+            RefusalError: it cannot be had, or not now.
+        """
+        reason = self.not_ready
+        if reason is not None:
+            raise RefusalError("not_ready", f"{reason}, try again later")
+        configs = session_configs(start, self.model, self._config.model)
+        working = sum(len(transcription.configs) for transcription in self._open)
+        if working + len(configs) > self._config.max_sessions:
+            raise RefusalError(
+                "capacity", f"all {self._config.max_sessions} sessions are in use; try again when one has ended"
+            )
+        transcription = Transcription(name, start, configs, deliver)
+        try:
+            transcription.open(self._open_stream)
+        except CapacityError as error:
+            raise RefusalError("capacity", str(error)) from error
+        except ModelConfigError as error:
+            raise RefusalError("unsupported", str(error)) from error
+        except ParastreamError as error:
+            raise RefusalError("internal", str(error)) from error
+        self._open[transcription] = None
+        self._metrics.sessions_opened += 1
+        transcription.on_ended.append(lambda: self._ended(transcription))
+        for listen in self._listen:
+            listen(transcription)
+        return transcription
+
+    def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None]) -> Stream:
+        def on_events(events: list[Event]) -> None:  # on the inference thread
+            with contextlib.suppress(RuntimeError):  # the loop has closed, nobody listens any more
+                self._post(apply, events)
+
+        return self._engine.open(config, on_events)
+
+    def _ended(self, transcription: Transcription) -> None:
+        del self._open[transcription]
+        self._metrics.sessions_closed += 1
+        self._metrics.finals += transcription.finals
+        self._metrics.audio_seconds += transcription.seconds
+        logger.info(
+            "session %s: closed after %.1f s of audio, %d finals%s",
+            transcription.name,
+            transcription.seconds,
+            transcription.finals,
+            f" ({transcription.failure})" if transcription.failure else "",
+        )
+
+    def drain(self) -> None:
+        """Begin nothing more and end what is under way; finals still come."""
+        self.draining = True
+        for transcription in self.open:
+            transcription.fail(SHUTTING_DOWN)
+
+    def abort(self) -> list[Transcription]:
+        """End at once what has not ended yet, and say what that was."""
+        unfinished = self.open
+        for transcription in unfinished:
+            transcription.abort(SHUTTING_DOWN)
+        return unfinished

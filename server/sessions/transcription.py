@@ -1,0 +1,292 @@
+"""One client's audio on its way through the engine: a stream for each channel that is recognised, and the events of
+the native protocol that come of it. Every protocol and every listener (rooms, saved transcripts) builds on these.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from parastream.model.errors import AudioError, ParastreamError
+from parastream.server.transcripts.labels import channel_labels
+from parastream.server.wire import messages
+from parastream.server.wire.messages import Event, Start
+from parastream.server.wire.refusals import RefusalError
+from parastream.streaming import SessionConfig, Stream, events
+from parastream.streaming.audio import AudioFormat, Encoding
+from parastream.streaming.endpoint import EndpointConfig
+
+logger = logging.getLogger("parastream.server")
+
+Deliver = Callable[[Event], None]
+OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], Stream]
+"""Opens a stream of the engine, whose events go to the callback on the thread of the caller."""
+
+
+class State(enum.Enum):
+    """How far a transcription is."""
+
+    LISTENING = enum.auto()
+    """Audio is accepted."""
+    ENDING = enum.auto()
+    """The input has ended; finals are on their way."""
+    ENDED = enum.auto()
+    """The last event has been delivered, or nobody waits for it any more."""
+
+
+def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]:
+    """What a `start` asks of the engine that serves `model`, which may also be called by its `alias`: one
+    configuration for each channel that is recognised.
+
+    Raises:
+        RefusalError: it asks for something that is not there.
+    """
+    if start.model not in ("", model, alias):
+        raise RefusalError("unknown_model", f"there is no model {start.model!r} on this server", (model,))
+    if start.hotwords:
+        raise RefusalError("unsupported", f"the model {model!r} takes no hotwords; `hotwords` must be empty")
+    given = msgspec.structs.asdict(start.endpoint)
+    try:
+        endpoint = EndpointConfig(**{name: value for name, value in given.items() if value is not msgspec.UNSET})
+    except ValueError as error:
+        raise RefusalError("unsupported", f"{error} - at `$.endpoint`") from error
+    try:
+        first = AudioFormat(Encoding(start.format), start.rate, start.channels)
+        channels = range(first.channels) if start.channel == "all" else [start.channel]
+        formats = [AudioFormat(first.encoding, first.rate, first.channels, channel) for channel in channels]
+    except AudioError as error:
+        raise RefusalError("unsupported", str(error)) from error
+    if len(start.labels) not in (0, len(formats)):
+        raise RefusalError(
+            "unsupported",
+            f"{len(start.labels)} labels for {len(formats)} recognised channels; `labels` must be empty or name each",
+        )
+    return [
+        SessionConfig(
+            format=format,
+            partials=start.partials,
+            punctuate=start.punctuation,
+            final_pass=start.final_pass,
+            endpoint=endpoint,
+        )
+        for format in formats
+    ]
+
+
+class Transcription:
+    """What `start` asked for, under way. Events go to `deliver`, the last of them `Done` or an `Error` that closes.
+
+    However it fails, audio that was accepted is recognised first: the input ends, the finals come, then the error.
+    """
+
+    def __init__(self, name: str, start: Start, configs: Sequence[SessionConfig], deliver: Deliver) -> None:
+        self.name = name
+        """For the log and the names of files."""
+        self.start = start
+        self.configs = configs
+        self.accepted = 0
+        """Bytes of audio."""
+        self.finals = 0
+        self.listeners: list[Deliver] = []
+        """Get each event before `deliver`, which may end all of this. One that raises gets no more."""
+        self.on_ended: list[Callable[[], None]] = []
+        """Called once, after the last event or when nobody waits for it any more."""
+        self._deliver = deliver
+        self._state = State.LISTENING
+        self._streams: list[Stream] = []
+        self._running = len(configs)  # streams that have more to tell
+        self._utterances: dict[tuple[int, int], int] = {}  # number of each open one, by channel and number there
+        self._count = 0
+        self._flushed = [0] * len(configs)  # flushes that each stream has told of
+        self._incomplete: str | None = None
+        self._duration = 0.0
+        self._failure: RefusalError | None = None
+        self._orphaned = False
+
+    def open(self, open_stream: OpenStream) -> None:
+        """Begin. Raises whatever `open_stream` raises; nothing is left open then."""
+        try:
+            for index, config in enumerate(self.configs):
+                self._streams.append(open_stream(config, self._listener(index)))
+        except Exception:
+            for stream in self._streams:
+                stream.cancel()
+            raise
+
+    def _listener(self, index: int) -> Callable[[Sequence[events.Event]], None]:
+        return lambda new: self._apply_all(index, new)
+
+    @property
+    def state(self) -> State:
+        """How far it is."""
+        return self._state
+
+    @property
+    def failure(self) -> RefusalError | None:
+        """The error that it ends, or has ended, with."""
+        return self._failure
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio accepted."""
+        format = self.configs[0].format
+        return self.accepted / (format.frame_bytes * format.rate)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The speakers' names by channel: as given, else a number where there are several, else empty."""
+        channels = [config.format.channel for config in self.configs]
+        names = self.start.labels or (channel_labels(len(channels)) if len(channels) > 1 else ("",))
+        return dict(zip(channels, names, strict=True))
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio accepted that have not been looked at."""
+        return max(stream.backlog for stream in self._streams)
+
+    # what the client sends
+
+    def send(self, data: bytes) -> None:
+        """Take audio. Ignored once the input has ended."""
+        if self._state is State.LISTENING:
+            self._each(lambda stream: stream.send(data))
+            if self._failure is None:
+                self.accepted += len(data)
+
+    def flush(self) -> None:
+        """End the open utterances with the audio accepted so far; `Flushed` follows their finals."""
+        if self._state is State.LISTENING:
+            self._each(lambda stream: stream.flush())
+
+    def end(self) -> None:
+        """The audio has ended: finals and `Done` follow."""
+        if self._state is State.LISTENING:
+            self._state = State.ENDING
+            self._each(lambda stream: stream.end())
+
+    def _each(self, action: Callable[[Stream], None]) -> None:
+        try:
+            for stream in self._streams:
+                action(stream)
+        except ParastreamError as error:
+            self.abort(RefusalError("internal", str(error)))
+
+    def fail(self, refusal: RefusalError) -> None:
+        """End the input; the error follows when all audio accepted has been recognised."""
+        if self._state is not State.ENDED and self._failure is None:
+            self._failure = refusal
+            self.end()
+
+    def abort(self, refusal: RefusalError) -> None:
+        """End at once, with nothing but the error left to deliver."""
+        if self._state is not State.ENDED:
+            self._failure = refusal
+            for stream in self._streams:
+                stream.cancel()
+            self._finish()
+
+    def leave(self) -> None:
+        """Nobody is there to be told any more. What was accepted is still recognised for `listeners`, if any."""
+        if self._state is State.ENDED:
+            return
+        if self.listeners:
+            self._orphaned = True
+            self.end()
+        else:
+            self._state = State.ENDED
+            for stream in self._streams:
+                stream.cancel()
+            self._ended()
+
+    # what the streams tell
+
+    def _apply_all(self, index: int, new: Iterable[events.Event]) -> None:
+        for event in new:
+            if self._state is State.ENDED:
+                return
+            self._apply(index, event)
+
+    def _apply(self, index: int, event: events.Event) -> None:
+        channel = self.configs[index].format.channel
+        match event:
+            case events.SpeechStarted():
+                self._utterances[index, event.utterance] = self._count
+                self._tell(messages.SpeechStarted(self._count, _seconds(event.time), channel))
+                self._count += 1
+            case events.Partial():
+                self._tell(
+                    messages.Partial(
+                        self._utterances[index, event.utterance],
+                        _seconds(event.start),
+                        _seconds(event.end),
+                        event.stable,
+                        event.draft,
+                        _words(event.words),
+                        channel,
+                    )
+                )
+            case events.SpeechEnded():
+                utterance = self._utterances[index, event.utterance]
+                self._tell(messages.SpeechEnded(utterance, _seconds(event.time), channel))
+            case events.Final():
+                self.finals += 1
+                self._tell(
+                    messages.Final(
+                        self._utterances.pop((index, event.utterance)),
+                        _seconds(event.start),
+                        _seconds(event.end),
+                        event.text,
+                        _words(event.words),
+                        round(event.confidence, 4),
+                        channel,
+                    )
+                )
+            case events.Flushed():
+                before = min(self._flushed)
+                self._flushed[index] += 1
+                if min(self._flushed) > before:
+                    self._tell(messages.Flushed(_seconds(event.time)))
+            case events.InputRejected(code="incomplete_sample"):
+                self._incomplete = event.message  # the same for each channel
+            case events.InputRejected(code="internal_error"):
+                self.fail(RefusalError("internal", event.message))
+            case events.InputRejected():
+                self.fail(RefusalError("invalid_audio", event.message))
+            case events.SessionEnded():
+                self._running -= 1
+                self._duration = max(self._duration, event.time)
+                if not self._running:
+                    self._finish()
+
+    def _finish(self) -> None:
+        self._state = State.ENDED
+        if self._incomplete is not None:
+            self._tell(messages.Error("incomplete_sample", self._incomplete))
+        self._tell(messages.Done(_seconds(self._duration)) if self._failure is None else self._failure.error)
+        self._ended()
+
+    def _ended(self) -> None:
+        for callback in self.on_ended:
+            callback()
+
+    def _tell(self, event: Event) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("session %s: a listener failed", self.name)
+                self.listeners.remove(listener)
+        if not self._orphaned:
+            self._deliver(event)
+
+
+def _seconds(time: float) -> float:
+    return round(time, 3)
+
+
+def _words(words: Iterable[events.Word]) -> tuple[messages.Word, ...]:
+    return tuple(
+        messages.Word(word.text, _seconds(word.start), _seconds(word.end), round(word.confidence, 4)) for word in words
+    )

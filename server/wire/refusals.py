@@ -1,0 +1,55 @@
+"""The one exception that becomes an `error` message: what a client may not do, and what it may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parastream.server.wire.messages import CLOSE_CODES, Error, ErrorCode
+
+_SHOWN = 500
+"""Characters of either end of a text."""
+
+
+def printable(text: str) -> str:
+    """What a client said, for the log: on one line, and without its middle if it is long."""
+    shown = text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…{text[-_SHOWN:]}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+
+
+class RefusalError(Exception):
+    """Something that the server refuses; `allowed` lists the possible values or names if there is a list.
+
+    As a string it is fit for the log.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(printable(message))
+        self.code = code
+        self.message = message
+        self.allowed = allowed
+
+    @property
+    def error(self) -> Error:
+        """The message for the client."""
+        return Error(self.code, self.message, self.allowed)
+
+    @property
+    def explained(self) -> str:
+        """For protocols whose errors are one text: the message, and what is allowed."""
+        return f"{self.message}; allowed: {', '.join(self.allowed)}" if self.allowed else self.message
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """For protocols that have no form for errors: `error`, `code` and, if there is a list, `allowed`."""
+        fields: dict[str, Any] = {"error": self.message, "code": self.code}
+        return fields | ({"allowed": self.allowed} if self.allowed else {})
+
+    @property
+    def close_code(self) -> int:
+        """How the connection is closed after it."""
+        return CLOSE_CODES[self.code]
+
+    @property
+    def close_reason(self) -> str:
+        """For the close frame, which holds 123 bytes of UTF-8."""
+        return f"{self.code}: {self.message}".encode()[:123].decode(errors="ignore")

@@ -1,0 +1,426 @@
+"""Models by name: from a real HTTP server that behaves like Hugging Face and ModelScope, and misbehaves on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from parastream.model import catalogue, hubs
+from parastream.model.errors import HubError
+
+WEIGHTS = random.Random(1).randbytes(400_000)
+SPEECH = {
+    "README.md": b"# A model",
+    "am.mvn": b"<Nnet>",
+    "config.yaml": b"model: Paraformer\n",
+    "configuration.json": b"{}",
+    "model.pt": WEIGHTS,
+    "seg_dict": b"word pieces\n",
+    "tokens.json": b'["<blank>"]',
+}
+WANTED = sorted(SPEECH.keys() - {"README.md"})
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Both hubs at once: their lists of files, downloads with ranges, and Hugging Face's redirect of large files."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.models: dict[str, dict[str, bytes]] = {}
+        self.listed: dict[str, bytes] = {}
+        """Contents that the lists of files announce, where they differ from what is sent."""
+        self.break_after: list[int] = []
+        """Bytes of weights after which the next connections break."""
+        self.ranges = True
+        self.garbage = False
+        self.stall = threading.Event()
+        """Sending of weights stops half way until this is set."""
+        self.stall.set()
+        self.requests: list[tuple[str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def asked_for(self, part: str) -> list[str | None]:
+        """The ranges of all requests whose URL has a part."""
+        return [wanted for path, wanted in self.requests if part in path]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that vanish are part of the tests."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, self.headers["Range"]))
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", url.path):
+            self.list(match[1], self.as_hugging_face)
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/main/(.+)", url.path):
+            if len(self.server.models[match[1]][match[2]]) > 1000:
+                self.send_response(302)
+                self.send_header("Location", f"/cdn/{match[1]}/{match[2]}?signature=1")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                self.file(match[1], match[2])
+        elif match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", url.path):
+            self.file(match[1], match[2])
+        elif match := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo/files", url.path):
+            assert query == {"Revision": "master", "Recursive": "true"}
+            self.list(match[1], self.as_model_scope)
+        elif match := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo", url.path):
+            assert query["Revision"] == "master"
+            self.file(match[1], query["FilePath"])
+        else:
+            self.send_error(404)
+
+    def list(self, model_id: str, form: Any) -> None:
+        if model_id not in self.server.models:
+            self.send_error(404)
+            return
+        files = self.server.models[model_id] | self.server.listed
+        body = b"<html>" if self.server.garbage else json.dumps(form(files)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def as_hugging_face(self, files: dict[str, bytes]) -> Any:
+        entries: list[dict[str, Any]] = [{"type": "directory", "path": "example", "size": 0, "oid": "0" * 40}]
+        for name, content in files.items():
+            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content)}
+            if len(content) > 1000:
+                sha256 = hashlib.sha256(content).hexdigest()
+                entry |= {"oid": "1" * 40, "lfs": {"oid": sha256, "size": len(content), "pointerSize": 134}}
+            else:
+                entry["oid"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entries.append(entry)
+        return entries
+
+    def as_model_scope(self, files: dict[str, bytes]) -> Any:
+        entries: list[dict[str, Any]] = [{"Type": "tree", "Path": "example", "Size": 0}]
+        entries += (
+            {
+                "Type": "blob",
+                "Path": name,
+                "Size": len(content),
+                "Sha256": hashlib.sha256(content).hexdigest(),
+            }
+            for name, content in files.items()
+        )
+        return {"Code": 200, "Data": {"Files": entries}, "Success": True}
+
+    def file(self, model_id: str, name: str) -> None:
+        content = self.server.models[model_id][name]
+        begin = 0
+        if self.server.ranges and self.headers["Range"]:
+            begin = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content) - begin))
+        self.end_headers()
+        body = content[begin:]
+        if len(content) > 1000:
+            if self.server.break_after:
+                self.wfile.write(body[: self.server.break_after.pop(0)])
+                return
+            self.wfile.write(body[: len(body) // 2])
+            self.server.stall.wait(20)
+            body = body[len(body) // 2 :]
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keeps stderr clean."""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A hub with one model, which stands for both hubs, and an empty cache."""
+    with FakeHub() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.models["org/speech"] = dict(SPEECH)
+        for variable in ("PARASTREAM_HUB", "PARASTREAM_OFFLINE"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url + "/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(hubs, "_FIRST_WAIT", 0.001)
+        yield server
+        server.stall.set()
+        server.shutdown()
+        thread.join()
+
+
+def unused_url() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def wanted_speech() -> dict[str, bytes]:
+    return {name: SPEECH[name] for name in WANTED}
+
+
+@pytest.mark.parametrize("name", ["", "default", "asr-small-en", "punc-small-offline", "punc-small-realtime"])
+def test_embedded_models(name: str) -> None:
+    directory = catalogue.resolve(name, offline=True)
+    assert directory.name == ("asr-small-en" if name in ("", "default") else name)
+    assert {"README.md", "config.yaml", "configuration.json", "tokens.json"} < {
+        path.name for path in directory.iterdir()
+    }
+
+
+def test_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catalogue.resolve(tmp_path) == tmp_path
+    (tmp_path / "org" / "mine").mkdir(parents=True)
+    (tmp_path / "asr-small-en").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert catalogue.resolve("org/mine") == Path("org/mine")
+    assert catalogue.resolve("asr-small-en").is_absolute(), "names go before directories"
+    assert catalogue.resolve("./asr-small-en") == Path("asr-small-en")
+
+
+@pytest.mark.parametrize(
+    "name", ["paraformer", "/no/such/directory", "./no-model", "a/b/c", "../a", "a/..", "xx:a/b", "a b/c", "\0"]
+)
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(HubError) as caught:
+        catalogue.resolve(name)
+    assert str(caught.value) == (
+        f"no model {name!r}: allowed are asr-small-en, punc-small-offline, punc-small-realtime,"
+        " paraformer-zh-streaming, paraformer-zh, ct-punc, ct-punc-realtime, a directory that exists, or a hub id"
+        " such as funasr/paraformer-zh"
+    )
+
+
+def test_list_of_models(fake: FakeHub) -> None:
+    cards = {card.name: card for card in catalogue.list_models()}
+    assert cards["asr-small-en"].cached
+    assert cards["asr-small-en"].source == "embedded"
+    assert cards["paraformer-zh"].source == (
+        "hf:funasr/paraformer-zh, ms:iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch"
+    )
+    assert not cards["paraformer-zh"].cached
+    fake.models["funasr/paraformer-zh"] = dict(SPEECH)
+    catalogue.resolve("paraformer-zh")
+    assert [card.name for card in catalogue.list_models() if card.cached and card.source != "embedded"] == [
+        "paraformer-zh"
+    ]
+
+
+@pytest.mark.parametrize(("preferred", "kept"), [("hf", "hf"), ("ms", "ms"), (None, "hf")])
+def test_a_download_is_complete_and_kept(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preferred: str | None, kept: str
+) -> None:
+    if preferred:
+        monkeypatch.setenv("PARASTREAM_HUB", preferred)
+    directory = catalogue.resolve("org/speech")
+    assert directory == tmp_path / "cache" / "models" / kept / "org" / "speech"
+    assert files(directory) == wanted_speech()
+    assert not any("README" in path for path, _ in fake.requests)
+    fake.requests.clear()
+    for offline in (False, True):
+        assert catalogue.resolve("org/speech", offline=offline) == directory
+    monkeypatch.setenv("PARASTREAM_HUB", "ms")
+    assert catalogue.resolve("org/speech") == directory, "what the other hub gave is as good"
+    assert fake.requests == []
+
+
+def test_a_hub_can_be_chosen_by_prefix(fake: FakeHub, tmp_path: Path) -> None:
+    assert catalogue.resolve("ms:org/speech") == tmp_path / "cache" / "models" / "ms" / "org" / "speech"
+    assert catalogue.resolve("hf:org/speech") == tmp_path / "cache" / "models" / "hf" / "org" / "speech"
+
+
+def test_weights_that_we_can_read_and_only_one_form_of_them(fake: FakeHub) -> None:
+    fake.models["org/both"] = SPEECH | {"model.safetensors": b"tensors", "model.onnx": b"graph"}
+    assert sorted(files(catalogue.resolve("org/both"))) == sorted({*WANTED, "model.safetensors"} - {"model.pt"})
+    punctuation = {"config.yaml": b"c", "tokens.json": b"t", "model.onnx": b"full", "model_quant.onnx": b"int8"}
+    fake.models["org/punctuation"] = punctuation | {"model.pt": WEIGHTS}
+    assert sorted(files(catalogue.resolve("org/punctuation"))) == ["config.yaml", "model_quant.onnx", "tokens.json"]
+    fake.models["org/torch"] = {"config.yaml": b"c", "tokens.json": b"t", "model.pt": WEIGHTS}
+    with pytest.raises(HubError, match=r"has neither model_quant\.onnx nor model\.onnx"):
+        catalogue.resolve("org/torch")
+    fake.models["org/empty"] = {}
+    with pytest.raises(HubError, match=r"it has no config\.yaml and no tokens\.json"):
+        catalogue.resolve("org/empty")
+
+
+def test_the_other_hub_is_tried(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", unused_url())
+    directory = catalogue.resolve("org/speech")
+    assert directory.parts[-3:] == ("ms", "org", "speech")
+    assert files(directory) == wanted_speech()
+
+
+def test_neither_hub_can_be_used(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HubError) as caught:
+        catalogue.resolve("org/none")
+    assert str(caught.value) == (
+        "cannot download org/none: Hugging Face has no public model org/none (status 404);"
+        " ModelScope has no public model org/none (status 404)"
+    )
+    for endpoint in (unused_url(), "nonsense", "http://[", "ftp://127.0.0.1"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(HubError, match=r"cannot download hf:org/speech: Hugging Face.*" + re.escape(endpoint)):
+            catalogue.resolve("hf:org/speech")
+    fake.garbage = True
+    with pytest.raises(HubError, match="something other than a list of files"):
+        catalogue.resolve("ms:org/speech")
+    monkeypatch.setenv("PARASTREAM_HUB", "github")
+    with pytest.raises(HubError, match=r"PARASTREAM_HUB is 'github'; allowed are hf .* and ms"):
+        catalogue.resolve("org/speech")
+
+
+def test_offline(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HubError, match=r"is not in the cache .* run `parastream models download org/speech`"):
+        catalogue.resolve("org/speech", offline=True)
+    monkeypatch.setenv("PARASTREAM_OFFLINE", "1")
+    with pytest.raises(HubError, match="offline"):
+        catalogue.resolve("paraformer-zh-streaming")
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("source", ["hf", "ms"])
+def test_a_broken_connection_is_resumed(fake: FakeHub, source: str) -> None:
+    fake.break_after = [100_000, 50_000, 0, 1]
+    directory = catalogue.resolve(f"{source}:org/speech")
+    assert files(directory) == wanted_speech()
+    asked = fake.asked_for("/cdn/" if source == "hf" else "FilePath=model.pt")
+    assert asked == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-", "bytes=150001-"]
+
+
+def test_a_download_that_is_given_up_goes_on_the_next_time(fake: FakeHub, tmp_path: Path) -> None:
+    fake.break_after = [100_000, 0, 0, 0, 0]
+    with pytest.raises(HubError, match=r"Hugging Face \(http.*\) cannot be reached: "):
+        catalogue.resolve("hf:org/speech")
+    assert not (tmp_path / "cache" / "models").exists()
+    assert not any(card.cached for card in catalogue.list_models() if card.source != "embedded")
+    fake.requests.clear()
+    directory = catalogue.resolve("hf:org/speech")
+    assert files(directory) == wanted_speech()
+    assert fake.asked_for("/cdn/") == ["bytes=100000-"]
+    assert not fake.asked_for("tokens.json"), "what was complete is not fetched again"
+
+
+def test_a_server_without_ranges(fake: FakeHub) -> None:
+    fake.ranges = False
+    fake.break_after = [100_000]
+    assert files(catalogue.resolve("org/speech")) == wanted_speech()
+
+
+def test_a_model_that_changed_in_between_is_not_mixed(fake: FakeHub) -> None:
+    fake.break_after = [100_000, 0, 0, 0, 0]
+    with pytest.raises(HubError):
+        catalogue.resolve("hf:org/speech")
+    new = {"tokens.json": b'["<unk>"]', "model.pt": bytes(400_000)}
+    fake.models["org/speech"] |= new
+    del fake.models["org/speech"]["seg_dict"]
+    directory = catalogue.resolve("hf:org/speech")
+    assert files(directory) == {name: data for name, data in (SPEECH | new).items() if name in WANTED[:-2]} | new
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (WEIGHTS[:-1] + b"\0", r"model\.pt of org/speech from Hugging Face is damaged"),
+        (WEIGHTS[:-1], "ended after 399999 of 400000 bytes"),
+        (WEIGHTS + b"\0", "longer than the announced 400000 bytes"),
+    ],
+)
+def test_other_content_than_announced(fake: FakeHub, tmp_path: Path, sent: bytes, message: str) -> None:
+    fake.listed = {"model.pt": WEIGHTS}
+    fake.models["org/speech"]["model.pt"] = sent
+    with pytest.raises(HubError, match=message):
+        catalogue.resolve("hf:org/speech")
+    assert not (tmp_path / "cache" / "models").exists()
+    fake.models["org/speech"]["model.pt"] = WEIGHTS
+    assert files(catalogue.resolve("hf:org/speech")) == wanted_speech()
+
+
+def test_a_small_file_is_verified_too(fake: FakeHub) -> None:
+    fake.listed = {"am.mvn": b"<nnet>"}
+    with pytest.raises(HubError, match=r"am\.mvn of org/speech from Hugging Face is damaged.*; am\.mvn .* ModelScope"):
+        catalogue.resolve("org/speech")
+
+
+def test_a_cache_that_cannot_be_written(fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(HubError, match="org/speech cannot be stored in"):
+        catalogue.resolve("org/speech")
+
+
+@pytest.mark.parametrize("show", [True, False, None])
+def test_progress_bar(fake: FakeHub, capsys: pytest.CaptureFixture[str], show: bool | None) -> None:
+    catalogue.resolve("org/speech", progress=show)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("org/speech" in err and "400.0/400.0 kB" in err) == (show is True)
+
+
+def in_another_process() -> subprocess.Popen[str]:
+    """Starts a download in a process of its own, which prints the directory."""
+    program = "from parastream.model import catalogue; print(catalogue.resolve('hf:org/speech'))"
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(condition: Any) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_two_processes_download_once(fake: FakeHub, tmp_path: Path) -> None:
+    fake.stall.clear()
+    with in_another_process() as one, in_another_process() as two:
+        wait_until(lambda: fake.asked_for("/cdn/"))
+        time.sleep(0.5)  # so that the second process is likely to wait for the first
+        fake.stall.set()
+        outputs = [process.communicate(timeout=30) for process in (one, two)]
+    directory = tmp_path / "cache" / "models" / "hf" / "org" / "speech"
+    assert [out.strip() for out, _ in outputs] == [str(directory)] * 2, outputs
+    assert files(directory) == wanted_speech()
+    assert len(fake.asked_for("/cdn/")) == 1
+
+
+def test_a_killed_process_leaves_nothing_that_looks_complete(fake: FakeHub, tmp_path: Path) -> None:
+    fake.stall.clear()
+    partial = tmp_path / "cache" / "partial" / "hf--org--speech" / "model.pt.part"
+    with in_another_process() as process:
+        wait_until(lambda: fake.asked_for("/cdn/") and partial.exists())
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    with pytest.raises(HubError, match="not in the cache"):
+        catalogue.resolve("hf:org/speech", offline=True)
+    fake.stall.set()
+    assert files(catalogue.resolve("hf:org/speech")) == wanted_speech()
