@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 import socket
+import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -165,22 +164,47 @@ def test_utterances_in_batches_of_like_length() -> None:
     assert [[len(utterance) for utterance in batch] for batch in batches] == [[500, 490], [400, 300], [10]]
 
 
-def test_usage_as_ps_tells_it() -> None:
-    table = "  1 0 1-00:00:00 1\n 10 1 01:02.50 1000\n 11 10 2:00:00 500\n 12 11 0:01.25 500\n 20 1 0:09 9\n"
-    usage = processes.usage_from_ps(table, 10)
-    assert usage.cpu_seconds == 62.5 + 7200 + 1.25
-    assert usage.memory_mb == usage.peak_mb == 2000 * 1024 / 1e6
-    assert processes.usage_from_ps(table, 99).cpu_seconds == 0
+BUSY_FAMILY = """
+import subprocess, sys, time
 
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_usage_of_this_process() -> None:
-    before, began = processes.usage(os.getpid()), time.process_time()
-    while time.process_time() < began + 0.1:
+def spend():
+    began = time.process_time()
+    while time.process_time() < began + 0.2:
         pass
-    after = processes.usage(os.getpid())
-    assert 0.08 < after.cpu_seconds - before.cpu_seconds < 1
-    assert 10 < after.memory_mb <= after.peak_mb
+
+match sys.argv[1:]:
+    case []:
+        subprocess.run([sys.executable, __file__, "ends"], check=True)
+        with subprocess.Popen([sys.executable, __file__, "stays"], stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            spend()
+            print("ready", flush=True)
+    case ["ends"]:
+        spend()
+    case ["stays"]:
+        spend()
+        print("ready", flush=True)
+        sys.stdin.read()
+"""
+"""A process with one child that has ended and one that has not; each spends 0.2 s of CPU time."""
+
+
+def test_usage_of_a_process_counts_its_descendants(tmp_path: Path) -> None:
+    program = tmp_path / "family.py"
+    program.write_text(BUSY_FAMILY)
+    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        used = processes.usage(process.pid)
+    # The system counts in ticks of 10 ms; macOS leaves out children that have ended.
+    assert used.cpu_seconds > (0.55 if sys.platform == "linux" else 0.35)
+    assert 10 < used.memory_mb <= used.peak_mb
+
+
+def test_a_process_that_is_not_there_has_used_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert processes.usage(process.pid) == processes.Usage(0.0, 0.0, 0.0)
 
 
 def test_a_table_of_results() -> None:
