@@ -6,18 +6,16 @@ connections, so that a client can resume it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 from parastream.server.sessions.outbox import Outbox
 from parastream.server.sessions.transcription import Deliver, State, Transcription
 from parastream.server.wire import messages
+from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import ClientMessage, Event, Flush, Resume, Start, Stop
 from parastream.server.wire.refusals import RefusalError
 
-_decoder = msgspec.json.Decoder(ClientMessage)
+_reader = Reader[ClientMessage](ClientMessage)
 
 Begin = Callable[[Start, Deliver, str], Transcription]
 """`Admission.begin`."""
@@ -29,38 +27,7 @@ def decode(text: str) -> ClientMessage:
     Raises:
         RefusalError: `invalid_json`, or `invalid_message` with the place and what is allowed there.
     """
-    try:
-        message: ClientMessage = _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise RefusalError("invalid_message", str(error), _allowed(text, str(error))) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RefusalError("invalid_json", f"text frames carry one JSON object each: {error}") from error
-    return message
-
-
-_KINDS = {"start": Start, "flush": Flush, "stop": Stop, "resume": Resume}
-
-
-class _Head(msgspec.Struct):
-    type: str
-
-
-def _allowed(text: str, error: str) -> tuple[str, ...]:
-    """The names or values that are possible where msgspec's message says that something is wrong."""
-    try:
-        kind = _KINDS[msgspec.json.decode(text, type=_Head).type]
-    except (msgspec.DecodeError, RecursionError, KeyError):
-        return tuple(_KINDS)
-    place: Any = msgspec.inspect.type_info(kind)
-    for name in re.findall(r"\.(\w+)", error.rpartition("`$")[2]):
-        field = next(field for field in place.fields if field.encode_name == name)
-        place = field.type
-    match place:
-        case msgspec.inspect.LiteralType(values=values):
-            return tuple(map(str, values))
-        case msgspec.inspect.StructType(fields=fields) if "unknown field" in error:
-            return tuple(field.encode_name for field in fields)
-    return ()
+    return _reader.read(text)
 
 
 def opening(data: str | bytes) -> Start | Resume:
