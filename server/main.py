@@ -1,9 +1,10 @@
-"""The process `parastream serve`: loads, listens, and drains on SIGTERM and SIGINT."""
+"""The process `parastream serve`: load, listen, and drain on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ from importlib.metadata import version
 from parastream.model import blas
 from parastream.model.errors import EngineError, ParastreamError
 from parastream.server.app import Server
-from parastream.server.config import ServerConfig
+from parastream.server.config import LogLevel, ServerConfig
 from parastream.streaming import Engine, EngineConfig, Models
 from rich.console import Console
 
@@ -23,8 +24,13 @@ import mlx.core as mx
 def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     """Serve until a signal comes, then send the finals of all sessions and return the exit status.
 
-    `load` is called on the engine's thread. A second signal ends the process at once.
+    Messages of `config.log_level` and above go to stderr. A second signal ends the process at once.
+
+    Args:
+        config: The server's settings.
+        load: Loads the models; called on the engine's thread.
     """
+    _log(config.log_level)
     return asyncio.run(_serve(config, load))
 
 
@@ -78,8 +84,15 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     return status
 
 
+def _log(level: LogLevel) -> None:
+    """Log our own messages from `level` on, and those of libraries from warnings on."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(number, logging.WARNING), format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("parastream").setLevel(number)
+
+
 def _stop_on_signals() -> asyncio.Event:
-    """An event that the first SIGINT or SIGTERM sets; the second ends the process."""
+    """Return an event that the first SIGINT or SIGTERM sets; the second signal ends the process."""
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:

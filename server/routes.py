@@ -32,8 +32,6 @@ ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
 """Protocols of other servers, by name."""
 TCP_ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({"wyoming": Wyoming})
 """Those that are no WebSockets, and so have no path."""
-PROTOCOLS = (NATIVE, *ADAPTERS, *TCP_ADAPTERS)
-"""Those that can have a port of their own."""
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
         STREAM_PATH: NATIVE,

@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 import typer
 from parastream.client.cli.bench.commands import bench_app
 from parastream.client.cli.options import (
-    DTYPE_HELP,
     Bits,
     DtypeOption,
     FinalModelOption,
@@ -23,6 +22,7 @@ from parastream.client.cli.options import (
     LabelOption,
     LineLengthOption,
     LinesOption,
+    LogLevel,
     MaxCueOption,
     MaxSpeedOption,
     MinCueOption,
@@ -71,6 +71,7 @@ def _is_expected(error: Exception) -> bool:
         ("parastream.client.errors", "ClientError"),
         ("parastream.client.sources", "SourceError"),
         ("parastream.client.microphone", "MicrophoneError"),
+        ("parastream.server.config", "ConfigError"),
         ("parastream.server.transcripts.journal", "JournalError"),
     ):
         if module in sys.modules:
@@ -100,15 +101,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.  [default: 8765]")] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
-    punctuation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|DIR|none",
-            envvar="PARASTREAM_PUNCTUATION",
-            help="Punctuation model; the embedded one if left out.",
-        ),
-    ] = None,
-    dtype: Annotated[Precision | None, typer.Option(envvar="PARASTREAM_DTYPE", help=DTYPE_HELP)] = None,
+    punctuation: PunctuationOption = None,
+    dtype: DtypeOption = None,
     offline: OfflineOption = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with any of the settings.")
@@ -120,9 +114,9 @@ def serve(
         bool | None,
         typer.Option("--allow-anonymous", help="Let others than this machine connect without a token."),
     ] = None,
-    origin: Annotated[
+    origins: Annotated[
         list[str] | None,
-        typer.Option(help="Web origin whose pages may connect, such as https://example.org; repeatable."),
+        typer.Option("--origin", help="Web origin whose pages may connect, such as https://example.org; repeatable."),
     ] = None,
     viewer_token: Annotated[
         str | None, typer.Option(help="Lets its bearers watch caption rooms, and nothing else.")
@@ -152,13 +146,22 @@ def serve(
         float | None, typer.Option(help="Seconds without audio after which a session is ended.")
     ] = None,
     ping_interval: Annotated[float | None, typer.Option(help="Seconds between pings.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log sessions and connections.")] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            help="Least severe messages to log: info has sessions and connections, debug also what the engine does.  "
+            "[default: warning]",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="The same as --log-level info.")] = False,
 ) -> None:
     """Serve speech recognition over WebSockets.
 
     Each setting may also come from the environment (PARASTREAM_PORT …) or from the file; options win over
     the environment, which wins over the file.
     """
+    refuse(verbose and log_level is not None, "--verbose", "has no use with --log-level")
     from parastream.client.cli.serve import run
 
     flags = {
@@ -166,10 +169,12 @@ def serve(
         "port": port,
         "model": model,
         "final_model": final_model,
+        "punctuation": punctuation,
+        "dtype": dtype.value if dtype else None,
         "token": token,
         "allow_anonymous": allow_anonymous,
         "viewer_token": viewer_token,
-        "origins": tuple(origin) if origin else None,
+        "origins": tuple(origins) if origins else None,
         "listen": tuple(listen) if listen else None,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
@@ -181,17 +186,9 @@ def serve(
         "save": save,
         "idle_timeout": idle_timeout,
         "ping_interval": ping_interval,
+        "log_level": "info" if verbose else log_level and log_level.value,
     }
-    raise typer.Exit(
-        run(
-            flags,
-            config,
-            punctuation=punctuation,
-            dtype=dtype.value if dtype else None,
-            offline=offline,
-            verbose=verbose,
-        )
-    )
+    raise typer.Exit(run(flags, config, offline=offline))
 
 
 @app.command()

@@ -19,6 +19,15 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class LogLevel(StrEnum):
+    """Least severe messages that are logged."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    DEBUG = "debug"
+
+
 class Bits(StrEnum):
     """Of a quantised weight."""
 
@@ -57,8 +66,10 @@ BenchModelOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result there, as JSON.")
 ]
-DTYPE_HELP = "What a GPU computes in, bfloat16 if left out; a CPU takes float32 only."
-DtypeOption = Annotated[Precision | None, typer.Option("--dtype", help=DTYPE_HELP)]
+DtypeOption = Annotated[
+    Precision | None,
+    typer.Option("--dtype", help="What a GPU computes in, bfloat16 if left out; a CPU takes float32 only."),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never ask the network for a model.")]
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="A running server, such as ws://127.0.0.1:8765.")

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from parastream.client.cli.composition import ModelChoice
-from parastream.model.checkpoint import Precision
 from parastream.server.config import load_config
 from parastream.server.main import serve
 
 
-def run(
-    flags: Mapping[str, Any],
-    file: Path | None,
-    *,
-    punctuation: str | None,
-    dtype: Precision | None,
-    offline: bool,
-    verbose: bool,
-) -> int:
+def run(flags: Mapping[str, Any], file: Path | None, *, offline: bool) -> int:
     """Serve until a signal comes and return the exit status.
 
-    Raises `ConfigError`.
+    Args:
+        flags: Settings from the command line; None stands for one that was not given.
+        file: TOML file with further settings.
+        offline: Never ask the network for a model.
+
+    Raises:
+        ConfigError: A setting is unknown or its value is not allowed.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
     config = load_config(flags, file=file)
-    choice = ModelChoice(config.model, config.final_model, punctuation, offline, dtype)
+    choice = ModelChoice(config.model, config.final_model, config.punctuation, offline, config.dtype or None)
     return serve(config, choice.load)

@@ -28,6 +28,7 @@ import soundfile
 import soxr
 from parastream.client.cli.main import main
 from parastream.client.cli.mic import _Sound
+from websockets.sync.client import connect
 
 import mlx.core as mx
 
@@ -152,6 +153,8 @@ def test_version(run: Run, command: Sequence[str]) -> None:
         ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
         ("models convert a b --dtype int4", "'--dtype'"),
         ("serve --port many", "'--port'"),
+        ("serve --log-level loud", "'--log-level'"),
+        ("serve --verbose --log-level debug", "--verbose: has no use with --log-level"),
     ],
 )
 def test_wrong_usage(run: Run, arguments: str, message: str) -> None:
@@ -390,10 +393,24 @@ def test_serve_refuses_wrong_settings(run: Run, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("prot = 1\n")
     result = run("serve", "--config", tmp_path / "settings.toml")
     assert result.status == 1
-    assert "unknown keys: prot" in result.err
+    assert "unknown setting 'prot'; did you mean port?" in result.err
     result = run("serve", "--host", "0.0.0.0")
     assert result.status == 1
     assert "set a token" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [([], False), (["--log-level", "error"], False), (["--verbose"], True), (["--log-level", "debug"], True)],
+)
+def test_the_log_level_chooses_what_is_logged(arguments: list[str], told: bool) -> None:
+    server = Served(*arguments)
+    with connect(server.url) as websocket:
+        websocket.send('{"type":"start"}')
+        websocket.recv()
+    assert server.stop() == 0
+    assert ("INFO session" in server.log) == told
+    assert "websockets" not in server.log  # libraries speak up from warnings on
 
 
 # --- demo and mic ---------------------------------------------------------------------------------

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from parastream.server.config import ConfigError, ServerConfig, is_loopback, load_config
+from parastream.server.config import (
+    PROTOCOLS,
+    TOKENLESS_PROTOCOLS,
+    ConfigError,
+    ServerConfig,
+    is_loopback,
+    load_config,
+)
+from parastream.server.routes import ADAPTERS, NATIVE, TCP_ADAPTERS
 
 
 def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
@@ -45,8 +55,12 @@ def test_environment_is_converted() -> None:
         ({"PARASTREAM_BACKLOG_LOW": "10"}, "", "must be below backlog_high"),
         ({"PARASTREAM_LISTEN": "vosk=1,vosk=2"}, "", "listen is vosk=1, vosk=2; allowed is one port for each"),
         ({"PARASTREAM_VIEWER_TOKEN": "see"}, "", "set a token, too"),
-        ({}, "prot = 1", "unknown keys: prot; allowed are: host, port"),
+        ({}, "prot = 1", r"toml: unknown setting 'prot'; did you mean port\? Allowed are: host, port"),
+        ({}, "max_sesion = 1", "did you mean max_session or max_sessions"),
+        ({}, "zzz = 1", "unknown setting 'zzz'; allowed are: host, port"),
         ({}, 'port = "x"', "port is 'x'"),
+        ({"PARASTREAM_LOG_LEVEL": "loud"}, "", "LEVEL is 'loud'; allowed are: error, warning, info, debug$"),
+        ({}, 'dtype = "int8"', "dtype is 'int8'; allowed are: float16, float32, bfloat16$"),
         ({}, "port = ", "cannot read"),
     ],
 )
@@ -60,7 +74,7 @@ def test_wrong_settings_are_named(tmp_path: Path, environment: dict[str, str], t
 def test_missing_file_and_unknown_flag() -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(environment={}, file=Path("/nowhere.toml"))
-    with pytest.raises(ConfigError, match="unknown setting 'prot'; allowed are: host"):
+    with pytest.raises(ConfigError, match=r"unknown setting 'prot'; did you mean port\?"):
         load_config({"prot": 1}, environment={})
 
 
@@ -79,3 +93,15 @@ def test_loopback() -> None:
 
 def test_the_token_is_not_printed() -> None:
     assert "secret" not in repr(ServerConfig(token="secret"))
+
+
+def test_importing_the_settings_loads_nothing_else_of_ours_and_no_mlx() -> None:
+    program = "import sys, parastream.server.config; print(*sorted(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    loaded = [name for name in result.stdout.split() if name.split(".")[0] in ("parastream", "mlx")]
+    assert loaded == ["parastream", "parastream.server", "parastream.server.config"]
+
+
+def test_protocols_that_can_have_a_port_are_those_that_somebody_speaks() -> None:
+    assert set(PROTOCOLS) == {NATIVE, *ADAPTERS, *TCP_ADAPTERS}
+    assert set(TOKENLESS_PROTOCOLS) == set(TCP_ADAPTERS)

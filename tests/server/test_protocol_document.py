@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from parastream.server.config import ServerConfig
-from parastream.server.routes import PROTOCOLS, WEBSOCKET_PATHS
+from parastream.server.config import PROTOCOLS, ServerConfig
+from parastream.server.routes import WEBSOCKET_PATHS
 from parastream.server.wire.messages import (
     CLOSE_CODES,
     Event,

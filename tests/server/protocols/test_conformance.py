@@ -19,8 +19,8 @@ import soxr
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError, EngineError
 from parastream.server.app import Server
+from parastream.server.config import PROTOCOLS
 from parastream.server.protocols.wyoming import EventReader
-from parastream.server.routes import PROTOCOLS
 from parastream.streaming import Engine
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

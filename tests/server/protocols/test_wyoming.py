@@ -291,7 +291,7 @@ def test_the_model_is_not_loaded_yet() -> None:
 
 
 def test_a_token_and_a_protocol_without_tokens_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="wyoming knows no tokens"):
+    with pytest.raises(ConfigError, match="wyoming has no tokens"):
         ServerConfig(token="secret", listen=("wyoming=0",))
     assert ServerConfig(token="secret", allow_anonymous=True, listen=("wyoming=0",)).own_ports == {"wyoming": 0}
     for wrong in ("wyoming", "wyoming=", "wyoming=x", "wyoming=70000", "gopher=1"):
