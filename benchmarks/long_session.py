@@ -1,11 +1,12 @@
-"""One session of two hours, faster than real time: does its memory grow, or what a window costs?
+"""Stream one session of two hours, faster than real time, to see whether its memory or its cost grows.
 
     ./run python -m benchmarks.long_session [--minutes 120]
 
-Streams the embedded recording over and over through the engine and prints, for every ten minutes of audio, the resident
-memory of the process, and what is computed for each second of audio and for each streaming window, all other work
-included. Exits with 1 if memory has grown by more than 2 MB, or the cost of a second by more than a quarter (other
-programs disturb it), from the second stretch to the last; the first one fills caches. Linux only.
+The embedded recording goes through the engine over and over. For every ten minutes of audio the script prints the
+resident memory of the process, and the time that the engine computes for each second of audio and for each streaming
+window, all other work included. It exits with 1 if memory has grown by more than 2 MB, or the cost of a second by more
+than a quarter, from the second stretch to the last: the first one fills caches, and other programs disturb the cost.
+Linux only.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ STRETCH = 600
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in 10^6 bytes."""
+    """Read the resident memory of this process, in 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
 def main() -> int:
+    """Run the session and return the exit status."""
     parser = argparse.ArgumentParser(description="Memory and cost of one long session.")
     parser.add_argument("--minutes", type=int, default=120)
     minutes = parser.parse_args().minutes

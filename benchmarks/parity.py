@@ -1,10 +1,10 @@
-"""How far each stage is from FunASR's numbers: the largest difference, for each way to run the reference models.
+"""Print how far each stage is from FunASR's numbers: the largest difference, for each way to run the reference models.
 
     ./run python -m benchmarks.parity [DIR]
 
-The tests hold the same numbers to their tolerances (tests/model/test_parity.py); this prints them. Given a directory
-with the 130 recordings of AN4's test set (`DIR/*.flac`), it also counts those in which the embedded model hears the
-very tokens that FunASR hears with the same weights.
+The tests hold the same numbers to their tolerances (tests/model/test_parity.py); this script prints them. Given a
+directory with the 130 recordings of AN4's test set (`DIR/*.flac`), it also counts those in which the embedded model
+gives exactly the tokens that FunASR gives with the same weights.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GOLDEN = FOLDER.parent / "data" / "golden_an4.json"
 
 
 def main() -> None:
-    """Prints the table, and the counts if a directory is given."""
+    """Print the table, and the counts if a directory is given."""
     parser = argparse.ArgumentParser(description="Largest differences from FunASR, stage by stage.")
     parser.add_argument("recordings", type=Path, nargs="?", help="directory of AN4's test recordings")
     options = parser.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def print_table() -> None:
-    """One line for each way to run each model."""
+    """Print one line for each way to run each model."""
     with tempfile.TemporaryDirectory() as directory:
         front = frontend(Path(directory))
     wave = recipe.waveform()
@@ -68,23 +68,23 @@ def print_table() -> None:
 
 
 def reference(name: str, file: str) -> Stages:
-    """What FunASR's stages gave."""
+    """Load what FunASR's stages gave."""
     return dict(np.load(FOLDER / name / f"{file}.npz"))
 
 
 def same_best(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
-    """Whether the best tokens are the same."""
+    """Tell whether the best tokens are the same."""
     return bool((logits.argmax(-1) == expected.argmax(-1)).all())
 
 
 def show(name: str, variant: str, found: Stages, expected: Stages, equal: bool) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     errors = [float(np.abs(found[stage].astype(np.float64) - expected[stage]).max()) for stage in STAGES]
     print(f"{name:8}{variant:10}" + "".join(f"{e:12.1e}" for e in errors) + f"{'equal' if equal else 'DIFFER':>8}")
 
 
 def count_recordings(directory: Path) -> None:
-    """Counts the recordings whose tokens are all equal, in both forms."""
+    """Count the recordings whose tokens are all equal, in both forms, and print the counts."""
     speech = parastream.model.load()
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     full_context = streaming = 0

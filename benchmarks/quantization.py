@@ -1,20 +1,20 @@
-"""Size, accuracy and speed of a model in float32, float16, bfloat16, 8 bits and 4 bits.
+"""Measure size, accuracy and speed of a model in float32, float16, bfloat16, 8 bits and 4 bits.
 
     ./run python -m benchmarks.quantization --recordings DIR [--json FILE]    # the embedded model, on AN4
     ./run python -m benchmarks.quantization --full-size [--sessions 16]       # 220 million random weights
 
-Each form is written by `parastream models convert` or `quantize` and loaded from there. float16 and bfloat16 are also
-computed in, on a CPU too, where `parastream.model.load` refuses that because it is slow; the other forms are computed
-in what suits the device, so on a CPU 8 and 4 bits become float32.
+`parastream models convert` or `quantize` writes each form, which is then loaded from there. The float16 and bfloat16
+forms are also computed in their own type, even on a CPU, where `parastream.model.load` refuses that because it is slow.
+The other forms are computed in what suits the device: on a CPU, 8 and 4 bits become float32.
 
 DIR is AN4's: `test.jsonl` and the recordings that it names. Word error rates are those of the full-context pass over
-each recording as a whole, without voice activity detection. `agreement` is 1 less the edit distance over the number of
+each recording as a whole, without voice activity detection. `agreement` is 1 minus the edit distance over the number of
 tokens, between a form and float32: over these recordings, or at full size over the streaming windows. With random
-weights all tokens are about as likely, so that small errors change many of them: it tells forms apart, not what a
-trained model would lose.
+weights all tokens are about equally likely, so small errors change many of them. There `agreement` ranks the forms; it
+does not say what a trained model would lose.
 
-`ms_per_session_window` is the median of windows whose look-back is full, over the number of sessions in the batch. The
-forms take turns, window by window.
+`ms_per_session_window` is the median over windows whose look-back is full, divided by the number of sessions in the
+batch. The forms take turns, window by window.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
 from rapidfuzz.distance import Levenshtein
 
-import mlx.core as mx
+from benchmarks.word_error_rate import normalise, read
 
-from .word_error_rate import normalise, read
+import mlx.core as mx
 
 FORMS: dict[str, Precision | Quantization] = {
     "float32": "float32",
@@ -52,14 +52,14 @@ FORMS: dict[str, Precision | Quantization] = {
     "4 bits": Quantization(4),
 }
 FILLING = 6
-"""Windows after which the look-back is full."""
+"""Number of windows after which the look-back is full."""
 BATCH = 10
-"""Recordings of a batch."""
+"""Recordings in a batch."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one form."""
+    """The figures of one form."""
 
     form: str
     computed_in: str
@@ -68,12 +68,12 @@ class Row:
     word_error_rate: float | None
     agreement: float
     tokens: int
-    """Of float32, with which `agreement` compares."""
+    """Number of tokens in float32, with which `agreement` compares."""
     ms_per_session_window: float
 
 
 def main() -> None:
-    """Measures and prints a Markdown table."""
+    """Measure all forms and print a Markdown table."""
     parser = argparse.ArgumentParser(description="Size, accuracy and speed of each form of a model's weights.")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--recordings", type=Path, help="directory of AN4, for the embedded model")
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def write(source: Path, directory: Path, form: str) -> None:
-    """Makes a model directory with weights of a form."""
+    """Make a model directory with the weights in a form."""
     kind = FORMS[form]
     if isinstance(kind, Quantization):
         checkpoint.quantize(source, directory, kind)
@@ -141,7 +141,7 @@ def write(source: Path, directory: Path, form: str) -> None:
 
 
 def load(directory: Path, form: str) -> SpeechModel:
-    """The model, computed in its form's own type if that is one."""
+    """Load a model, computed in its form's own type if it has one."""
     speech = parastream.model.load(directory)
     kind = FORMS[form]
     if isinstance(kind, Quantization) or kind == speech.dtype:
@@ -154,7 +154,7 @@ def load(directory: Path, form: str) -> SpeechModel:
 
 
 def transcribe(speech: SpeechModel, folder: Path) -> tuple[list[list[int]], float]:
-    """Token ids that the full-context pass hears in AN4's recordings, and their word error rate."""
+    """Return the token ids of the full-context pass over AN4's recordings, and their word error rate."""
     known = read(folder / "test.jsonl")
     features = {
         name: speech.frontend(soundfile.read(folder / "test" / name, dtype="float32")[0]) for name in sorted(known)
@@ -170,20 +170,20 @@ def transcribe(speech: SpeechModel, folder: Path) -> tuple[list[list[int]], floa
 
 
 class Streams:
-    """Sessions that hear the sample, each from another place of it on, in one batch."""
+    """Sessions in one batch that hear the sample, each starting at a different place."""
 
     def __init__(self, speech: SpeechModel, sessions: int) -> None:
         self.speech = speech
         self.heard: list[list[int]] = [[] for _ in range(sessions)]
         """Token ids of each."""
         self.costs: list[float] = []
-        """Milliseconds of each window, for each session."""
+        """Milliseconds for each window, divided by the number of sessions."""
         with sample_recording() as sample:
             self._rows = speech.frontend(soundfile.read(sample, dtype="float32")[0])
         self._states = [speech.network.new_state() for _ in range(sessions)]
 
     def advance(self) -> None:
-        """Recognises the next window of each."""
+        """Recognise the next window of each session."""
         hop, sessions = self.speech.config.chunk.hop, len(self._states)
         firsts = [number * len(self._rows) // sessions + len(self.costs) * hop for number in range(sessions)]
         features = [np.take(self._rows, range(first, first + hop), 0, mode="wrap") for first in firsts]
@@ -195,7 +195,7 @@ class Streams:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """In Markdown."""
+    """Format the rows in Markdown."""
     lines = [
         "| weights | computed in | MB on disk | word error rate | tokens as in float32 | ms per session and window |",
         "|---|---|---|---|---|---|",

@@ -1,11 +1,11 @@
-"""What the engine's scheduling does by itself, with models that hear nothing and only take time.
+"""Measure what the engine's scheduling does by itself, with models that recognise nothing and only take time.
 
     ./run python benchmarks/scheduling.py --clients 10,20,30 [--full-size] [--uploads 4] [--seconds 30]
 
 Paced clients speak two seconds in three, with a short pause in each utterance; `--uploads` more sessions send a long
-recording as fast as they are let. Printed is by how many milliseconds partials and finals are late (median, 95 of
-100): after the last audio that a partial covers was sent, and after the end of an utterance could be decided. The
-processor is idle meanwhile, so the figures depend on nothing else that it does.
+recording as fast as the engine takes it. The script prints by how many milliseconds partials and finals are late
+(median and 95th percentile). A partial counts from when the last audio that it covers was sent, a final from when the
+end of its utterance could be decided. The models only sleep, so the processor's speed does not affect the figures.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ RATE = 16000
 BLOCK = 0.1
 HANGOVER, MIN_SILENCE = 0.3, 0.6
 BACKLOG = 10.0
-"""Seconds that an upload is let ahead of the engine."""
+"""Seconds that an upload may be ahead of the engine."""
 FRAME_SECONDS = 0.00006
 
 
 @dataclass(frozen=True)
 class Size:
-    """Seconds that a model takes."""
+    """How long a model takes, in seconds."""
 
     batch: float
-    """For a batch of windows,"""
+    """For each batch of windows."""
     window: float
-    """and for each window in it."""
+    """In addition, for each window in the batch."""
     layers: int
     row: float
-    """For a row in a layer of a full-context pass. What follows the layers takes a fifth of that again."""
+    """For each row in each layer of a full-context pass. What follows the layers takes a fifth of that again."""
 
 
 SMALL = Size(batch=0.0115, window=0.0054, layers=10, row=0.00004)
@@ -55,7 +55,7 @@ FULL = Size(batch=0.065, window=0.034, layers=50, row=0.00005)
 
 
 class Network:
-    """Takes the time that a Paraformer takes."""
+    """A network that takes the time a Paraformer takes."""
 
     lanes = 1
 
@@ -63,16 +63,16 @@ class Network:
         self._size = size
 
     def new_state(self) -> object:
-        """Nothing."""
+        """Return a placeholder: there is nothing to remember."""
         return object()
 
     def step(self, features: Sequence[Float32], states: Sequence[object], last: Sequence[bool]) -> list[Tokens]:
-        """A token for each window."""
+        """Give one token for each window."""
         time.sleep(self._size.batch + self._size.window * len(features))
         return [Tokens(np.array([5], np.int32), np.ones(1, np.float32), np.zeros(1, np.int64)) for _ in features]
 
     def transcribe_in_slices(self, features: Sequence[Float32], *, layers: int) -> Generator[None, None, list[Tokens]]:
-        """Nothing is heard."""
+        """Give no tokens, a few layers at a time."""
         size, rows = self._size, len(features) * max(map(len, features))
         for done in range(0, size.layers, layers):
             time.sleep(min(layers, size.layers - done) * rows * size.row)
@@ -81,31 +81,32 @@ class Network:
         return [Tokens.none() for _ in features]
 
     def transcribe(self, features: Sequence[Float32]) -> None:
-        """All at once."""
+        """Take the time of a whole pass at once."""
         for _ in self.transcribe_in_slices(features, layers=self._size.layers):
             pass
 
 
 class LoudnessVad(Vad):
-    """Takes loud frames for speech."""
+    """A VAD that takes loud frames for speech."""
 
     def __init__(self) -> None:
         pass
 
     def __call__(self, samples: Sequence[Float32], states: Sequence[VadState]) -> list[Float32]:
+        """Give 1 for each loud frame and 0 for the others."""
         time.sleep(FRAME_SECONDS * sum(map(len, samples)) / FRAME)
         return [(np.abs(run.reshape(-1, FRAME)).max(axis=1) > 0.1).astype(np.float32) for run in samples]
 
 
 def recording() -> bytes:
-    """An utterance of three seconds with a short pause, and silence after it."""
+    """Make an utterance of three seconds with a short pause, and silence after it."""
     loud = [(1.4, 1), (0.4, 0), (1.2, 1), (1.5, 0)]
     return np.concatenate([np.full(round(seconds * RATE), 9000 * on, "<i2") for seconds, on in loud]).tobytes()
 
 
 @dataclass
 class Client:
-    """Hears when events come."""
+    """A client that notes when its events come."""
 
     began: float = 0.0
     partials: list[float] = field(default_factory=list)
@@ -113,7 +114,7 @@ class Client:
     send: Callable[[bytes], None] = lambda data: None
 
     def take(self, events: list[Event]) -> None:
-        """Events of its session."""
+        """Take events of its session."""
         late = time.monotonic() - self.began
         for event in events:
             if isinstance(event, Partial):
@@ -123,7 +124,7 @@ class Client:
 
 
 def sent_at(position: float) -> float:
-    """When the last of the frames before a position has been sent: at the end of its block."""
+    """Return when the last of the frames before a position has been sent: at the end of its block."""
     frames = math.ceil(round(position * RATE) / FRAME)
     return math.ceil(round(frames * FRAME / RATE / BLOCK, 6)) * BLOCK
 
@@ -131,7 +132,7 @@ def sent_at(position: float) -> float:
 def measure(
     engine: Engine, clients: int, uploads: int, seconds: float
 ) -> tuple[list[Client], list[float], EngineStats]:
-    """The paced clients, seconds of audio that each upload got through, and the engine's state at the end."""
+    """Return the paced clients, the seconds of audio that each upload got through, and the engine's last stats."""
     audio = recording()
     size = round(BLOCK * RATE) * 2
     speakers = [Client() for _ in range(clients)]
@@ -175,11 +176,12 @@ def measure(
 
 
 def percentiles(values: list[float]) -> str:
-    """Median and 95 of 100."""
+    """Format the median and the 95th percentile."""
     return " ".join(f"{np.percentile(values, percent):7.0f}" for percent in (50, 95)) if values else "      –       –"
 
 
 def main() -> None:
+    """Run each number of clients and print a line for it."""
     parser = argparse.ArgumentParser(description="The engine's scheduling, with models that only take time.")
     parser.add_argument("--clients", default="10,20,30", help="numbers of paced clients")
     parser.add_argument("--uploads", type=int, default=0, help="sessions that send as fast as they are let")

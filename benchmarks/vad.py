@@ -1,9 +1,10 @@
-"""Cost of voice activity detection: the network in NumPy and ONNX Runtime side by side, on the same speech.
+"""Measure the cost of voice activity detection in NumPy and in ONNX Runtime, side by side on the same speech.
 
     ./run python -m benchmarks.vad [--json FILE]
 
-Prints microseconds per frame of 32 ms, medians of turns that alternate. ONNX Runtime has one thread, as NumPy has, and
-takes one frame of each session per call; it finds its input and its states in one array, which no server would.
+The script prints microseconds for each frame of 32 ms: medians, taking turns. ONNX Runtime has one thread, as NumPy
+does, and takes one frame of each session per call. It finds its input and its states in one array, which is easier than
+in a server.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RATE = np.array(16000, np.int64)
 
 
 def main() -> None:
-    """Prints a line for each shape, and writes them if a file is named."""
+    """Print a line for each shape, and write them if a file is named."""
     parser = argparse.ArgumentParser(description="Cost of voice activity detection, against ONNX Runtime.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def load_reference() -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the same weights."""
+    """Load the same weights in ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; it warns about unused initialisers in the file
@@ -55,7 +56,7 @@ def load_reference() -> onnxruntime.InferenceSession:
 def compare(
     vad: Vad, reference: onnxruntime.InferenceSession, samples: NDArray[np.float32], sessions: int, frames: int
 ) -> dict[str, float]:
-    """Medians for so many sessions that each bring so many frames, and their ratio."""
+    """Return the medians for so many sessions that each bring so many frames, and their ratio."""
     # Each session is at another place of the recording.
     voices = np.stack([np.roll(samples, -i * len(samples) // sessions)[: frames * FRAME] for i in range(sessions)])
     states = [vad.new_state() for _ in range(sessions)]
@@ -76,7 +77,7 @@ def compare(
 
 
 def medians(forms: list[Callable[[], None]]) -> list[float]:
-    """Seconds of each, which take turns; the first call of a turn does not count: it finds the other's cache."""
+    """Return the seconds that each form takes, in turns. The first call of a turn does not count: its cache is cold."""
     times: list[list[float]] = [[] for _ in forms]
     for _ in range(TURNS):
         for form, spent in zip(forms, times, strict=True):

@@ -1,9 +1,9 @@
-"""What the viewers of a caption room cost those who speak: latencies without and with viewers, in turns, in one run.
+"""Measure what the viewers of a caption room cost the speakers: latencies with and without viewers, in turns.
 
     ./run python -m benchmarks.viewers --viewers 500 --speakers 1
 
-The server is a process of its own, and so are the viewers, who read whatever comes. Speakers send real speech at
-real-time pace, as in `parastream bench clients`, which defines the figures.
+The server is a process of its own, and the viewers are another, which reads everything it is sent. Speakers send real
+speech at real-time pace, as in `parastream bench clients`, which defines the figures.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from parastream.server.wire.messages import ROOMS_PATH, STREAM_PATH
 from websockets.asyncio.client import ClientConnection, connect
 
 ROOM = "bench"
-_CONNECTING = 32  # at a time
+_CONNECTING = 32
+"""Connections that are being opened at a time."""
 
 
 async def watch(url: str, viewers: int) -> None:
-    """Open connections to a room, say so on stdout, read until stdin ends, and print how many messages came, and when
-    the last viewer had each final: seconds behind the first one."""
+    """Watch a room over many connections until stdin ends.
+
+    Prints `watching` once all are open, and at the end how many messages came, and by how many milliseconds the last
+    viewer had a final later than the first one did.
+    """
     arrivals: dict[int, list[float]] = {}
     messages = 0
     turns = asyncio.Semaphore(_CONNECTING)
@@ -62,7 +66,7 @@ async def watch(url: str, viewers: int) -> None:
 
 
 async def measure(server: ServerProcess, audio: bytes, speakers: int, seconds: float, viewers: int) -> dict[str, Any]:
-    """One turn."""
+    """Measure one turn."""
     watching = None
     if viewers:
         room = server.url.replace(STREAM_PATH, ROOMS_PATH + ROOM)
@@ -92,7 +96,7 @@ async def measure(server: ServerProcess, audio: bytes, speakers: int, seconds: f
 
 
 async def run(viewers: int, speakers: int, seconds: float, rounds: int, file: Path | None) -> None:
-    """Turns without and with viewers; prints medians side by side."""
+    """Measure in turns with and without viewers, and print the medians side by side."""
     with sample_recording() as sample:
         audio = soundfile.read(sample, dtype="int16")[0].astype("<i2").tobytes()
     turns = []

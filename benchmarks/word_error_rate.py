@@ -1,10 +1,10 @@
-"""Word error rate of transcripts.
+"""Compute the word error rate of transcripts.
 
     ./run parastream transcribe DIR/test/*.flac --format jsonl > heard.jsonl
     ./run python benchmarks/word_error_rate.py DIR/test.jsonl heard.jsonl
 
-The first file has one JSON object a line with `file` and `text`, as AN4's list has; the second is what
-`parastream transcribe --format jsonl` prints. Words are compared in lower case without marks; letters that were joined
+The first file has a JSON object with `file` and `text` on each line, as AN4's list does; the second is what
+`parastream transcribe --format jsonl` prints. Words are compared in lower case and without punctuation. Joined letters
 (GMEF) count one by one.
 """
 
@@ -19,18 +19,19 @@ import jiwer
 
 
 def read(path: Path) -> dict[str, str]:
-    """File name without directories -> normalised text."""
+    """Read the normalised text of each recording, by its file name without directories."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return {Path(line["file"]).name: normalise(line["text"]) for line in map(json.loads, lines)}
 
 
 def normalise(text: str) -> str:
-    """Lower-case words without marks, joined capitals as letters."""
+    """Reduce a text to lower-case words without punctuation, with joined capitals as single letters."""
     words = re.sub(r"[^\w\s']", " ", text).split()
     return " ".join(" ".join(word) if re.fullmatch(r"[A-Z]{2,}", word) else word for word in words).lower()
 
 
 def main() -> None:
+    """Compare the two files and print the rate."""
     parser = argparse.ArgumentParser(description="Word error rate of transcripts.")
     parser.add_argument("reference", type=Path)
     parser.add_argument("heard", type=Path)

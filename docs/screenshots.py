@@ -1,6 +1,8 @@
-"""Makes the pictures of the web pages in docs/images:  ./run python docs/screenshots.py
+"""Make the pictures of the web pages in docs/images.
 
-The pages are the server's; what they show is scripted below, so that the pictures do not change by themselves. Needs
+    ./run python docs/screenshots.py
+
+The pages are the server's. What they show is scripted below, so the pictures do not change by themselves. Needs
 Chromium (Debian: `apt-get install chromium fonts-inter`).
 """
 
@@ -29,9 +31,9 @@ LINES = [
 ]
 STABLE, DRAFT = "the crane at the end of the pier was saved by the people", " who had worked there"
 STEADY = ".meter span { transform: scaleX(0.6) !important; transition: none !important }"
-"""The level of the microphone, which would be another one each time."""
+"""Fixes the level of the microphone, which would differ each time."""
 PICTURE = "linear-gradient(#9dbdd0 62%, #d8cbaa 62% 66%, #5c7a80 66%)"
-"""What the overlay is laid over."""
+"""The background that the overlay is laid over."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ SHOTS = [
 
 
 def main() -> None:
-    """Make all of them."""
+    """Make all pictures."""
     with sync_playwright() as playwright, ThreadingHTTPServer(("localhost", 0), Pages) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
@@ -68,7 +70,7 @@ def main() -> None:
 
 
 def open_page(browser: Browser, origin: str, shot: Shot) -> Page:
-    """The page with the script's captions on it, once they are all there."""
+    """Open a page, and wait until all of the script's captions are on it."""
     context = browser.new_context(
         viewport={"width": shot.width, "height": shot.height},
         color_scheme=shot.colours,
@@ -99,7 +101,7 @@ def open_page(browser: Browser, origin: str, shot: Shot) -> Page:
 
 
 class Pages(BaseHTTPRequestHandler):
-    """The server's part that answers HTTP."""
+    """The part of the server that answers HTTP."""
 
     def do_GET(self) -> None:
         """Answer with a page, or with something that satisfies one."""
@@ -112,12 +114,12 @@ class Pages(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
 
 
 def speak(socket: WebSocketRoute) -> None:
-    """The server's side of a session: the script is heard as soon as there is sound."""
+    """Play the server in a session: send the script as soon as there is sound."""
     told = False
 
     def on_message(message: str | bytes) -> None:
@@ -134,7 +136,7 @@ def speak(socket: WebSocketRoute) -> None:
 
 
 def show_room(socket: WebSocketRoute) -> None:
-    """The server's side of a room."""
+    """Play the server in a room."""
     lines = [
         {"line": number, "speaker": "", "start": start, "end": end, "text": text}
         for number, (start, end, text) in enumerate(LINES)

@@ -1,4 +1,4 @@
-"""Streaming Paraformer of full size through other programs and through parastream, side by side in one run.
+"""Run a streaming Paraformer of full size in other programs and in parastream, side by side.
 
     ./run python -m benchmarks.peers [--json FILE] [--only NAME]… [--rounds N] [--work DIR] [--device cuda]
 
@@ -6,24 +6,25 @@ The same random weights and the same audio go through FunASR (PyTorch), sherpa-o
 exported by FunASR's own `export`) and parastream. The first call makes an environment for the peers and the weights
 in all forms: 3 GB in the user's cache directory, or in DIR.
 
-Reported is the cost of a session and window: the time from the request to the last answer, over the number of
-sessions and of windows of 600 ms. It covers samples to token ids in all systems: features, encoder, predictor,
-decoder, with FunASR its Python around that and its text. Each system runs in processes of its own, which are stopped
-(SIGSTOP) while another is measured. The systems take turns in each round; what counts is the median of the rounds.
-Streams are in their steady state: FunASR's and parastream's look-back is full.
+The figure is the cost of a session and window: the time from the request to the last answer, over the number of
+sessions and of windows of 600 ms. In all systems it covers the way from samples to token ids: features, encoder,
+predictor and decoder; for FunASR also its Python code around that and its text. Each system runs in processes of its
+own, which are stopped (SIGSTOP) while another one is measured. The systems take turns in each round, and the result is
+the median of the rounds. Streams are in their steady state: FunASR's and parastream's look-back is full.
 
-`N workers` are N processes of one thread with an equal share of the sessions each; `N threads` is one process. Where
-there are fewer sessions than workers, the others rest. `real time` is how many sessions could be served at the cost
-that the largest number of them had.
+`N workers` means N processes of one thread with an equal share of the sessions each; `N threads` is one process. When
+there are fewer sessions than workers, some workers rest. `real time` is how many sessions could be served at the cost
+measured with the largest number of them.
 
-With `--device cuda` FunASR and parastream share an NVIDIA GPU, for which the environment that this runs in has MLX's
-CUDA wheel. There parastream is measured in float32, without TF32 as is PyTorch's default, and in bfloat16, its own
-default; FunASR, whose streaming does not take another type, in one process and in as many as there are CPUs.
+With `--device cuda`, FunASR and parastream share an NVIDIA GPU; the environment that runs this script needs MLX's CUDA
+wheel. There parastream is measured in float32 (without TF32, which is PyTorch's default) and in bfloat16, its own
+default. FunASR's streaming takes no other type than float32; it is measured in one process, and in as many as there are
+CPUs.
 
-Systems that were given the same weights should hear the same. `agreement` is 1 less the edit distance of the
-tokens over their number, between a system and parastream. sherpa-onnx computes other windows than FunASR: 5 rows before
-and 3 after the 10 new ones, and no look-back. It is compared with parastream's network over these windows. Tokens that
-FunASR leaves out of its text (`<s>`, `<unk>`) are left out of all.
+Systems with the same weights should give the same tokens. `agreement` is 1 minus the edit distance of the tokens over
+their number, between a system and parastream. sherpa-onnx computes other windows than FunASR: 5 rows before and 3 after
+the 10 new ones, and no look-back. It is compared with parastream's network over these windows. Tokens that FunASR
+leaves out of its text (`<s>`, `<unk>`) are left out everywhere.
 """
 
 from __future__ import annotations
@@ -47,16 +48,16 @@ from parastream.client.cli.bench.results import hardware
 from parastream.model import blas
 from parastream.model.cache_directory import cache_directory
 
+from benchmarks.peers import environment
+from benchmarks.peers.results import OURS, Costs, agreement, summary, table
+from benchmarks.peers.worker import STREAMS
+
 import mlx.core as mx
 
-from . import environment
-from .results import OURS, Costs, agreement, summary, table
-from .worker import STREAMS
-
 WINDOWS = {"cpu": {1: 8, STREAMS: 3}, "cuda": {1: 8, STREAMS: 3, 128: 2}}
-"""For each device, numbers of sessions and the windows of each that are measured in a round."""
+"""For each device: numbers of sessions, and how many windows of each session a round measures."""
 FILLING = 5
-"""Windows that fill the look-back: four of 10 rows, and the first, of which 5 rows are no audio."""
+"""Windows that fill the look-back: four of 10 rows, and the first, in which 5 rows hold no audio."""
 CHECKED = 4
 """Streams whose tokens are compared."""
 
@@ -75,7 +76,7 @@ class Worker:
         self._started = False
 
     def ask(self, **request: Any) -> None:
-        """Sends a request; `answer` must follow. The first one waits until the process has started."""
+        """Send a request; `answer` must follow. The first one waits until the process has started."""
         assert self._process.stdin is not None
         if not self._started:
             self.answer()
@@ -85,7 +86,11 @@ class Worker:
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """Waits for the answer; raises `SystemExit` if the process has ended."""
+        """Wait for the answer.
+
+        Raises:
+            SystemExit: the process has ended.
+        """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -94,7 +99,7 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
 
@@ -107,7 +112,7 @@ class System:
     workers: Sequence[Worker]
 
     def hear(self, sessions: int, windows: int) -> float:
-        """Milliseconds for each session and window."""
+        """Feed the next windows of so many sessions, and return the milliseconds for each session and window."""
         asked = []
         began = time.perf_counter()
         for number, worker in enumerate(self.workers):
@@ -120,7 +125,7 @@ class System:
         return 1000 * (time.perf_counter() - began) / (sessions * windows)
 
     def tokens(self, session: int) -> list[str]:
-        """What a session has heard."""
+        """Ask for the tokens of a session so far."""
         worker = self.workers[session % len(self.workers)]
         worker.ask(tokens=self._stream(session))
         return list(worker.answer())
@@ -130,7 +135,7 @@ class System:
 
 
 def main() -> None:
-    """Measures, prints, and writes the result if a file is named."""
+    """Measure, print, and write the result if a file is named."""
     parser = argparse.ArgumentParser(description="The cost of a streaming window in parastream and in other programs.")
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--only", action="append", default=[], help="only systems with this in their name; repeatable")
@@ -168,7 +173,10 @@ def main() -> None:
 
 
 def launcher(work: Path, stack: contextlib.ExitStack, *, onnx: bool) -> Start:
-    """Starts workers, given a system of `worker.py` and a number of threads; the stack ends them."""
+    """Return a function that starts workers, given a system of `worker.py` and a number of threads.
+
+    The stack ends them.
+    """
     python, audio = environment.peers_python(work), environment.recording(work)
     model = environment.weights(work, onnx=onnx)
     number = itertools.count()
@@ -184,7 +192,7 @@ def launcher(work: Path, stack: contextlib.ExitStack, *, onnx: bool) -> Start:
 
 
 def start_systems(start: Start, only: Sequence[str]) -> Iterator[System]:
-    """All systems, or those asked for and parastream."""
+    """Start all systems, or parastream and those asked for."""
     cpus = min(blas.cpu_count(), STREAMS)
     yield System(OURS, [start("parastream", cpus)])
 
@@ -205,7 +213,7 @@ def start_systems(start: Start, only: Sequence[str]) -> Iterator[System]:
 
 
 def start_systems_on_gpu(start: Start, only: Sequence[str]) -> Iterator[System]:
-    """As `start_systems`: those that compute on a GPU."""
+    """Start the systems that compute on a GPU, as `start_systems` does."""
     yield System(OURS, [start("parastream", 1)])
     names = [f"{OURS}, bfloat16", "FunASR PyTorch", f"FunASR PyTorch, {blas.cpu_count()} workers"]
     wanted = [not only or any(part in name for part in only) for name in names]
@@ -221,7 +229,7 @@ def start_systems_on_gpu(start: Start, only: Sequence[str]) -> Iterator[System]:
 
 
 def measure(systems: Sequence[System], windows: Mapping[int, int], rounds: int) -> list[Costs]:
-    """The costs in each round, in which the systems take turns; `windows` as in `WINDOWS`."""
+    """Return the costs in each round, in which the systems take turns; `windows` is as in `WINDOWS`."""
     for system in systems:
         print(f"filling the look-back of {system.name}", file=sys.stderr)
         system.hear(max(windows), FILLING)
@@ -237,7 +245,7 @@ def measure(systems: Sequence[System], windows: Mapping[int, int], rounds: int) 
 
 
 def others_seconds() -> float:
-    """CPU seconds so far of all programs but this one and its children that have ended; 0 where that is not known."""
+    """Return the CPU seconds so far of all programs but this one and its children that have ended; 0 if unknown."""
     if sys.platform != "linux":
         return 0
     ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -248,9 +256,9 @@ def others_seconds() -> float:
 
 
 def sherpas_windows(start: Start, rounds: int) -> list[list[str]]:
-    """What parastream's network hears in the windows that sherpa-onnx has computed by now."""
+    """Return the tokens of parastream's network in the windows that sherpa-onnx has computed by now."""
     system = System("parastream as sherpa", [start("parastream-as-sherpa", 1)])
-    # sherpa-onnx waits for two frames more than a window needs, so that it is one window behind.
+    # sherpa-onnx waits for two frames more than a window needs, so it is one window behind.
     system.hear(CHECKED, FILLING + rounds * WINDOWS["cpu"][STREAMS] - 1)
     system.hear(1, rounds * WINDOWS["cpu"][1])
     return [system.tokens(k) for k in range(CHECKED)]

@@ -1,4 +1,4 @@
-"""What the comparison needs on disk, made once: the peers' environment, the weights in every form, the recording."""
+"""Make what the comparison needs on disk, once: the peers' environment, the weights in every form, the recording."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ REQUIREMENTS = HERE / "requirements.txt"
 
 
 def versions() -> list[str]:
-    """The peers and what they stand on: `name==version`."""
+    """List the peers and their dependencies as `name==version`."""
     return [line.split()[0] for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
 
 
 def peers_python(work: Path) -> Path:
-    """The Python that can import the peers."""
+    """Return the Python that can import the peers."""
     directory = _made(work / "environment", [REQUIREMENTS], _install)
     return directory / "bin" / "python"
 
 
 def weights(work: Path, *, onnx: bool) -> Path:
-    """A model directory of full size, random weights, that every system can load; sherpa-onnx only with `onnx`."""
+    """Return a model directory of full size with random weights. sherpa-onnx can load it only with `onnx`."""
     python = peers_python(work)
 
     def make(directory: Path) -> None:
@@ -46,7 +46,7 @@ def weights(work: Path, *, onnx: bool) -> Path:
 
 
 def recording(work: Path) -> Path:
-    """The embedded recording as an array file, 16 kHz."""
+    """Return the embedded recording as an array file, 16 kHz."""
     with sample_recording() as sample:
         samples = resample(*read(sample))
     np.save(work / "recording.npy", samples)
@@ -54,7 +54,11 @@ def recording(work: Path) -> Path:
 
 
 def run(command: list[str | Path], log: Path) -> None:
-    """Runs a program with its output in a file; raises `SystemExit`, which names the file, if it fails."""
+    """Run a program with its output in a file.
+
+    Raises:
+        SystemExit: it failed; the message names the file.
+    """
     with log.open("wb") as output:
         status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
     if status:
@@ -67,7 +71,7 @@ def _install(directory: Path) -> None:
 
 
 def _made(directory: Path, sources: list[Path], make: Callable[[Path], None]) -> Path:
-    """A directory that was made from the sources as they are now; makes it anew if they were others."""
+    """Return a directory made from the sources as they are now, and make it again if they have changed."""
     wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     stamp = directory / "made-from"
     if not stamp.is_file() or stamp.read_text() != wanted:

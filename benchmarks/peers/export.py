@@ -1,9 +1,9 @@
-"""Brings a directory of random weights into the forms that the peers load. Runs in their environment.
+"""Convert a directory of random weights into the forms that the peers load. Runs in their environment.
 
     python export.py DIR [onnx]
 
-Adds `model.pt` (instead of `model.safetensors`); with `onnx` FunASR's own ONNX export of that, float32 and int8, and
-what sherpa-onnx wants to find in it: metadata in the encoder and `tokens.txt`.
+`model.pt` replaces `model.safetensors`. With `onnx`, the script also adds FunASR's own ONNX export of it, float32 and
+int8, with what sherpa-onnx expects: metadata in the encoder, and `tokens.txt`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 
 
 def for_torch(directory: Path) -> None:
-    """Writes what FunASR loads."""
+    """Write what FunASR loads."""
     weights = directory / "model.safetensors"
     torch.save(load_file(weights), directory / "model.pt")
     weights.unlink()
 
 
 def for_onnx(directory: Path) -> None:
-    """Writes what sherpa-onnx loads, from that."""
+    """Write what sherpa-onnx loads, from what FunASR loads."""
     import onnx
     from funasr import AutoModel
 

@@ -1,4 +1,4 @@
-"""What comes of the measurements: medians, ratios, agreement of tokens, and the table of them."""
+"""Evaluate the measurements: medians, ratios, agreement of tokens, and a table of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ OURS = "parastream"
 WINDOW = 600
 """Milliseconds of audio in a window."""
 Costs = dict[str, dict[int, float]]
-"""Milliseconds for a session and window: system, sessions."""
+"""Milliseconds for a session and window, by system and number of sessions."""
 
 
 def summary(rounds: Sequence[Costs]) -> dict[str, Any]:
-    """Rounds, medians over the rounds, their ratios to parastream's (how many times what parastream takes), and the
-    sessions that the machine could serve at the cost that the largest number of them had."""
+    """Summarise the rounds.
+
+    Returns:
+        The rounds; the medians over them; the medians' ratios to parastream's (above 1, parastream is faster); and how
+        many sessions the machine could serve at the cost measured with the largest number of them.
+    """
     medians = {
         name: {sessions: statistics.median(costs[name][sessions] for costs in rounds) for sessions in by_sessions}
         for name, by_sessions in rounds[0].items()
@@ -36,13 +40,13 @@ def summary(rounds: Sequence[Costs]) -> dict[str, Any]:
 
 
 def agreement(found: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]) -> float:
-    """1 less the edit distance of some streams' tokens over their number."""
+    """Return 1 minus the edit distance of some streams' tokens over their number."""
     wrong = sum(Levenshtein.distance(ids, others) for ids, others in zip(found, expected, strict=True))
     return 1 - wrong / sum(map(len, expected))
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The result for people: a line for each system."""
+    """Format the result for people: a line for each system."""
     costs, ratios = result["ms_per_session_window"], result["ratio_to_parastream"]
     real_time = result["sessions_in_real_time"]
     width = max(map(len, costs))

@@ -1,11 +1,11 @@
-"""One system in a process of its own, which computes only when asked.
+"""Run one system in a process of its own, which computes only when asked.
 
     python worker.py SYSTEM DIR RECORDING THREADS
 
 Requests are lines of JSON on stdin: `{"streams", "windows"}` hears that many more windows of 600 ms in each of the
-named streams, `{"tokens"}` asks for what a stream has heard. Each gets a line of JSON on stdout.
+named streams, `{"tokens"}` asks for the tokens of a stream so far. Each gets a line of JSON on stdout.
 
-Runs in the peers' environment or in ours: of packages it needs NumPy and those of its system.
+The worker runs in the peers' environment or in ours. The only packages it needs are NumPy and those of its system.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Samples = NDArray[np.float32]
 HOP = 9600
 """Samples that a window adds."""
 STREAMS = 16
-"""The recording is heard from as many places on."""
+"""Number of places in the recording at which streams begin."""
 SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>"})
 """Tokens that FunASR leaves out of its texts."""
 
@@ -38,20 +38,20 @@ class System(Protocol):
     """Something that recognises streams."""
 
     skipped: int
-    """Samples at the beginning of a stream that are not fed."""
+    """Samples at the beginning of a stream that it is not given."""
 
     def new_stream(self) -> Any:
-        """A stream that has heard nothing yet."""
+        """Make a stream that has heard nothing yet."""
 
     def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
-        """Feeds the next 600 ms of each stream and computes all windows that are complete with it."""
+        """Feed the next 600 ms of each stream, and compute all windows that are complete with it."""
 
     def tokens(self, stream: Any) -> list[str]:
-        """What was heard so far."""
+        """Return the tokens of a stream so far."""
 
 
 class FunASR:
-    """`AutoModel.generate`: frontend, network and text; one stream after the other, since it takes no batch."""
+    """`AutoModel.generate`: frontend, network and text. It takes no batch, so one stream follows the other."""
 
     skipped = 0
 
@@ -67,9 +67,11 @@ class FunASR:
         )
 
     def new_stream(self) -> Any:
+        """Return a cache and the texts so far."""
         return {}, []
 
     def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        """See `System.hear`."""
         for (cache, texts), piece in zip(streams, pieces, strict=True):
             (result,) = self._model.generate(
                 input=piece,
@@ -82,11 +84,12 @@ class FunASR:
             texts.append(result["text"])
 
     def tokens(self, stream: Any) -> list[str]:
-        return list("".join(stream[1]))  # Tokens of the random model are characters.
+        """Return the characters of the text, which are the tokens of the random model."""
+        return list("".join(stream[1]))
 
 
 class SherpaOnnx:
-    """`OnlineRecognizer`: frontend and network; it takes several streams, and runs one after the other."""
+    """`OnlineRecognizer`: frontend and network. It takes several streams, and runs one after the other."""
 
     skipped = 0
     suffix = ""
@@ -102,20 +105,23 @@ class SherpaOnnx:
         )
 
     def new_stream(self) -> Any:
+        """Return a stream of the recognizer."""
         return self._recognizer.create_stream()
 
     def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        """See `System.hear`."""
         for stream, piece in zip(streams, pieces, strict=True):
             stream.accept_waveform(16000, piece)
         while ready := [stream for stream in streams if self._recognizer.is_ready(stream)]:
             self._recognizer.decode_streams(ready)
 
     def tokens(self, stream: Any) -> list[str]:
+        """See `System.tokens`."""
         return list(self._recognizer.tokens(stream))
 
 
 class SherpaOnnxInt8(SherpaOnnx):
-    """The same with the weights of most matrix products in 8 bits."""
+    """The same, with the weights of most matrix products in 8 bits."""
 
     suffix = "_quant"
 
@@ -134,22 +140,25 @@ class Parastream:
         self._tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
 
     def new_stream(self) -> Any:
+        """Return the states of frontend and network, and the token ids so far."""
         return self._speech.frontend.new_state(), self._network.new_state(), []
 
     def hear(self, streams: list[Any], pieces: list[Samples]) -> None:
+        """See `System.hear`."""
         audio, states, ids = zip(*streams, strict=True)
         rows = [self._speech.frontend.step(piece, state) for piece, state in zip(pieces, audio, strict=True)]
         for place, tokens in zip(ids, self._network.step(rows, states, [False] * len(rows)), strict=True):
             place.extend(tokens.ids.tolist())
 
     def tokens(self, stream: Any) -> list[str]:
+        """See `System.tokens`."""
         return [self._tokens[number] for number in stream[2]]
 
 
 class ParastreamAsSherpa(Parastream):
     """The windows that sherpa-onnx computes: 5 rows before and 3 after the 10 new ones, and no look-back.
 
-    It also begins its first row with the first frame, where FunASR's has three copies of it in front.
+    Its first row also begins with the first frame, whereas FunASR puts three copies of that frame in front.
     """
 
     skipped = 3 * 160
@@ -180,14 +189,14 @@ SYSTEMS: dict[str, Callable[[Path, int], System]] = {
 
 
 def excerpt(recording: Samples, stream: int, begin: int) -> Samples:
-    """The 600 ms that begin at a sample of a stream: a window of silence, then the recording, over and over."""
+    """Cut out the 600 ms that begin at a sample of a stream: a window of silence, then the recording, repeated."""
     places = np.arange(begin, begin + HOP)
     heard = recording[(places + stream * len(recording) // STREAMS) % len(recording)]
     return np.where(places < HOP, np.float32(0), heard)
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
+    """Answer requests until there are no more."""
     system, directory, file, threads = sys.argv[1:]
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # The systems write to stdout.
