@@ -8,8 +8,7 @@ published runtimes do not, and the marks of the two differ. With the embedded mo
 What is made of the labels differs from FunASR on purpose:
 
 - words are looked up in lower case, which is how the vocabularies spell them;
-- spaces: one between words that are not Chinese, whatever their script (FunASR joins those that are not ASCII),
-  and one between Chinese and letters;
+- spaces are those of `text.join` (FunASR puts one between ASCII words only);
 - a mark that belongs to the last word of an earlier stretch is not set in front of the next one;
 - an utterance that a pause ended closes with 。 or ？ in the realtime form too;
 - a sentence begins with a capital; unless it is mainly Chinese, its marks are ASCII and "I" is a capital too;
@@ -31,6 +30,7 @@ import onnxruntime
 import yaml
 from numpy.typing import NDArray
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.text import is_unspaced, join, units
 from parastream.model.tokenizer import read_tokens
 
 PIECE: Final = 20
@@ -45,10 +45,6 @@ _FIRST_END = 2  # a sentence has at least three tokens: FunASR looks for no end 
 _OWN_ENDS = ("。", "？", "！", ".", "?", "!")
 _ASCII_MARK = str.maketrans("，。？、", ",.?,")
 _ANY_MARK = tuple("，。？、！；：…,.?!;:")
-# Scripts that are written without spaces: Chinese, kana, and the full-width signs.
-_WIDE = "\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
-_IS_WIDE = re.compile(f"[{_WIDE}]")
-_WIDE_OR_RUN = re.compile(f"[{_WIDE}]|[^\\s{_WIDE}]+")
 _TOKEN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
 _FIRST_PERSON = re.compile(r"^i(?='|$)")
 
@@ -62,18 +58,8 @@ class Context:
 
 
 def split_words(text: str) -> list[str]:
-    """Words of `text`: each Chinese character is one, anything else goes from space to space."""
-    return [word for part in text.split() for word in _WIDE_OR_RUN.findall(part)]
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Text of words that may have marks: spaces where English has them, and between Chinese and letters."""
-    text = ""
-    for word in filter(None, words):
-        if text and _spaced(text[-1], word[0]):
-            text += " "
-        text += word
-    return text
+    """Cut `text` into words: each Chinese character is one, anything else goes from space to space."""
+    return [word for part in text.split() for word in units(part)]
 
 
 class Punctuator:
@@ -105,12 +91,12 @@ class Punctuator:
                 context is empty again. Otherwise its last word gets no mark, and the open sentence is carried.
         """
         marked, context = self.mark_words(split_words(text), context, end=end)
-        return join_words(marked), context
+        return join(marked), context
 
     def mark_words(self, words: Sequence[str], context: Context, *, end: bool) -> tuple[list[str], Context]:
         """As `extend`, for words that are kept apart: as many words as given, with marks and capitals.
 
-        `join_words` makes text of them.
+        `text.join` makes text of them.
         """
         before = len(context.words)
         every = [*context.words, *words]
@@ -242,15 +228,6 @@ def _read_marks(path: Path) -> list[str]:
     return [_MARK_OF_LABEL[label] for label in labels]
 
 
-def _spaced(left: str, right: str) -> bool:
-    """Whether a space stands between two words that end and begin with these characters."""
-    wide = [bool(_IS_WIDE.match(char)) for char in (left, right)]
-    if left in ",.?" or not any(wide):
-        return True
-    # Chinese: none beside Chinese, digits or any sign
-    return not all(wide) and left.isalpha() and right.isalpha()
-
-
 def _tokens(word: str) -> list[str]:
     return [token for part in word.split() for token in _TOKEN.findall(part)]
 
@@ -310,9 +287,9 @@ def _style_sentence(words: Sequence[str], marks: Sequence[str]) -> list[str]:
 
 def _mainly_chinese(words: Sequence[str]) -> bool:
     """At least as many Chinese characters as other words."""
-    wide = sum(len(_IS_WIDE.findall(word)) for word in words)
-    others = sum(1 for word in words if word.strip() and not _IS_WIDE.search(word))
-    return wide > 0 and wide >= others
+    chinese = [sum(map(is_unspaced, word)) for word in words]
+    others = sum(1 for word, count in zip(words, chinese, strict=True) if word.strip() and not count)
+    return sum(chinese) > 0 and sum(chinese) >= others
 
 
 def _capitalised(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Token ids to text and back: `@@` pieces, spacing of Chinese beside English, letters that are spelled out."""
+"""Token ids to text and back: `@@` pieces, letters that are spelled out, numbers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from enum import Enum
 from pathlib import Path
 
 from parastream.model.errors import ModelConfigError
+from parastream.model.text import is_unspaced, join, units
 
 SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
 """Tokens that stand for no text."""
 
 _CONTINUES = "@@"
-_HAN = "\u4e00-\u9fff0-9@"  # what FunASR sets without spaces: Chinese characters, digits and the at sign
-_IS_HAN = re.compile(f"[{_HAN}]+")
-_HAN_OR_RUN = re.compile(f"[{_HAN}]|[^\\s{_HAN}]+")
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 _LETTER = re.compile(r"[A-Za-z]")
+_NUMBER = re.compile(r"[0-9]+")
+_NUMBER_OR_REST = re.compile(r"[0-9@]|[^0-9@]+")
 _SPELLED = re.compile(r"[A-Z]{2,}")
 
 
 class _Script(Enum):
-    """How a word is set beside its neighbours."""
+    """What a token is written in."""
 
-    HAN = "han"
-    """No space on either side."""
+    CHINESE = "chinese"
+    NUMBER = "number"
     ALPHABETIC = "alphabetic"
-    """A space before whatever follows, unless that is Chinese."""
-    OTHER = "other"
-    """Signs such as `&`: they add no space of their own."""
+    SIGN = "sign"
+    """Such as `&` and `@`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,11 @@ class TokenWord:
     """Index (into the decoded ids) of its first token."""
     stop: int
     """One past the index of its last token."""
-    glue: bool
-    """No space stands between this word and the one before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A word before spelled letters are joined."""
+    """A word before spelled letters, numbers and signs are put together."""
 
     text: str
     first: int
@@ -59,8 +55,11 @@ class _Word:
     """False for a `@@` piece whose rest never came."""
 
     @property
-    def is_letter(self) -> bool:
-        return self.complete and self.script is _Script.ALPHABETIC and bool(_LETTER.fullmatch(self.text))
+    def is_spelled(self) -> bool:
+        """Whether it is a part of what is spelled out, such as `R & D`, `M P 3` and `1 . 0`."""
+        if self.script is _Script.ALPHABETIC:
+            return self.complete and bool(_LETTER.fullmatch(self.text))
+        return self.script is not _Script.CHINESE
 
 
 def read_tokens(path: Path) -> list[str]:
@@ -86,18 +85,16 @@ def read_tokens(path: Path) -> list[str]:
     return tokens
 
 
-def join(words: Sequence[TokenWord]) -> str:
-    """The text of `words`, spaced as `Tokenizer.decode` spaces it."""
-    return "".join(word.text if index == 0 or word.glue else f" {word.text}" for index, word in enumerate(words))
-
-
 class Tokenizer:
     """Turns the token ids of one model into words and text.
 
-    Follows FunASR's `sentence_postprocess`, except where that loses or garbles text: a `@@` piece whose rest
-    never comes, at the end or before a Chinese character, is a word of its own (FunASR drops it or moves it
-    behind the character), `@@` itself is never shown (FunASR prints it after a digit), and a sign between an
-    English word and a Chinese character stays (FunASR deletes it).
+    Follows FunASR's `sentence_postprocess`, except where that loses or garbles text:
+
+    - A `@@` piece whose rest never comes, at the end or before a Chinese character, is a word of its own (FunASR
+      drops it or moves it behind the character), and `@@` itself is never shown (FunASR prints it after a digit).
+    - A sign between an English word and a Chinese character stays (FunASR deletes it).
+    - `text.join` puts the spaces, so that a draft and its punctuated form agree: `用 Python`, `room 5` (FunASR:
+      `用Python`, `room5`).
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
@@ -119,9 +116,10 @@ class Tokenizer:
     @property
     def languages(self) -> tuple[str, ...]:
         """What the tokens are written in, as ISO 639-1 codes: `zh`, `en`, or both."""
-        scripts = {"zh": _CHINESE, "en": _LETTER}
         spoken = [token for token in self.tokens if token not in SPECIAL]
-        return tuple(code for code, script in scripts.items() if any(map(script.search, spoken)))
+        chinese = any(is_unspaced(character) for token in spoken for character in token)
+        english = any(map(_LETTER.search, spoken))
+        return ("zh",) * chinese + ("en",) * english
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a whole utterance. Give all its ids at once: pieces of one word may lie in two windows.
@@ -129,29 +127,21 @@ class Tokenizer:
         Raises:
             IndexError: an id is not in the token list.
         """
-        return join(self.words(ids))
+        return join(word.text for word in self.words(ids))
 
     def words(self, ids: Sequence[int]) -> list[TokenWord]:
         """Words in order, each with its range of `ids`; the ranges hold every token that is not special.
 
-        Letters that follow each other ("a b c") are spelled out: they make one word, in capitals.
+        Letters, numbers and signs that follow each other ("a b c", "m p 3", "1 . 0") are spelled out: they make one
+        word, in capitals.
 
         Raises:
             IndexError: an id is not in the token list.
         """
         words: list[TokenWord] = []
-        before: _Word | None = None
         for run in _spelled_runs(self._plain_words(ids)):
             text = "".join(word.text for word in run)
-            words.append(
-                TokenWord(
-                    text=text.upper() if len(run) > 1 else text,
-                    first=run[0].first,
-                    stop=run[-1].stop,
-                    glue=before is not None and not _spaced(before, run[0]),
-                )
-            )
-            before = run[-1]
+            words.append(TokenWord(text.upper() if len(run) > 1 else text, run[0].first, run[-1].stop))
         return words
 
     def encode(self, text: str) -> list[int]:
@@ -162,8 +152,9 @@ class Tokenizer:
         are looked up in lower case when they are not in the list as written.
         """
         ids: list[int] = []
-        for part in _HAN_OR_RUN.findall(text):
-            for word in part.lower() if _SPELLED.fullmatch(part) else (part,):
+        runs = (run for part in text.split() for unit in units(part) for run in _NUMBER_OR_REST.findall(unit))
+        for run in runs:
+            for word in run.lower() if _SPELLED.fullmatch(run) else (run,):
                 pieces = self._pieces(word) or self._pieces(word.lower())
                 if pieces is None and "<unk>" in self._ids:
                     pieces = [self._ids["<unk>"]]
@@ -194,7 +185,7 @@ class Tokenizer:
                 continue
             text = token.replace(_CONTINUES, "")
             script = _script(text)
-            if script is _Script.ALPHABETIC or (_CONTINUES in token and script is _Script.OTHER):
+            if script is _Script.ALPHABETIC or (_CONTINUES in token and script is _Script.SIGN):
                 if not stem:
                     first = index
                 stem, stop = stem + text, index + 1
@@ -211,22 +202,20 @@ class Tokenizer:
 
 
 def _script(text: str) -> _Script:
-    if _IS_HAN.fullmatch(text):
-        return _Script.HAN
+    if text and all(map(is_unspaced, text)):
+        return _Script.CHINESE
+    if _NUMBER.fullmatch(text):
+        return _Script.NUMBER
     if text and all(char.isalpha() or char == "'" for char in text):
         return _Script.ALPHABETIC
-    return _Script.OTHER
-
-
-def _spaced(left: _Word, right: _Word) -> bool:
-    return left.script is _Script.ALPHABETIC and right.script is not _Script.HAN
+    return _Script.SIGN
 
 
 def _spelled_runs(words: Iterator[_Word]) -> Iterator[list[_Word]]:
-    """Groups letters that follow each other; any other word stands alone."""
+    """Group what is spelled out; any other word stands alone."""
     run: list[_Word] = []
     for word in words:
-        if run and not (run[-1].is_letter and word.is_letter):
+        if run and not (run[-1].is_spelled and word.is_spelled):
             yield run
             run = []
         run.append(word)

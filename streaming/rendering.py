@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from parastream.model.config import ROW_SECONDS
 from parastream.model.paraformer import Tokens
-from parastream.model.punctuation import join_words
+from parastream.model.text import join
 from parastream.model.timestamps import token_times
-from parastream.model.tokenizer import Tokenizer, join
+from parastream.model.tokenizer import Tokenizer
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Word
 
@@ -49,11 +49,11 @@ def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Render
         )
         for word in spoken
     )
-    text, stable = join(spoken), join(spoken[:-1])
+    text, stable = join(word.text for word in words), join(word.text for word in words[:-1])
     return Rendering(stable, text[len(stable) :], words)
 
 
 def with_marks(words: Sequence[Word], marked: Sequence[str]) -> tuple[str, tuple[Word, ...]]:
     """Punctuated text, and the words spelled as in it."""
     spelled = tuple(replace(word, text=text) for word, text in zip(words, marked, strict=True))
-    return join_words(marked), spelled
+    return join(marked), spelled

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model import Punctuator, SpeechModel, load_punctuation
 from parastream.model.errors import AudioError
-from parastream.model.punctuation import join_words
+from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
 from parastream.streaming.events import Event, Final, InputRejected
 from parastream.streaming.runner import Models, Runner
@@ -81,7 +81,7 @@ class Transcriber:
                 raise AudioError(event.message)
             if isinstance(event, Final):
                 finals.append(event)
-        text = join_words([final.text for final in finals])
+        text = join(final.text for final in finals)
         return Transcript(text, tuple(finals), len(audio) / SAMPLE_RATE)
 
     def events(

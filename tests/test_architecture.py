@@ -20,7 +20,7 @@ ALLOWED = {
     "model": ["model"],
     "streaming": ["streaming", "model"],
     "server": ["server", "streaming", "model"],
-    "client": ["client", "server.wire.messages", "server.transcripts"],
+    "client": ["client", "server.wire.messages", "server.transcripts", "model.text"],
 }
 """What each package may import of parastream: imports point one way."""
 

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from parastream.model.punctuation import join_words
+from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
 from parastream.server.protocols.stamps import MARKS, Spoken
 from parastream.server.protocols.wav import WavInput
@@ -146,7 +146,7 @@ class _Input:
 
     def after(self, text: str) -> str:
         """A text with the space that puts it apart from the one before it."""
-        return join_words((self.before, text))[len(self.before) :]
+        return join((self.before, text))[len(self.before) :]
 
     @property
     def start(self) -> Start:
@@ -313,7 +313,7 @@ class FunASR(Adapter):
 
     def _whole(self, input: _Input) -> Message:
         """All of an input in the mode `offline`."""
-        text = join_words([final.text.lstrip(MARKS + " ") for final in input.finals])
+        text = join([final.text.lstrip(MARKS + " ") for final in input.finals])
         spoken = Spoken(text, [word for final in input.finals for word in final.words])
         return self._message(input.settings, text=text) | spoken.fields
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
 import msgspec
+from parastream.model.text import units
 from parastream.server.wire.messages import Word
 
 MARKS = "，。？！、；：,.?!;:"
 """Punctuation."""
 _SEPARATORS = frozenset("。？，、?., ")
 """What FunASR's web page cuts a text at."""
-
-_UNITS = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]|[^\u3400-\u9fff\U00020000-\U0003ffff]+")
-"""A Chinese character, or what is between such."""
 
 Span = tuple[int, int]
 """Beginning and end in milliseconds."""
@@ -94,7 +91,7 @@ class Spoken:
 
 
 def _units(text: str, words: Sequence[Word]) -> list[_Unit] | None:
-    units, place = [], 0
+    found, place = [], 0
     for word in words:
         core = word.text.strip(MARKS + " ")
         if not core:
@@ -104,12 +101,12 @@ def _units(text: str, words: Sequence[Word]) -> list[_Unit] | None:
             return None
         spans = _shares((round(word.start * 1000), round(word.end * 1000)), len(core))
         first = 0
-        for piece in _UNITS.findall(core):
+        for piece in units(core):
             span = spans[first][0], spans[first + len(piece) - 1][1]
-            units.append(_Unit(piece, place + first, span))
+            found.append(_Unit(piece, place + first, span))
             first += len(piece)
         place += len(core)
-    return units
+    return found
 
 
 def _shares(span: Span, count: int) -> list[Span]:

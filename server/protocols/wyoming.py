@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 from parastream.model.errors import EngineError
+from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.transcripts.text import join_texts
 from parastream.server.wire.messages import Done, Event, Final, Start
 from parastream.server.wire.refusals import RefusalError
 
@@ -193,7 +193,7 @@ class Wyoming(Adapter):
                 if not texts:
                     self._say("transcript-start", _about(asked))
                 del self._answers[transcription]
-                self._say("transcript", {"text": join_texts(texts)} | _about(asked))
+                self._say("transcript", {"text": join(texts)} | _about(asked))
                 self._say("transcript-stop", {})
 
     def report(self, refusal: RefusalError) -> None:
@@ -236,4 +236,4 @@ def _about(asked: Transcribe) -> dict[str, Any]:
 
 def _after(texts: list[str]) -> str:
     """The last text with what is between it and those before it."""
-    return join_texts(texts[-2:])[len(texts[-2]) :]
+    return join(texts[-2:])[len(texts[-2]) :]

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from parastream.server.transcripts.text import is_wide, speaker_prefix
+from parastream.model.text import is_wide
+from parastream.server.transcripts.text import speaker_prefix
 from parastream.server.transcripts.utterance import SpokenUtterance, SpokenWord, Utterance, speaker_of
 
 SENTENCE_MARKS = frozenset(".?!。？！…")

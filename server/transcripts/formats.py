@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+from parastream.model.text import join
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
-from parastream.server.transcripts.text import join_texts, speaker_prefix, text_line
+from parastream.server.transcripts.text import speaker_prefix, text_line
 from parastream.server.transcripts.utterance import SpokenUtterance, speaker_of
 
 
@@ -42,7 +43,7 @@ def render(
         case TranscriptFormat.TEXT:
             if any(map(speaker_of, utterances)):
                 return "".join(map(text_line, utterances))
-            return join_texts(utterance.text for utterance in utterances) + "\n"
+            return join(utterance.text for utterance in utterances) + "\n"
         case TranscriptFormat.JSONL:
             return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
         case TranscriptFormat.SRT:
@@ -94,7 +95,7 @@ def _clock(milliseconds: int, mark: str) -> str:
 def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, object]:
     return {
         "file": file,
-        "text": join_texts(utterance.text for utterance in utterances),
+        "text": join(utterance.text for utterance in utterances),
         "utterances": [
             ({"speaker": speaker_of(utterance)} if speaker_of(utterance) else {})
             | {

@@ -23,7 +23,6 @@ from parastream.model.punctuation import (
     PIECE,
     Context,
     Punctuator,
-    join_words,
     load_punctuation,
     split_words,
 )
@@ -126,25 +125,6 @@ def test_offline_end_is_funasrs() -> None:
 )
 def test_style(text: str, expected: str) -> None:
     assert model("offline").punctuate(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["Hello,", "world."], "Hello, world."),
-        (["你", "好，", "世", "界。"], "你好，世界。"),
-        (["我", "用", "python，", "你", "呢？"], "我用 python，你呢？"),
-        (["in", "北", "京", "and", "3", "天"], "in 北京 and 3天"),
-        (["北", "京.", "你"], "北京. 你"),
-        (["你", "好，", "hello"], "你好，hello"),
-        (["50%", "的", "人", "😀"], "50%的人😀"),
-        (["café", "привет", "😀", "a"], "café привет 😀 a"),
-        (["a", "", "b"], "a b"),
-        ([], ""),
-    ],
-)
-def test_join(words: list[str], text: str) -> None:
-    assert join_words(words) == text
 
 
 def test_capitals_and_joined_letters_do_not_change_the_marks(punctuator: Punctuator) -> None:

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues, lay_out, time_cues
 from parastream.server.transcripts.formats import TranscriptFormat, render
-from parastream.server.transcripts.text import join_texts
 from parastream.server.transcripts.utterance import Utterance, speaker_of
 
 
@@ -286,19 +285,6 @@ def test_json_lines() -> None:
             }
         ],
     }
-
-
-@pytest.mark.parametrize(
-    ("texts", "joined"),
-    [
-        (["Yes.", "No."], "Yes. No."),
-        (["是。", "不是。"], "是。不是。"),
-        (["Yes.", "不是。", "", "OK."], "Yes.不是。OK."),
-        ([], ""),
-    ],
-)
-def test_join_texts(texts: list[str], joined: str) -> None:
-    assert join_texts(texts) == joined
 
 
 @st.composite

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
+from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, Request, spelled
 from parastream.server.protocols.openai.session import (
     LARGEST_APPEND,
@@ -48,7 +49,6 @@ from parastream.server.protocols.openai.session import (
     start_of,
 )
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.transcripts.text import join_texts
 from parastream.server.wire.messages import Event, Final, Flushed, Partial, SpeechStarted
 from parastream.server.wire.refusals import RefusalError
 
@@ -81,11 +81,11 @@ class _Item:
         delta = rest(self.told, final.text) if self.told else self._spaced(final.text)
         self.told = ""
         self.finals.append(final)
-        self.text = join_texts([self.text, final.text])
+        self.text = join([self.text, final.text])
         return delta
 
     def _spaced(self, text: str) -> str:
-        return join_texts([self.text, text])[len(self.text) :]
+        return join([self.text, text])[len(self.text) :]
 
 
 def rest(told: str, text: str) -> str:

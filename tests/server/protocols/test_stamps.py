@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.model.punctuation import join_words
+from parastream.model.text import join
 from parastream.server.protocols.stamps import Spoken
 from parastream.server.wire.messages import Word
 
@@ -17,7 +17,7 @@ def words(*texts: str) -> list[Word]:
 
 
 def spoken(*texts: str) -> Spoken:
-    return Spoken(join_words(texts), words(*texts))
+    return Spoken(join(texts), words(*texts))
 
 
 def counted_by_the_page(text: str) -> list[tuple[str, int]]:
