@@ -87,7 +87,13 @@ class Server:
         self._saving = Saving(Path(config.save)) if config.save else None
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
         self._admission = Admission(engine, config, self._metrics, self._post, listen)
-        self._http = HttpAnswers(config, self._admission, self._rooms, self._metrics, engine.stats)
+        self._metrics.watch(
+            sessions=lambda: len(self._admission),
+            rooms=lambda: len(self._rooms),
+            viewers=lambda: self._rooms.viewers,
+            engine=engine.stats,
+        )
+        self._http = HttpAnswers(config, self._admission, self._rooms, self._metrics)
         self._links: dict[str, NativeLink] = {}  # by the session's name
         self._others: set[Link] = set()
         self._opening: set[ServerConnection] = set()
@@ -262,7 +268,7 @@ class Server:
 
     async def _refuse(self, websocket: ServerConnection, refusal: RefusalError) -> None:
         logger.info("%s: refused: %s: %s", _peer(websocket), refusal.code, refusal)
-        self._metrics.requests_refused += 1
+        self._metrics.requests_refused.inc()
         with contextlib.suppress(ConnectionClosed):
             await websocket.send(messages.encode(refusal.error), text=True)
         await websocket.close(refusal.close_code, refusal.close_reason)
@@ -340,7 +346,7 @@ class Server:
             logger.info("session %.8s: opened by %s%s", session.name, _peer(websocket), room)
         else:
             session = self._registry.resume(message.session, message.received)
-            self._metrics.sessions_resumed += 1
+            self._metrics.sessions_resumed.inc()
             logger.info("session %.8s: resumed by %s", session.name, _peer(websocket))
             earlier = self._links.get(session.name)
             if earlier is not None:

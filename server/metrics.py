@@ -1,33 +1,97 @@
-"""Counters of a server, in the text format of Prometheus."""
+"""The numbers of a server for Prometheus. docs/metrics.md lists them.
+
+Each `Metrics` has a registry of its own, so that several servers in one process do not add up.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""Of what `Metrics.render` returns."""
 
 
-@dataclass(slots=True)
 class Metrics:
-    """What has happened since the server started."""
+    """What has happened since the server started, and how much there is of what now."""
 
-    sessions_opened: int = 0
-    sessions_resumed: int = 0
-    sessions_closed: int = 0
-    requests_refused: int = 0
-    finals: int = 0
-    audio_seconds: float = 0.0
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions_opened = self._counter("sessions_opened", "Sessions begun.")
+        self.sessions_resumed = self._counter("sessions_resumed", "Sessions resumed on another connection.")
+        self.sessions_closed = self._counter("sessions_closed", "Sessions ended, for whatever reason.")
+        self.requests_refused = self._counter("requests_refused", "Requests and connections refused with an error.")
+        self.finals = self._counter("finals", "Finals of sessions that have ended.")
+        self.audio_seconds = self._counter("audio_seconds", "Seconds of audio accepted in sessions that have ended.")
 
-    def render(self, *, sessions: int, rooms: int, viewers: int, engine: Any) -> str:
-        """The page: these counters, how much there is of what now, and the numbers in `engine`, a dataclass."""
-        lines = []
-        for name, value in dataclasses.asdict(self).items():
-            lines += [f"# TYPE parastream_{name}_total counter", f"parastream_{name}_total {value}"]
-        gauges = {"sessions": sessions, "rooms": rooms, "viewers": viewers} | {
-            f"engine_{name}": value
-            for name, value in dataclasses.asdict(engine).items()
-            if isinstance(value, int | float)
-        }
-        for name, value in gauges.items():
-            lines += [f"# TYPE parastream_{name} gauge", f"parastream_{name} {float(value):g}"]
-        return "\n".join(lines) + "\n"
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"parastream_{name}", meaning, registry=self.registry)
+
+    def watch(
+        self,
+        *,
+        sessions: Callable[[], float],
+        rooms: Callable[[], float],
+        viewers: Callable[[], float],
+        engine: Callable[[], object],
+    ) -> None:
+        """Ask these, whenever the metrics are read, for the numbers of now.
+
+        Args:
+            sessions: Open sessions.
+            rooms: Caption rooms.
+            viewers: Viewers in all rooms.
+            engine: The engine's statistics, as `Engine.stats` returns them.
+        """
+        for name, meaning, read in (
+            ("sessions", "Open sessions.", sessions),
+            ("rooms", "Caption rooms.", rooms),
+            ("viewers", "Viewers of caption rooms.", viewers),
+        ):
+            Gauge(f"parastream_{name}", meaning, registry=self.registry).set_function(read)
+        self.registry.register(_EngineCollector(engine))
+
+    def render(self) -> bytes:
+        """Return all metrics in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+
+class _EngineCollector(Collector):
+    """Reads the engine's statistics when the metrics are read."""
+
+    def __init__(self, read: Callable[[], object]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._read()
+        for field, name, meaning in ENGINE_GAUGES:
+            yield GaugeMetricFamily(f"parastream_engine_{name}", meaning, value=float(getattr(stats, field)))
+        for field, name, meaning in ENGINE_COUNTERS:
+            yield CounterMetricFamily(f"parastream_engine_{name}", meaning, value=float(getattr(stats, field)))
+
+
+ENGINE_GAUGES = (
+    ("sessions", "sessions", "Streams open in the engine: one for each recognised channel."),
+    ("capacity", "capacity", "Streams that the machine can serve in real time; 0 before that has been measured."),
+    ("utilisation", "utilisation", "Share of time spent computing, over about the last ten seconds."),
+    ("backlog", "backlog", "Seconds of audio received but not yet looked at, of the stream that waits longest."),
+    (
+        "window_wait",
+        "window_wait",
+        "Longest wait of a streaming window in the last ten to twenty seconds, in seconds.",
+    ),
+    ("session_bytes", "session_bytes", "Most memory that a session with the usual settings takes."),
+)
+"""Field of the engine's statistics, name and meaning of each gauge."""
+ENGINE_COUNTERS = (
+    ("windows", "windows", "Streaming windows computed."),
+    ("window_batches", "window_batches", "Batches in which streaming windows were computed."),
+    ("finals", "finals", "Full-context passes begun."),
+    ("final_batches", "final_batches", "Batches in which full-context passes were begun."),
+    ("busy", "busy_seconds", "Seconds spent computing."),
+)
+"""Likewise of each counter; Prometheus's `_total` follows the name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
@@ -12,7 +12,7 @@ import msgspec
 from parastream.server.config import ServerConfig
 from parastream.server.http.auth import refuse_request
 from parastream.server.http.pages import page
-from parastream.server.metrics import Metrics
+from parastream.server.metrics import CONTENT_TYPE, Metrics
 from parastream.server.protocols.base import Request
 from parastream.server.rooms.rooms import Rooms
 from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
@@ -23,7 +23,6 @@ from parastream.server.transcripts.utterance import Utterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
 from parastream.server.wire.refusals import RefusalError
-from parastream.streaming import EngineStats
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
@@ -39,13 +38,11 @@ class HttpAnswers:
         admission: Admission,
         rooms: Rooms,
         metrics: Metrics,
-        stats: Callable[[], EngineStats],
     ) -> None:
         self._config = config
         self._admission = admission
         self._rooms = rooms
         self._metrics = metrics
-        self._stats = stats
 
     async def answer(
         self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
@@ -92,7 +89,7 @@ class HttpAnswers:
         return None
 
     def _refuse(self, connection: ServerConnection, status: HTTPStatus, error: messages.Error) -> Response:
-        self._metrics.requests_refused += 1
+        self._metrics.requests_refused.inc()
         response = json_response(connection, status, error)
         if status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Bearer"
@@ -116,13 +113,9 @@ class HttpAnswers:
         """What needs the token, if the server has one."""
         match request.path:
             case "/metrics":
-                text = self._metrics.render(
-                    sessions=len(self._admission),
-                    rooms=len(self._rooms),
-                    viewers=self._rooms.viewers,
-                    engine=self._stats(),
-                )
-                return connection.respond(HTTPStatus.OK, text)
+                response = connection.respond(HTTPStatus.OK, self._metrics.render().decode())
+                _set(response, "Content-Type", CONTENT_TYPE)
+                return response
             case "/v1/info":
                 loaded = self._admission.not_ready is None
                 body = {

@@ -97,7 +97,7 @@ class Admission:
         except ParastreamError as error:
             raise RefusalError("internal", str(error)) from error
         self._open[transcription] = None
-        self._metrics.sessions_opened += 1
+        self._metrics.sessions_opened.inc()
         transcription.on_ended.append(lambda: self._ended(transcription))
         for listen in self._listen:
             listen(transcription)
@@ -112,9 +112,9 @@ class Admission:
 
     def _ended(self, transcription: Transcription) -> None:
         del self._open[transcription]
-        self._metrics.sessions_closed += 1
-        self._metrics.finals += transcription.finals
-        self._metrics.audio_seconds += transcription.seconds
+        self._metrics.sessions_closed.inc()
+        self._metrics.finals.inc(transcription.finals)
+        self._metrics.audio_seconds.inc(transcription.seconds)
         logger.info(
             "session %s: closed after %.1f s of audio, %d finals%s",
             transcription.name,

@@ -19,6 +19,7 @@ from parastream.server.sessions.admission import Admission
 from parastream.server.wire.messages import Error, Ready, ServerMessage, decode_server_message
 from parastream.streaming import Engine, EngineStats, SessionConfig
 from parastream.streaming.events import Event, Final, Flushed, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -198,6 +199,13 @@ async def get(server: Server, path: str) -> tuple[int, str]:
             return response.status, response.read().decode()
 
     return await asyncio.to_thread(request)
+
+
+async def metrics(server: Server) -> dict[str, float]:
+    """What `/metrics` says, by name; those with labels are left out."""
+    _, text = await get(server, "/metrics")
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {sample.name: sample.value for sample in samples if not sample.labels}
 
 
 async def until(condition: Callable[[], bool]) -> None:

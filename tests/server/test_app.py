@@ -39,6 +39,7 @@ from .fakes import (
     expected_texts,
     get,
     heard,
+    metrics,
     receive,
     receive_all,
     receive_ready,
@@ -200,13 +201,13 @@ async def test_readyz_says_why_not() -> None:
 async def test_metrics() -> None:
     async with serving(FakeEngine()) as server, connected(server, START, AUDIO, STOP) as websocket:
         await receive_all(websocket)
-        lines = (await get(server, "/metrics"))[1].splitlines()
-    assert "parastream_sessions_opened_total 1" in lines
-    assert "parastream_finals_total 4" in lines
-    assert "parastream_sessions 0" in lines
-    assert "parastream_engine_windows 7" in lines
-    assert "parastream_engine_capacity 3" in lines
-    assert "parastream_engine_utilisation 0.5" in lines
+        found = await metrics(server)
+    assert found["parastream_sessions_opened_total"] == 1
+    assert found["parastream_finals_total"] == 4
+    assert found["parastream_sessions"] == 0
+    assert found["parastream_engine_windows_total"] == 7
+    assert found["parastream_engine_capacity"] == 3
+    assert found["parastream_engine_utilisation"] == 0.5
 
 
 @asynchronous

@@ -14,7 +14,7 @@ from parastream.server.wire.refusals import RefusalError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from .fakes import FakeEngine, asynchronous, connected, get, receive_all, receive_ready, serving, until
+from .fakes import FakeEngine, asynchronous, connected, metrics, receive_all, receive_ready, serving, until
 
 
 async def ask(server: Server, line: str, *headers: str) -> tuple[int, dict[str, str], str]:
@@ -95,9 +95,9 @@ async def test_rooms_and_viewers_are_counted() -> None:
         async with connect(url) as one, connect(url) as other:
             await one.recv()
             await other.recv()
-            lines = (await get(server, "/metrics"))[1].splitlines()
-    assert "parastream_rooms 1" in lines
-    assert "parastream_viewers 2" in lines
+            found = await metrics(server)
+    assert found["parastream_rooms"] == 1
+    assert found["parastream_viewers"] == 2
 
 
 @asynchronous
