@@ -1,0 +1,1 @@
+"""The native protocol `parastream.v1`."""

@@ -1,0 +1,131 @@
+"""What the query of a Deepgram client asks for."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from parastream.model.errors import AudioError
+from parastream.server.protocols.base import Request
+from parastream.server.protocols.deepgram.messages import BadRequest
+from parastream.server.wire.messages import EndpointOptions, Error, Start
+from parastream.server.wire.refusals import RefusalError
+from parastream.streaming import AudioFormat, Encoding
+
+ENCODINGS: dict[str, Literal["s16le", "f32le", "mulaw", "alaw"]] = {
+    "linear16": "s16le",
+    "linear32": "f32le",
+    "mulaw": "mulaw",
+    "alaw": "alaw",
+}
+
+
+class _BadRequestError(RefusalError):
+    @property
+    def error(self) -> Error:
+        return BadRequest(
+            self.code,
+            self.message,
+            self.allowed,
+            err_code="Bad Request",
+            err_msg=f"Bad Request: {self.explained}",
+            request_id=str(uuid.uuid4()),
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """A query that has been checked."""
+
+    format: AudioFormat | None
+    """None: a WAV header says it."""
+    multichannel: bool
+    interim_results: bool
+    punctuate: bool
+    vad_events: bool
+    speech_final: bool
+    """Whether the end of an utterance is marked."""
+    min_silence: float | None
+    """Seconds of silence that end an utterance; None: the server's."""
+    utterance_end: float | None
+    """Seconds without a word before `UtteranceEnd`."""
+
+    def start(self, audio: AudioFormat) -> Start:
+        """Return what the transcription is asked for."""
+        endpoint = EndpointOptions() if self.min_silence is None else EndpointOptions(min_silence=self.min_silence)
+        return Start(
+            format=audio.encoding.value,
+            rate=audio.rate,
+            channels=audio.channels,
+            channel="all" if self.multichannel else 0,
+            partials=self.interim_results,
+            punctuation=self.punctuate,
+            endpoint=endpoint,
+        )
+
+
+def read_options(request: Request) -> Options:
+    """Read the query.
+
+    Raises:
+        RefusalError: a parameter has a value that the server does not support.
+    """
+    for name in ("callback", "redact"):
+        if request.get(name, "false") != "false":
+            raise _BadRequestError("unsupported", f"{name} is not supported; leave it out")
+    interim_results = _flag(request, "interim_results")
+    endpointing = request.get("endpointing", "true").lower()
+    silence = None
+    if endpointing not in ("true", "false"):
+        silence = min(max(_number(request, "endpointing", 0, "milliseconds, true or false"), 100), 10_000) / 1000
+    utterance_end = None
+    if "utterance_end_ms" in request.query:
+        utterance_end = _number(request, "utterance_end_ms", 1000, "milliseconds from 1000 on") / 1000
+        if not interim_results:
+            raise _BadRequestError("unsupported", "utterance_end_ms needs interim_results=true")
+        silence = silence and min(silence, utterance_end)
+    return Options(
+        format=_format(request),
+        multichannel=_flag(request, "multichannel"),
+        interim_results=interim_results,
+        punctuate=_flag(request, "punctuate") or _flag(request, "smart_format"),
+        vad_events=_flag(request, "vad_events"),
+        speech_final=endpointing != "false",
+        min_silence=silence,
+        utterance_end=utterance_end,
+    )
+
+
+def _format(request: Request) -> AudioFormat | None:
+    encoding = request.get("encoding")
+    if not encoding:
+        return None
+    if encoding not in ENCODINGS:
+        raise _BadRequestError(
+            "unsupported",
+            f"encoding {encoding!r} is not supported (leave it out for audio that begins with a WAV header)",
+            tuple(ENCODINGS),
+        )
+    if "sample_rate" not in request.query and encoding.startswith("linear"):
+        raise _BadRequestError("unsupported", f"encoding={encoding} needs a sample_rate as well")
+    rate = _number(request, "sample_rate", 1, "Hz") if "sample_rate" in request.query else 8000
+    channels = _number(request, "channels", 1, "whole numbers") if "channels" in request.query else 1
+    try:
+        return AudioFormat(Encoding(ENCODINGS[encoding]), rate, channels)
+    except AudioError as error:
+        raise _BadRequestError("unsupported", str(error)) from error
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.get(name, "false").lower()
+    if value not in ("true", "false"):
+        raise _BadRequestError("unsupported", f"{name}={request.get(name)} is not supported", ("true", "false"))
+    return value == "true"
+
+
+def _number(request: Request, name: str, low: int, allowed: str) -> int:
+    text = request.get(name)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= low):
+        raise _BadRequestError("unsupported", f"{name}={text} is not supported; allowed: {allowed}")
+    return int(text)
