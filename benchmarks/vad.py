@@ -22,8 +22,9 @@ import soundfile
 from numpy.typing import NDArray
 from parastream.client.cli.bench.results import hardware, publish
 from parastream.client.sources import sample_recording
+from parastream.model import silero_weights
 from parastream.streaming.silero import CONTEXT, FRAME, HIDDEN
-from parastream.streaming.vad import Vad, find_weights
+from parastream.streaming.vad import Vad
 
 SHAPES = [(1, 1), (1, 3), (1, 20), (8, 1), (8, 3), (64, 1), (64, 3), (64, 20)]
 """Sessions, and frames of each in a call: 3 is what a client's messages of 100 ms bring."""
@@ -38,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     with sample_recording() as sample:
         samples, _ = soundfile.read(sample, dtype="float32")
-    vad, reference = Vad(), load_reference()
+    vad, reference = Vad(silero_weights.load()), load_reference()
     result: dict[str, Any] = {"hardware": hardware(), "us_per_frame": {}}
     for sessions, frames in SHAPES:
         result["us_per_frame"][f"{sessions} x {frames}"] = compare(vad, reference, samples, sessions, frames)
@@ -50,7 +51,7 @@ def load_reference() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; it warns about unused initialisers in the file
-    return onnxruntime.InferenceSession(str(find_weights()), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(silero_weights.find()), options, providers=["CPUExecutionProvider"])
 
 
 def compare(

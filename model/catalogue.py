@@ -114,6 +114,11 @@ def list_models() -> list[ModelCard]:
     ]
 
 
+def is_offline(asked: bool) -> bool:
+    """Say whether the network must not be used: because the caller asked, or by `PARASTREAM_OFFLINE`."""
+    return asked or os.environ.get("PARASTREAM_OFFLINE", "").lower() in _ON
+
+
 def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bool | None = None) -> Path:
     """Finds the directory of a model, downloading it if need be.
 
@@ -150,7 +155,7 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
     for hub, model_id in sources:
         if _cached(hub, model_id).is_dir():
             return _cached(hub, model_id)
-    if offline or os.environ.get("PARASTREAM_OFFLINE", "").lower() in _ON:
+    if is_offline(offline):
         raise HubError(
             f"{name} is not in the cache {cache_directory()} and the network may not be used (offline): run"
             f" `parastream models download {name}` with the network first"

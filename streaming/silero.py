@@ -2,18 +2,17 @@
 
     spectrum (4 columns) ─▶ four convolutions (4, 2, 1, 1 columns) ─▶ LSTM ─▶ probability
 
-Only the LSTM looks back, so all frames that wait, of one session and of all, share each matrix product before it.
-The network is small and its shapes are fixed: ONNX Runtime spends most of its time on other things than products.
+Only the LSTM depends on earlier frames. All waiting frames of all sessions therefore share each matrix product before
+it. The network is so small that ONNX Runtime would spend most of its time outside the products.
 
-A frame's result does not depend on what it is computed with, except that BLAS may add a product's terms in another
-order for another number of rows. The network enlarges such rounding: probabilities may differ by some 1e-5, as ONNX
-Runtime's do from exact ones.
+A frame's result does not depend on the rest of its batch, except for rounding: BLAS may add up a product in another
+order when the number of rows changes. The network amplifies this: probabilities may differ by some 1e-5, which is also
+how far ONNX Runtime's are from exact ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ Float32 = NDArray[np.float32]
 FRAME = 512
 """Samples at 16 kHz that one probability is for (32 ms)."""
 CONTEXT = 64
-"""Samples of the frame before that the network wants in front of each frame; also a block, see `Silero.encode`."""
+"""Samples of the previous frame that precede each frame at the network's input; also a block, see `Silero.encode`."""
 HIDDEN = 128
 """Values of each of the LSTM's two vectors."""
 
@@ -36,42 +35,22 @@ _KERNEL = 3  # columns that a convolution looks at, the middle one and those bes
 _SEEN = np.r_[0:4, 2:6, 4:8, 6:9, 8]  # blocks of the four columns; the very last one is made of the others
 _BATCH = 96  # frames encoded at a time, so that what lies between two layers stays in the processor's cache
 
-_SHAPES = {
-    "model.stft.forward_basis_buffer": (2 * _BINS, 1, _WINDOW),
-    "model.encoder.0.reparam_conv.weight": (128, _BINS, _KERNEL),
-    "model.encoder.0.reparam_conv.bias": (128,),
-    "model.encoder.1.reparam_conv.weight": (64, 128, _KERNEL),
-    "model.encoder.1.reparam_conv.bias": (64,),
-    "model.encoder.2.reparam_conv.weight": (64, 64, _KERNEL),
-    "model.encoder.2.reparam_conv.bias": (64,),
-    "model.encoder.3.reparam_conv.weight": (HIDDEN, 64, _KERNEL),
-    "model.encoder.3.reparam_conv.bias": (HIDDEN,),
-    "model.decoder.rnn.weight_ih": (4 * HIDDEN, HIDDEN),
-    "model.decoder.rnn.weight_hh": (4 * HIDDEN, HIDDEN),
-    "model.decoder.rnn.bias_ih": (4 * HIDDEN,),
-    "model.decoder.rnn.bias_hh": (4 * HIDDEN,),
-    "model.decoder.decoder.2.weight": (1, HIDDEN, 1),
-    "model.decoder.decoder.2.bias": (1,),
-}
-"""The weights, as the ONNX file names them."""
-
 
 class Silero:
     """The network: immutable weights. Safe to call from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Reads `silero_vad_16k_op15.onnx`.
+    def __init__(self, weights: Mapping[str, Float32]) -> None:
+        """Take the weights, as `parastream.model.silero_weights` reads them.
 
         Raises:
-            CheckpointError: the file is damaged or of another network.
+            CheckpointError: They are of a network with another kind of spectrum.
         """
-        weights = _read_weights(path)
         basis = weights["model.stft.forward_basis_buffer"][:, 0]
         self._window = basis[0]  # that of 0 Hz
         # The fast Fourier transform costs a third of a product with the basis, and gives the same.
         transform = np.fft.rfft(np.diag(self._window)).T
         if not np.allclose(basis, np.concatenate((transform.real, transform.imag)), rtol=0, atol=1e-5):
-            raise CheckpointError(f"{path}: the spectrum of this silero VAD is not a Fourier transform")
+            raise CheckpointError("these weights are of another silero VAD: its spectrum is not a Fourier transform")
         convolutions, columns = [], _COLUMNS
         for layer, stride in enumerate((1, 2, 2, 1)):
             name = f"model.encoder.{layer}.reparam_conv"
@@ -86,11 +65,11 @@ class Silero:
         self._output_bias = weights["model.decoder.decoder.2.bias"][0]
 
     def encode(self, blocks: Float32, places: NDArray[np.intp]) -> Float32:
-        """What the LSTM gets (4, N, 128) of N frames.
+        """Compute the LSTM's input (4, N, 128) for N frames.
 
         Args:
             blocks: (M, 64) samples.
-            places: (N,) which block is the context of each frame; the eight behind it are the frame.
+            places: (N,) index of the block that is each frame's context; the eight blocks after it are the frame.
         """
         gates = np.empty((4, len(places), HIDDEN), np.float32)
         for start in range(0, len(places), _BATCH):
@@ -104,7 +83,7 @@ class Silero:
         return gates
 
     def step(self, gates: Float32, hidden: Float32, cell: Float32) -> None:
-        """One frame of each of B sessions: uses up what `encode` gave (4, B, 128), updates both vectors (B, 128)."""
+        """Advance B sessions by a frame: overwrite `encode`'s result (4, B, 128), update both vectors (B, 128)."""
         gates += hidden @ self._from_hidden
         np.tanh(gates, out=gates)
         logistic = gates[:3]
@@ -117,7 +96,7 @@ class Silero:
         hidden *= show
 
     def probabilities(self, hidden: Float32) -> Float32:
-        """Of speech (...), from the hidden vectors (..., 128) after each frame."""
+        """Return the probabilities of speech (...) for the hidden vectors (..., 128) after each frame."""
         logits = np.maximum(hidden, 0.0) @ self._output + self._output_bias
         result: Float32 = np.tanh(logits * 0.5) * 0.5 + 0.5  # the logistic function
         return result
@@ -168,52 +147,3 @@ def _gates(weight: Float32) -> Float32:
     scale = np.array([0.5, 0.5, 0.5, 1.0], np.float32).reshape(4, 1, 1)
     gates = weight.reshape(4, HIDDEN, -1).transpose(0, 2, 1)[[0, 1, 3, 2]]
     return np.ascontiguousarray(gates * scale)
-
-
-def _read_weights(path: Path) -> dict[str, Float32]:
-    try:
-        tensors = dict(_tensors(memoryview(path.read_bytes())))
-        return {name: np.frombuffer(tensors[name], "<f4").reshape(shape) for name, shape in _SHAPES.items()}
-    except (KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or not the weights of silero VAD for 16 kHz ({error!r})") from error
-
-
-def _tensors(model: memoryview) -> Iterator[tuple[str, memoryview]]:
-    """Names and bytes of the weights in an ONNX file, by the field numbers of its messages (onnx.proto)."""
-    for field, graph in _fields(model):
-        if field == 7:  # ModelProto.graph
-            for field, tensor in _fields(graph):
-                if field == 5:  # GraphProto.initializer
-                    values = dict(_fields(tensor))
-                    yield bytes(values[8]).decode(), values[9]  # TensorProto.name and .raw_data
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers and bytes of a protocol buffer's fields, but for those that are single numbers."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        match key & 7:
-            case 0:
-                _, place = _varint(message, place)
-            case 1:
-                place += 8
-            case 2:
-                size, place = _varint(message, place)
-                yield key >> 3, message[place : place + size]
-                place += size
-            case 5:
-                place += 4
-            case kind:
-                raise ValueError(f"wire type {kind}")
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits to the byte, and the place behind it."""
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place

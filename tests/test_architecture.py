@@ -60,12 +60,75 @@ def test_no_second_copy_of_a_module(path: Path) -> None:
     assert [name for name in imports(path) if name.split(".")[0] in PACKAGES] == []
 
 
+IO_MODULES = [
+    *("codecs", "fcntl", "fileinput", "filelock", "glob", "io", "mmap", "os", "pathlib", "pickle", "shelve", "shutil"),
+    *("aiofiles", "soundfile", "sqlite3", "tarfile", "tempfile", "yaml", "zipfile"),
+    *("asyncio", "ftplib", "http", "httpx", "httpx2", "huggingface_hub", "requests", "select", "selectors", "smtplib"),
+    *("socket", "socketserver", "ssl", "urllib", "urllib3", "websockets"),
+    *("multiprocessing", "pty", "rich", "signal", "sounddevice", "subprocess", "sys", "typer"),
+]
+"""What reads files, talks to networks, processes or terminals, or asks the environment."""
+
+IO_CALLS = [
+    *("open", "input", "print", "exec", "eval", "compile", "__import__", "breakpoint"),
+    *("read_text", "read_bytes", "write_text", "write_bytes"),
+    *("fromfile", "tofile", "memmap", "loadtxt", "savetxt", "genfromtxt", "savez"),
+]
+"""Functions of that kind: built-in ones, and methods of paths and NumPy's."""
+
+LOADING = [
+    f"parastream.model.{name}"
+    for name in ("catalogue", "checkpoint", "directory", "hubs", "load", "load_punctuation", "silero_weights", "speech")
+]
+"""What reads models or asks the network for them."""
+
+FACADE = Path("streaming/transcriber.py")
+"""It has the models loaded that its caller does not hand in."""
+
+
+def io_calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            if name in IO_CALLS:
+                yield f"{name} in line {node.lineno}"
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "streaming"], ids=str)
 def test_streaming_does_no_io(path: Path) -> None:
-    banned = ["asyncio", "socket", "selectors", "websockets"]
+    banned = list(IO_MODULES)
     if path.name != "engine.py":
         banned += ["threading", "concurrent", "queue"]
+    if path != FACADE:
+        banned += LOADING
     assert [name for name in imports(path) if any(within(name, module) for module in banned)] == []
+    assert list(io_calls(path)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import subprocess",
+        "from urllib.request import urlopen",
+        "import os.path",
+        "from pathlib import Path",
+        "import httpx2 as client",
+        "from parastream.model import load",
+        "from parastream.model import silero_weights",
+        "from parastream.model.hubs import download",
+        "def f():\n    import socket",
+        "open('x')",
+        "numpy.fromfile('x')",
+        "path.read_bytes()",
+        "print('x')",
+    ],
+)
+def test_io_in_streaming_would_be_found(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "streaming").mkdir()
+    (tmp_path / "streaming" / "bad.py").write_text(source)
+    with pytest.raises(AssertionError, match="assert "):
+        test_streaming_does_no_io(Path("streaming/bad.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

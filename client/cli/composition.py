@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from parastream.model import load, load_punctuation
+from parastream.model import load, load_punctuation, silero_weights
 from parastream.model.checkpoint import Precision
 from parastream.model.speech import DEFAULT_PUNCTUATION, DEFAULT_SPEECH_MODEL
 from parastream.server.app import Server
@@ -51,7 +51,7 @@ class ModelChoice:
                 if self.punctuation == "none"
                 else load_punctuation(self.punctuation or DEFAULT_PUNCTUATION, offline=offline)
             ),
-            vad=Vad(),
+            vad=Vad(silero_weights.load(offline=offline)),
         )
 
 

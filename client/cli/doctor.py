@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from parastream.client.microphone import MicrophoneError, list_devices
-from parastream.model import blas, load, load_punctuation
+from parastream.model import blas, load, load_punctuation, silero_weights
 from parastream.model.cache_directory import cache_directory
 from parastream.model.errors import HubError, ParastreamError
-from parastream.streaming.vad import find_weights
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -127,7 +126,7 @@ def _punctuation() -> tuple[State, str]:
 
 def _vad() -> tuple[State, str]:
     try:
-        return "ok", str(find_weights(offline=True))
+        return "ok", str(silero_weights.find(offline=True))
     except HubError:
         return "warn", "no weights of silero-vad yet: pip fetches them at the first use, which needs the network"
 

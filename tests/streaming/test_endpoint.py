@@ -11,6 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from parastream.model import silero_weights
 from parastream.streaming.endpoint import (
     End,
     EndpointConfig,
@@ -350,7 +351,7 @@ def speech() -> NDArray[np.float32]:
 
 def judged(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
     """What the detector and the levels say of real audio."""
-    vad = Vad()
+    vad = Vad(silero_weights.load())
     state = vad.new_state()
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
     (probabilities,) = vad([frames.ravel()], [state])

@@ -7,12 +7,12 @@ import sys
 
 PROGRAM = """
 import threading
-from parastream.model import load
+from parastream.model import load, silero_weights
 from parastream.streaming import Engine, Models, SessionConfig
 from parastream.streaming.vad import Vad
 
 ended = threading.Event()
-engine = Engine(lambda: Models(speech=load(offline=True), vad=Vad()))
+engine = Engine(lambda: Models(speech=load(offline=True), vad=Vad(silero_weights.load(offline=True))))
 engine.start()
 engine.wait_ready()
 stream = engine.open(SessionConfig(), lambda events: ended.set())

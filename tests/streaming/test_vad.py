@@ -1,20 +1,17 @@
-"""The detector in batches and on groups of frames, on real speech; finding its weights."""
+"""The detector in batches and on groups of frames, on real speech."""
 
 from __future__ import annotations
 
 import importlib.util
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.model.errors import HubError
-from parastream.streaming import vad as vad_module
+from parastream.model import silero_weights
 from parastream.streaming.endpoint import End, EndpointConfig, Endpointer, EndpointEvent
-from parastream.streaming.vad import FRAME, Vad, find_weights
+from parastream.streaming.vad import FRAME, Vad
 
 RECORDING = Path(__file__).parents[1] / "data" / "an4" / "cen8-fvap-b.flac"
 
@@ -23,7 +20,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, 
 
 @pytest.fixture(scope="module")
 def vad() -> Vad:
-    return Vad()
+    return Vad(silero_weights.load())
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +28,6 @@ def speech() -> NDArray[np.float32]:
     samples, rate = soundfile.read(RECORDING, dtype="float32")
     assert rate == 16000
     return np.asarray(samples, np.float32)
-
-
-def package_data() -> Path:
-    package = importlib.util.find_spec("silero_vad")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    return Path(package.submodule_search_locations[0]) / "data"
 
 
 def frames_of(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,70 +103,3 @@ def test_no_frames(vad: Vad, speech: NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(
         vad([speech[FRAME : 2 * FRAME]], states[:1])[0], alone(vad, frames_of(speech)[:2])[1:]
     )
-
-
-@pytest.fixture
-def wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without silero-vad, whose pip finds packages in the returned folder only."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    monkeypatch.setattr(vad_module, "_installed", lambda: None)
-    monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "parastream"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
-def make_wheel(folder: Path, content: dict[str, bytes]) -> None:
-    """A wheel of the version that is asked for; like the real one it demands torch."""
-    name, version = "silero_vad", vad_module._REQUIREMENT.split("==")[1]
-    info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: torch\n"
-    tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        for path, data in content.items():
-            wheel.writestr(path, data)
-        wheel.writestr(f"{info}/METADATA", metadata)
-        wheel.writestr(f"{info}/WHEEL", tags)
-        wheel.writestr(f"{info}/RECORD", "")
-
-
-needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip")
-MEMBER = "silero_vad/data/silero_vad_16k_op15.onnx"
-
-
-@needs_pip
-def test_weights_are_fetched_once_and_alone(wheels: Path, speech: NDArray[np.float32]) -> None:
-    weights = package_data() / "silero_vad_16k_op15.onnx"
-    make_wheel(wheels, {"silero_vad/data/silero_vad.jit": b"", MEMBER: weights.read_bytes()})
-    fetched = find_weights()
-    assert [path.name for path in fetched.parent.iterdir()] == ["silero_vad_16k_op15.onnx"]
-    next(wheels.iterdir()).unlink()
-    vad = Vad(offline=True)  # from the cache
-    assert alone(vad, frames_of(speech)).max() > 0.9
-    fetched.write_bytes(fetched.read_bytes()[:1000])
-    with pytest.raises(HubError):  # a damaged file is not used
-        Vad(offline=True)
-
-
-@needs_pip
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (None, "No matching distribution found for silero-vad=="),
-        ({}, "does not hold silero_vad_16k_op15.onnx; to install"),
-        ({MEMBER: b"other weights"}, "has another checksum than expected; to install"),
-    ],
-)
-def test_weights_that_cannot_be_fetched(wheels: Path, content: dict[str, bytes] | None, why: str) -> None:
-    if content is not None:
-        make_wheel(wheels, content)
-    with pytest.raises(HubError, match=why) as raised:
-        Vad()
-    assert f"{sys.executable} -m pip install --no-deps silero-vad==" in str(raised.value)
-
-
-@pytest.mark.usefixtures("wheels")
-def test_offline_fetches_nothing() -> None:
-    with pytest.raises(HubError, match="are not here: fetching them is forbidden"):
-        Vad(offline=True)
