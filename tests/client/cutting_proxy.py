@@ -12,10 +12,11 @@ class CuttingProxy:
 
     def __init__(self, port: int, allowance: Callable[[], float]) -> None:
         self.connections = 0
-        self.frozen = False
-        """Whether connections stay open but nothing passes, as when a cable is pulled."""
-        self._target = port
-        self._allowance = allowance
+        self.target = port
+        """Where new connections lead."""
+        self.allowance = allowance
+        self._passing = asyncio.Event()
+        self._passing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -33,6 +34,14 @@ class CuttingProxy:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
+    def freeze(self) -> None:
+        """Keep connections open but let nothing pass, as when a cable is pulled."""
+        self._passing.clear()
+
+    def thaw(self) -> None:
+        """Let pass what has been held up, and what follows."""
+        self._passing.set()
+
     def cut(self) -> None:
         """Break every connection now."""
         for writer in self._writers:
@@ -40,8 +49,8 @@ class CuttingProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        left = self._allowance()
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        left = self.allowance()
         ends = {writer, target_writer}
         self._writers |= ends
 
@@ -49,8 +58,7 @@ class CuttingProxy:
             nonlocal left
             try:
                 while data := await source.read(4096):
-                    while self.frozen:
-                        await asyncio.sleep(0.01)
+                    await self._passing.wait()
                     sink.write(data[: int(min(left, len(data)))])
                     left -= len(data)
                     if left <= 0:

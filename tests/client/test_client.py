@@ -14,7 +14,6 @@ import parastream.client.client
 import pytest
 from parastream.client import (
     AsyncClient,
-    ClientError,
     ConnectionFailedError,
     Done,
     Final,
@@ -25,13 +24,14 @@ from parastream.client import (
     connect,
 )
 from parastream.client.cli.composition import ModelChoice, local_server
-from parastream.streaming.events import Final as FinalEvent
+from parastream.server.wire.messages import PROTOCOL, Ready, ServerMessage, encode
 from parastream.streaming.events import InputRejected, SessionEnded
-from parastream.streaming.events import Partial as PartialEvent
-from parastream.streaming.events import SpeechStarted as SpeechStartedEvent
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
-from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving, until
+from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
+from ..waiting import settle, until
 from .cutting_proxy import CuttingProxy
 
 AUDIO = random.Random(0).randbytes(60 * UTTERANCE + 1000)
@@ -83,16 +83,17 @@ async def test_a_session() -> None:
 
 @asynchronous
 async def test_send_waits_for_acknowledgement_when_the_buffer_is_full() -> None:
-    async with (
-        serving(FakeEngine(), acknowledge_interval=0.2) as server,
-        connect(server.url, buffer_bytes=2000) as client,
-    ):
-        await client.send(AUDIO[:2000])
-        waiting = asyncio.create_task(client.send(AUDIO[2000:3000]))
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        await waiting
-        assert client.acknowledged == 2000
+    async with serving(FakeEngine(), acknowledge_interval=0.01) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url, connect(url, buffer_bytes=2000) as client:
+            proxy.freeze()
+            await client.send(AUDIO[:2000])
+            waiting = asyncio.create_task(client.send(AUDIO[2000:3000]))
+            await settle()
+            assert not waiting.done()
+            proxy.thaw()
+            await waiting
+            assert client.acknowledged == 2000
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,23 @@ async def test_arrays_that_do_not_fit(format: Any, samples: Any, error: type[Exc
 
 @asynchronous
 async def test_a_reader_that_is_late_gets_the_newest_partial() -> None:
-    engine = FakeEngine()
-    async with serving(engine) as server, connect(server.url) as client:
-        engine.streams[0].tell([SpeechStartedEvent(0, 0.0)])
-        for text in ("a", "ab", "abc"):
-            engine.streams[0].tell([PartialEvent(0, 0.0, 1.0, text, "", ())])
-            await asyncio.sleep(0.02)
-        engine.streams[0].tell([FinalEvent(0, 0.0, 1.0, "abcd", (), 0.0), SessionEnded(1.0)])
-        await asyncio.sleep(0.02)
+    partials = [Partial(0, 0.0, 1.0, text, "", (), seq=seq) for seq, text in enumerate(("a", "ab", "abc"), 1)]
+    messages: list[ServerMessage] = [*partials, Final(0, 0.0, 1.0, "abcd", (), 0.0, seq=4), Done(1.0, seq=5)]
+    all_told = asyncio.Event()
+
+    async def tell(websocket: ServerConnection) -> None:
+        await websocket.recv()
+        await websocket.send(encode(Ready("x", PROTOCOL, "scripted", "s16le", 16000, 1, 0, 0, 20.0, 20.0)), text=True)
+        for message in messages:
+            await websocket.send(encode(message), text=True)
+        await websocket.wait_closed()  # by the client, which has read up to `Done`
+        all_told.set()
+
+    async with (
+        serve(tell, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)]) as server,
+        connect(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}") as client,
+    ):
+        await all_told.wait()
         events = [event async for event in client]
     assert [event.stable for event in events if isinstance(event, Partial)] == ["abc"]
     assert isinstance(events[-2], Final)
@@ -268,10 +278,10 @@ async def test_a_connection_that_went_silent_is_replaced() -> None:
         async with proxy.running() as url, connect(url, on_reconnect=reconnections.append) as client:
             await client.send(AUDIO[:1000])
             await until(lambda: len(engine.streams[0].audio) == 1000)
-            proxy.frozen = True
+            proxy.freeze()
             await client.send(AUDIO[1000:])
-            await asyncio.sleep(0.6)
-            proxy.frozen = False
+            await until(lambda: proxy.connections == 2)
+            proxy.thaw()
             await client.stop()
             assert await finals(client) == expected_texts(AUDIO)
     assert reconnections
@@ -300,7 +310,7 @@ async def test_a_session_that_cannot_be_resumed_in_time() -> None:
     async with serving(FakeEngine(), resume_window=0.4) as server:
         proxy = CuttingProxy(server.port, lambda: inf)
         async with proxy.running() as url, connect(url) as client:
-            proxy._allowance = lambda: 0
+            proxy.allowance = lambda: 0
             proxy.cut()
             with pytest.raises(ConnectionFailedError, match=r"could not be resumed in 0\.\d s"):
                 await finals(client)
@@ -310,14 +320,14 @@ async def test_a_session_that_cannot_be_resumed_in_time() -> None:
 
 @asynchronous
 async def test_a_server_that_has_forgotten_the_session() -> None:
-    engine = FakeEngine()
-    async with serving(engine, resume_window=0.01) as server:
+    async with serving(FakeEngine()) as server, serving(FakeEngine()) as another:
         proxy = CuttingProxy(server.port, lambda: inf)
         async with proxy.running() as url, connect(url) as client:
+            proxy.target = another.port
             proxy.cut()
-            with pytest.raises(ClientError):
+            with pytest.raises(ServerError) as caught:
                 await finals(client)
-            await until(lambda: engine.streams[0].cancelled)
+            assert caught.value.code == "unknown_session"
 
 
 def test_names_are_loaded_when_they_are_used() -> None:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from parastream.streaming import Engine
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from ..server.fakes import FakeEngine, serving
+from ..waiting import LIMIT, wait_until
 
 NOT_SECURE = "captions.test"
 """A name of this machine that browsers do not take for it."""
@@ -34,7 +35,9 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
-expect.set_options(timeout=20_000)
+HANGS = 60_000
+"""Milliseconds after which a page is taken to hang; each wait is for the event itself."""
+expect.set_options(timeout=HANGS)
 
 
 def chromium() -> str:
@@ -64,7 +67,7 @@ def running_browser(recording: Path) -> Iterator[Browser]:
 def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """A page in a context of its own, in which nothing may go wrong unseen."""
     context: BrowserContext = browser.new_context(**options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(HANGS)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -75,6 +78,15 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     finally:
         context.close()
     assert errors == []
+
+
+def eventually(page: Page, condition: Callable[[], object]) -> None:
+    """Wait until `condition` is true while the browser's events arrive.
+
+    `page.wait_for_function` is no choice: it compiles its text in the page each time it looks, which the policy of the
+    pages forbids; only the first look is exempt.
+    """
+    wait_until(condition, pause=lambda seconds: page.wait_for_timeout(1000 * seconds))
 
 
 class ServerProcess:
@@ -128,7 +140,7 @@ def serving_in_thread(engine: FakeEngine | Engine, **settings: Any) -> Iterator[
     loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None] | None]] = []
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(LIMIT), "the server did not start"
     try:
         yield urls[0]
     finally:

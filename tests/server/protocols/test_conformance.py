@@ -25,7 +25,8 @@ from parastream.streaming import Engine
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ...conftest import running_engine
-from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving, until
+from ...waiting import until
+from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import connected, pieces
 
 Audio = NDArray[np.int16]
@@ -48,6 +49,8 @@ class Heard:
     """Where the first word of each begins and the last one ends, in seconds, where the protocol says so."""
     utterances: list[tuple[float, float]] = field(default_factory=list)
     """Where each begins and ends, pre-roll and hangover included, where the protocol says so."""
+    items: dict[str, int] = field(default_factory=dict)
+    """Which of the utterances each item of OpenAI's is."""
 
     @property
     def words(self) -> list[list[str]]:
@@ -118,9 +121,11 @@ def hear_openai(heard: Heard, message: Message) -> None:
         case "conversation.item.input_audio_transcription.completed":
             heard.texts.append(message["transcript"])
         case "input_audio_buffer.speech_started":
+            heard.items[message["item_id"]] = len(heard.utterances)
             heard.utterances.append((message["audio_start_ms"] / 1000, 0.0))
-        case "input_audio_buffer.speech_stopped":
-            heard.utterances[-1] = heard.utterances[-1][0], message["audio_end_ms"] / 1000
+        case "input_audio_buffer.speech_stopped":  # when the next one may have begun
+            index = heard.items[message["item_id"]]
+            heard.utterances[index] = heard.utterances[index][0], message["audio_end_ms"] / 1000
 
 
 def hear_deepgram(heard: Heard, message: Message) -> None:
@@ -253,28 +258,28 @@ async def send(socket: Any, client: Client, samples: Audio) -> None:
 
 
 async def converse(server: Server, client: Client, samples: Audio, expected: int) -> Heard:
-    """A session that sends everything and leaves when the server closes or, where it waits for more, all was heard."""
-    heard = Heard()
+    """Send everything and listen to the end. Where the protocol waits for more, that is the end of the server, which is
+    stopped once the expected number of finals has come: what it still had to say comes, too.
+    """
+    heard, closed = Heard(), False
+
+    async def stop() -> None:
+        await sending
+        await until(lambda: closed or len(heard.texts) >= expected)
+        await server.close()
+
     async with connection(server, client) as socket:
         for message in client.opening:
             await socket.send(message)
         sending = asyncio.create_task(send_all(socket, client, samples))
-        try:
-            while len(heard.texts) < expected or not sending.done():
-                async with asyncio.timeout(20):
-                    text = await socket.recv()
-                if text != "Done!":
-                    client.hear(heard, json.loads(text))
-            # Nothing of it comes a second time.
-            async with asyncio.timeout(0.5):
-                while True:
-                    text = await socket.recv()
-                    if text != "Done!":
-                        client.hear(heard, json.loads(text))
-        except (ConnectionClosed, TimeoutError):
-            pass
-        finally:
-            await asyncio.wait([sending])
+        stopping = asyncio.create_task(stop())
+        with suppress(ConnectionClosed):
+            while True:
+                text = await socket.recv()
+                if text != "Done!" and not (answer := json.loads(text)).get("code"):
+                    client.hear(heard, answer)
+        closed = True
+        await stopping
     return heard
 
 

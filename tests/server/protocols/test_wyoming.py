@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     from wyoming.info import Describe, Info
 
 from ...conftest import SAMPLE_TEXTS, running_engine
+from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, admission, asynchronous, expected_texts, serving
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
@@ -243,8 +244,7 @@ async def test_a_stopping_server_sends_the_text_first() -> None:
         client = AsyncTcpClient("127.0.0.1", server.ports["wyoming"])
         await client.connect()
         await client.write_event(AudioChunk(16000, 2, 1, b"x" * 100).event())
-        while not engine.streams or not engine.streams[0].audio:
-            await asyncio.sleep(0.005)
+        await until(lambda: engine.streams and engine.streams[0].audio)
     kinds = []
     while (event := await client.read_event()) is not None:
         kinds.append(event.type)
@@ -260,20 +260,29 @@ async def test_a_client_that_goes_away_ends_its_session() -> None:
     async with serving(engine, listen=("wyoming=0",)) as server:
         async with AsyncTcpClient("127.0.0.1", server.ports["wyoming"]) as client:
             await client.write_event(AudioChunk(16000, 2, 1, b"x" * 100).event())
-            while not engine.streams or not engine.streams[0].audio:
-                await asyncio.sleep(0.005)
-        while not engine.streams[0].cancelled:
-            await asyncio.sleep(0.005)
+            await until(lambda: engine.streams and engine.streams[0].audio)
+        await until(lambda: engine.streams[0].cancelled)
 
 
 @asynchronous
 async def test_a_client_that_never_reads_is_cut_off() -> None:
-    """Neither its connection nor the end of the server waits for it."""
     with socket.socket() as client:
+
+        def is_cut_off() -> bool:
+            try:
+                client.send(encoded("ping"))
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            return False
+
         async with serving(FakeEngine(), listen=("wyoming=0",), ping_timeout=0.2) as server:
             client.connect(("127.0.0.1", server.ports["wyoming"]))
             pings = encoded("ping", {"text": "x" * 60_000}) * 150  # fewer answers than may wait
             await asyncio.to_thread(client.sendall, pings)
+            client.setblocking(False)
+            await until(is_cut_off)
 
 
 def test_the_model_is_not_loaded_yet() -> None:
