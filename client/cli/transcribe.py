@@ -21,9 +21,9 @@ from parastream.client.errors import ClientError
 from parastream.client.sources import Channel, FileSource, SourceError, read
 from parastream.model.errors import ParastreamError
 from parastream.server.transcripts.cues import SubtitleStyle
-from parastream.server.transcripts.formats import TranscriptFormat, render
+from parastream.server.transcripts.formats import TranscriptFormat, render, running_text
 from parastream.server.transcripts.labels import channel_labels
-from parastream.server.transcripts.utterance import SpokenUtterance, spoken
+from parastream.server.transcripts.utterance import SpokenUtterance, speaker_of, spoken
 from parastream.server.wire.messages import Final
 from parastream.streaming import SessionConfig, Transcriber
 from rich.console import Console
@@ -224,7 +224,10 @@ async def _run(
 def _write(
     outcome: Outcome, form: TranscriptFormat, output: Path | None, style: SubtitleStyle, *, several: bool
 ) -> None:
-    text = render(outcome.utterances, form, file=str(outcome.file), style=style)
+    if form is TranscriptFormat.TEXT and not any(map(speaker_of, outcome.utterances)):
+        text = running_text(outcome.utterances)
+    else:
+        text = render(outcome.utterances, form, file=str(outcome.file), style=style)
     if output is not None:
         (output / (outcome.file.stem + form.suffix)).write_text(text, "utf-8")
         return

@@ -17,8 +17,8 @@ from parastream.server.protocols.base import Request
 from parastream.server.rooms.rooms import Rooms
 from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
 from parastream.server.sessions.admission import Admission
-from parastream.server.transcripts.formats import TranscriptFormat, render
-from parastream.server.transcripts.text import text_line
+from parastream.server.transcripts.cues import CueCache
+from parastream.server.transcripts.formats import TranscriptFormat, json_line, srt_file, text_file, vtt_file
 from parastream.server.transcripts.utterance import Utterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
@@ -43,6 +43,7 @@ class HttpAnswers:
         self._admission = admission
         self._rooms = rooms
         self._metrics = metrics
+        self._cues = CueCache()
 
     async def answer(
         self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
@@ -132,12 +133,23 @@ class HttpAnswers:
             if utterances is None:
                 error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
                 return json_response(connection, HTTPStatus.NOT_FOUND, error)
-            text = await asyncio.to_thread(_transcript, utterances, form, room)  # long ones take their time
+            text = await asyncio.to_thread(self._transcript, utterances, form, room)  # long ones take their time
             response = connection.respond(HTTPStatus.OK, text)
             _set(response, "Content-Type", _CONTENT_TYPES[form])
             _set(response, "Cache-Control", "no-store")
             return response
         return None  # websockets says that an upgrade is required
+
+    def _transcript(self, utterances: Sequence[Utterance], form: TranscriptFormat, room: str) -> str:
+        match form:
+            case TranscriptFormat.TEXT:
+                return text_file(utterances)
+            case TranscriptFormat.JSONL:
+                return json_line(utterances, room)
+            case TranscriptFormat.SRT:
+                return srt_file(self._cues.cues(utterances))
+            case TranscriptFormat.VTT:
+                return vtt_file(self._cues.cues(utterances))
 
 
 def _page(path: str) -> Response | None:
@@ -173,13 +185,6 @@ _CONTENT_TYPES = {
     TranscriptFormat.VTT: "text/vtt; charset=utf-8",
     TranscriptFormat.JSONL: "application/json",
 }
-
-
-def _transcript(utterances: Sequence[Utterance], form: TranscriptFormat, room: str) -> str:
-    """A room's transcript, which as text has a line for each utterance."""
-    if form is TranscriptFormat.TEXT:
-        return "".join(map(text_line, utterances))
-    return render(utterances, form, file=room)
 
 
 def _transcript_at(path: str) -> tuple[str, TranscriptFormat] | None:

@@ -143,7 +143,9 @@ class Room:
                 start, end = round(offset + event.start, 3), round(offset + event.end, 3)
                 if event.text:
                     words = tuple(
-                        messages.Word(word.text, word.start + offset, word.end + offset, word.confidence)
+                        messages.Word(
+                            word.text, round(offset + word.start, 3), round(offset + word.end, 3), word.confidence
+                        )
                         for word in event.words
                     )
                     shown = RoomLine(line, speaker, start, end, event.text)

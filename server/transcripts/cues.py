@@ -1,20 +1,25 @@
 """Subtitles: utterances cut into cues, and cues into lines.
 
-They follow what broadcasters publish as their rules: docs/subtitles.md names the sources. Each utterance is cut into
-cues, and each cue into lines, where that costs least: cuts after marks, in pauses and in front of conjunctions and
-prepositions are cheap, cuts inside a phrase are dear (`lay_out`). Then each cue is shown for as long as it takes to
-read (`time_cues`).
+The rules are those that broadcasters publish; docs/subtitles.md names the sources. `lay_out` cuts each utterance into
+cues, and each cue into lines, where that costs least: cuts after marks, in pauses and before conjunctions and
+prepositions are cheap, cuts inside a phrase are expensive. `time_cues` then shows each cue for as long as it takes to
+read.
+
+server/web/cues.js does the same for the page. tests/data/cues.json has cases that both must pass exactly, so every
+operation on numbers here is one that JavaScript has, too.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from weakref import WeakKeyDictionary
 
 from parastream.model.text import is_wide
-from parastream.server.transcripts.text import speaker_prefix
+from parastream.server.transcripts.labels import speaker_prefix
 from parastream.server.transcripts.utterance import SpokenUtterance, SpokenWord, Utterance, speaker_of
 
 SENTENCE_MARKS = frozenset(".?!。？！…")
@@ -32,25 +37,25 @@ class SubtitleStyle:
     """How subtitles look; docs/subtitles.md compares the sources of the defaults.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: A value is out of its range.
     """
 
     line_length: int = 42
     """Longest line in columns (Netflix; ARD, ORF, SRF and ZDF: 37). A full-width character takes 42/16 of one, so that
     a line holds 16 of them (Netflix, Chinese)."""
     lines: int = 2
-    """Most lines in a cue (all of them)."""
+    """Most lines in a cue (all sources)."""
     min_cue: float = 5 / 6
     """Seconds that a cue stays when the next one leaves room for it (Netflix; ARD: 1)."""
     max_cue: float = 7.0
     """Seconds that a cue stays at most (Netflix)."""
     max_speed: float = 17.0
-    """Characters a second that can be read: a cue stays longer than its speech where there is room (Netflix: 17 to 20;
-    BBC: 160 to 180 words a minute, about as much; ARD: 13 to 15). A full-width character counts twice."""
+    """Characters that viewers can read in a second: a cue outlasts its speech where there is room (Netflix: 17 to 20;
+    BBC: 160 to 180 words a minute, which is about the same; ARD: 13 to 15). A full-width character counts twice."""
     gap: float = 1 / 12
     """Seconds between a cue and the next one of its speaker (Netflix: 2 frames, at 24 a second)."""
     min_pause: float = 0.5
-    """Shorter pauses in seconds than this are filled by the cue before them, up to `gap` (Netflix: 12 frames)."""
+    """Seconds; the cue before a shorter pause fills it, up to `gap` (Netflix: 12 frames)."""
     linger: float = 1.5
     """Seconds that a cue may stay after its speech has ended (BBC)."""
 
@@ -78,16 +83,45 @@ class Cue:
     end: float
     """Seconds."""
     lines: tuple[str, ...]
+    """At least one."""
     speaker: str = ""
+    """Name of the speaker; empty where lines have no names."""
 
 
 def cues(utterances: Iterable[SpokenUtterance], style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
-    """The cues for `utterances` by the time at which they begin; those of one speaker never overlap."""
+    """Return the cues of `utterances` by start time; those of one speaker never overlap."""
     return time_cues((cue for utterance in utterances for cue in lay_out(utterance, style)), style)
 
 
+class CueCache:
+    """Lays out each utterance once, for as long as the utterance lives.
+
+    A room's transcript is requested again and again, and laying out a long sentence takes some 3 ms. Threads may share
+    a cache.
+    """
+
+    def __init__(self, style: SubtitleStyle = SubtitleStyle()) -> None:
+        self._style = style
+        self._laid_out: WeakKeyDictionary[Utterance, list[Cue]] = WeakKeyDictionary()
+
+    def cues(self, utterances: Iterable[Utterance]) -> list[Cue]:
+        """Return what the function `cues` returns."""
+        return time_cues((cue for utterance in utterances for cue in self._lay_out(utterance)), self._style)
+
+    def _lay_out(self, utterance: Utterance) -> list[Cue]:
+        found = self._laid_out.get(utterance)
+        if found is None:
+            found = self._laid_out[utterance] = lay_out(utterance, self._style)
+        return found
+
+
 def time_cues(laid_out: Iterable[Cue], style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
-    """Cues that last as long as their speech (those of `lay_out`) with the times at which they are shown, in order."""
+    """Return cues with the times at which they are shown, in whole milliseconds, by start time.
+
+    Args:
+        laid_out: Cues that last as long as their speech, as `lay_out` returns them.
+        style: How long they stay.
+    """
     result: list[Cue] = []
     latest: dict[str, int] = {}  # index of the speaker's cue before
     for cue in sorted(laid_out, key=lambda cue: cue.start):
@@ -97,18 +131,24 @@ def time_cues(laid_out: Iterable[Cue], style: SubtitleStyle = SubtitleStyle()) -
             cue = replace(cue, start=max(cue.start, before.end))
         latest[cue.speaker] = len(result)
         result.append(_long_enough(cue, style))
-    return result
+    return [_in_milliseconds(cue) for cue in result]
+
+
+def _in_milliseconds(cue: Cue) -> Cue:
+    """Round the times of a cue, which lasts one millisecond at least: players reject shorter ones."""
+    start, end = (math.floor(1000 * time + 0.5) for time in (cue.start, cue.end))
+    return replace(cue, start=start / 1000, end=max(end, start + 1) / 1000)
 
 
 def _long_enough(cue: Cue, style: SubtitleStyle) -> Cue:
-    """Stays for as long as it takes to read, as if nothing came after it."""
+    """Let a cue stay for as long as it takes to read, as if nothing came after it."""
     characters = sum(_WIDE_READING if is_wide(character) else 1.0 for line in cue.lines for character in line)
     reading = min(cue.start + characters / style.max_speed, cue.end + style.linger, cue.start + style.max_cue)
     return replace(cue, end=max(cue.end, reading, cue.start + style.min_cue))
 
 
 def _make_way(cue: Cue, next_start: float, style: SubtitleStyle) -> Cue:
-    """Ends in time for the speaker's next cue, and right before it when the pause would be too short to be one."""
+    """End a cue in time for the speaker's next one, or right before it if the pause would be too short."""
     room = next_start - cue.start
     last = cue.start + max(room - style.gap, room / 2, 0.001)
     if next_start - cue.end < style.min_pause:
@@ -118,7 +158,7 @@ def _make_way(cue: Cue, next_start: float, style: SubtitleStyle) -> Cue:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One word as the utterance's text shows it, with what follows it up to the next word."""
+    """One word as it stands in the utterance's text, with what follows it up to the next word."""
 
     shown: str
     start: float
@@ -126,18 +166,7 @@ class _Piece:
 
 
 def lay_out(utterance: SpokenUtterance, style: SubtitleStyle = SubtitleStyle()) -> list[Cue]:
-    """The cues of one utterance; each lasts as long as its speech. Depends on nothing but the arguments.
-
-    Takes some 3 ms for a long sentence, but next to nothing when the same `Utterance` has been laid out before.
-    """
-    if not isinstance(utterance, Utterance):
-        return _lay_out(utterance, style)
-    if style not in utterance.laid_out:
-        utterance.laid_out[style] = _lay_out(utterance, style)
-    return utterance.laid_out[style]
-
-
-def _lay_out(utterance: SpokenUtterance, style: SubtitleStyle) -> list[Cue]:
+    """Return the cues of one utterance; each lasts as long as its speech."""
     if not utterance.text.strip():
         return []
     speaker = speaker_of(utterance)
@@ -154,15 +183,14 @@ def _lay_out(utterance: SpokenUtterance, style: SubtitleStyle) -> list[Cue]:
 
 
 def _pieces(utterance: SpokenUtterance) -> list[_Piece]:
-    """Cuts the utterance's text in front of each word, so that marks and spaces stay as the text has them."""
+    """Cut the utterance's text in front of each word, so that marks and spaces stay as they are in the text."""
     text = " ".join(utterance.text.split())
     cuts: list[tuple[int, SpokenWord]] = []
     position = 0
     for word in utterance.words:
         found = text.find(word.text, position)
         if found < 0:
-            # Without a place in the text it belongs to what the word before it shows.
-            continue
+            continue  # a word that is not in the text belongs to the piece before it
         cuts.append((found, word))
         position = found + len(word.text)
     if not cuts:
@@ -176,7 +204,7 @@ def _pieces(utterance: SpokenUtterance) -> list[_Piece]:
 
 
 def _without_words(text: str, start: float, end: float) -> list[_Piece]:
-    """Cuts at spaces, with times as if each character took equally long."""
+    """Cut at spaces, with times as if each character took equally long."""
     pieces = []
     for found in re.finditer(r"\S+\s*", text):
         first, last = (start + (end - start) * place / len(text) for place in found.span())
@@ -191,20 +219,26 @@ _Spans = tuple[tuple[int, int], ...]
 class _Layout:
     """The cheapest way to cut the pieces of an utterance into cues and lines.
 
-    Costs are on one scale, on which 50 is a cut between two words that nothing speaks for or against.
+    All costs share one scale, on which a cut between two ordinary words of a phrase costs 50.
     """
 
-    _CUE = 6.0  # each cue: rather fewer of them
-    _EMPTINESS = 15.0  # a cue with hardly any text
-    _SENTENCE = 16.0  # the end of a sentence within a cue
-    _PAUSE = 40.0  # each second of a pause within a cue
-    _HASTE = 40.0  # a cue that is gone before anybody could read it
-    _LINE_BREAK = 0.5  # share of a cut between cues
-    _TOP_HEAVY, _BOTTOM_HEAVY = 30.0, 10.0  # a line as long as possible next to an empty one
-    _ORPHAN = 25.0  # one short word alone on a line
+    _CUE = 6.0  # for each cue, so that there are fewer of them
+    _EMPTINESS = 15.0  # for a cue with hardly any text
+    _SENTENCE = 16.0  # for the end of a sentence within a cue
+    _PAUSE = 40.0  # for each second of a pause within a cue
+    _HASTE = 40.0  # for a cue that disappears before anybody can read it
+    _LINE_BREAK = 0.5  # a break between lines, as a share of a cut between cues
+    _TOP_HEAVY, _BOTTOM_HEAVY = 30.0, 10.0  # for a full line next to an empty one
+    _ORPHAN = 25.0  # for a short word alone on a line
 
     def __init__(self, pieces: Sequence[_Piece], style: SubtitleStyle, prefix: float) -> None:
-        """`prefix`: columns of what precedes the first line of each cue."""
+        """Prepare the costs of all cuts.
+
+        Args:
+            pieces: At least one.
+            style: Limits of lines and cues.
+            prefix: Columns of what precedes the first line of each cue.
+        """
         self._pieces = pieces
         self._style = style
         # A name that takes more than half of the line would leave no room for what was said.
@@ -221,7 +255,7 @@ class _Layout:
             ),
             0.0,
         ]
-        """Of a cut in front of each piece; none in front of the first and after the last."""
+        """Cost of a cut in front of each piece; the places before the first and after the last one are free."""
         sentences = [_ends_with(before.shown, SENTENCE_MARKS) for before, _ in inner]
         self._inside = [
             0.0,
@@ -231,10 +265,10 @@ class _Layout:
                 for ends, (before, after) in zip(sentences, inner, strict=True)
             ),
         ]
-        """Of having the places in front of the pieces before this one inside a cue, added up."""
+        """Running total: cost of keeping all places before this one inside a cue."""
 
     def best(self) -> list[_Spans]:
-        """The lines of each cue."""
+        """Return the lines of each cue."""
         count = len(self._pieces)
         best: list[tuple[float, int, _Spans]] = [(0.0, 0, ())]
         for last in range(1, count + 1):
@@ -242,7 +276,7 @@ class _Layout:
             for first in range(last - 1, -1, -1):
                 found = self._cue(first, last)
                 if found is None:
-                    break  # nor do more words fit
+                    break  # more words will not fit either
                 cost, spans = found
                 options.append((best[first][0] + cost + self._cuts[last], first, spans))
             best.append(min(options, key=lambda option: option[0]))
@@ -255,7 +289,7 @@ class _Layout:
         return result[::-1]
 
     def _cue(self, first: int, last: int) -> tuple[float, _Spans] | None:
-        """What a cue of these pieces costs, and its lines; None when they do not fit. One piece always does."""
+        """Return the cost and the lines of a cue of these pieces; None if they do not fit. One piece always fits."""
         style, pieces = self._style, self._pieces
         alone = last - first == 1
         start = pieces[first].start
@@ -271,7 +305,7 @@ class _Layout:
             wrapped = 0.0, ((first, last),)
         width = self._width(first, last)
         needed = max(style.min_cue, width / style.max_speed)
-        # After the utterance there is at least the silence that ended it.
+        # At least the silence that ended the utterance follows it.
         room = pieces[last].start - start if last < len(pieces) else lasts + style.min_pause
         haste = max(0.0, 1.0 - room / needed) if needed else 0.0
         emptiness = max(0.0, 1.0 - width / (style.line_length * style.lines))
@@ -279,7 +313,7 @@ class _Layout:
         return cost + self._inside[last] - self._inside[first + 1], wrapped[1]
 
     def _wrap(self, first: int, last: int, lines: int, prefix: float = 0.0) -> tuple[float, _Spans] | None:
-        """The cheapest way to write the pieces on so many lines."""
+        """Return the cost and the lines of the cheapest way to write the pieces on so many lines."""
         longest = self._style.line_length
         if lines == 1:
             return (0.0, ((first, last),)) if prefix + self._width(first, last) <= longest else None
@@ -325,17 +359,23 @@ _BINDING = _words("""
     i you he she it we they not never very too mr mrs ms dr
     i'm you're he's she's it's we're they're i'll we'll i've we've
 """)
-"""Words that belong to the one after them, as conjunctions and prepositions do: determiners, auxiliaries, pronouns."""
+"""Determiners, auxiliaries and pronouns: like conjunctions and prepositions, they belong to the next word."""
 _CHINESE_CONJUNCTIONS = _words("但是 所以 因为 如果 而且 然后 不过 可是 或者 以及 还有 并且 首先 其次 最后 就是 也就")
 _CHINESE_PARTICLES = frozenset("的了吗呢吧啊呀嘛着过们地得")
 """They belong to the character before them."""
 
 
 def _cost_of_cut(before: str, after: str, pause: float) -> float:
-    """How much a reader would mind a cut between a piece and the text that follows; `pause` in seconds."""
+    """Return how much a cut would disturb a reader.
+
+    Args:
+        before: The piece before the cut.
+        after: The text after it.
+        pause: Seconds of silence between them.
+    """
     if _ends_with(before, SENTENCE_MARKS):
         return 0.0
-    word, following = _bare(before), _bare(after.split(maxsplit=1)[0])
+    word, following = _bare(before), _bare(after.strip().partition(" ")[0])
     if _ends_with(before, PHRASE_MARKS):
         cost = 8.0
     elif (
@@ -365,5 +405,5 @@ def _ends_with(shown: str, marks: frozenset[str]) -> bool:
 
 
 def _width(text: str) -> float:
-    """Columns."""
+    """Return the columns that a text takes."""
     return sum(_WIDE if is_wide(character) else 1.0 for character in text)

@@ -1,4 +1,4 @@
-"""Transcripts as text, JSON lines, SubRip (SRT) and WebVTT."""
+"""Write transcripts as text, JSON lines, SubRip (SRT) and WebVTT."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import StrEnum
 
 from parastream.model.text import join
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
-from parastream.server.transcripts.text import speaker_prefix, text_line
+from parastream.server.transcripts.labels import speaker_prefix
 from parastream.server.transcripts.utterance import SpokenUtterance, speaker_of
 
 
 class TranscriptFormat(StrEnum):
-    """The forms that a transcript can be written in; the value is also the name on the command line."""
+    """The forms in which transcripts are written; the value is also the name on the command line."""
 
     TEXT = "text"
     JSONL = "jsonl"
@@ -33,19 +33,20 @@ def render(
     file: str = "",
     style: SubtitleStyle = SubtitleStyle(),
 ) -> str:
-    """The whole transcript as one string, by the time at which utterances begin.
+    """Return a whole transcript, by the time at which utterances begin.
 
-    It ends with a newline, unless it is empty SRT. As text it is one line, or, when speakers are named, one line for
-    each utterance. `file` names the recording in the `jsonl` form.
+    Args:
+        utterances: In any order.
+        form: Form of the transcript.
+        file: Name of the recording, for JSON lines.
+        style: Look of subtitles.
     """
     utterances = sorted(utterances, key=lambda utterance: utterance.start)
     match form:
         case TranscriptFormat.TEXT:
-            if any(map(speaker_of, utterances)):
-                return "".join(map(text_line, utterances))
-            return join(utterance.text for utterance in utterances) + "\n"
+            return text_file(utterances)
         case TranscriptFormat.JSONL:
-            return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
+            return json_line(utterances, file)
         case TranscriptFormat.SRT:
             return srt_file(cues(utterances, style))
         case TranscriptFormat.VTT:
@@ -55,24 +56,46 @@ def render(
 VTT_HEADER = "WEBVTT\n\n"
 
 
+def text_file(utterances: Iterable[SpokenUtterance]) -> str:
+    """Return a line for each utterance in which something was said."""
+    return "".join(map(text_line, utterances))
+
+
+def running_text(utterances: Iterable[SpokenUtterance]) -> str:
+    """Return all utterances, by start time, on one line without the names of speakers."""
+    ordered = sorted(utterances, key=lambda utterance: utterance.start)
+    return join(utterance.text for utterance in ordered) + "\n"
+
+
+def json_line(utterances: Sequence[SpokenUtterance], file: str) -> str:
+    """Return a transcript as one line of JSON; `file` names the recording."""
+    return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
+
+
 def srt_file(timed: Iterable[Cue]) -> str:
-    """A whole SRT file of cues with their times, as `cues` and `time_cues` give them."""
+    """Return a whole SRT file of timed cues."""
     return "".join(srt_entry(number, cue) for number, cue in enumerate(timed, 1))
 
 
 def vtt_file(timed: Iterable[Cue]) -> str:
-    """A whole WebVTT file of cues with their times, as `cues` and `time_cues` give them."""
+    """Return a whole WebVTT file of timed cues."""
     return VTT_HEADER + "".join(map(vtt_entry, timed))
 
 
+def text_line(utterance: SpokenUtterance) -> str:
+    """Return an utterance as a line of text; nothing if nothing was said."""
+    text = utterance.text.strip()
+    return f"{speaker_prefix(speaker_of(utterance))}{text}\n" if text else ""
+
+
 def srt_entry(number: int, cue: Cue) -> str:
-    """A cue as SRT has it, with the empty line after it. `number` counts from 1."""
+    """Return a cue as in SRT, with the empty line after it. `number` counts from 1."""
     text = "\n".join((speaker_prefix(cue.speaker) + cue.lines[0], *cue.lines[1:]))
     return f"{number}\n{_times(cue, ',')}\n{text}\n\n"
 
 
 def vtt_entry(cue: Cue) -> str:
-    """A cue as WebVTT has it, with the empty line after it."""
+    """Return a cue as in WebVTT, with the empty line after it."""
     voice = f"<v {_escape(cue.speaker)}>" if cue.speaker else ""
     return f"{_times(cue, '.')}\n{voice}{_escape(chr(10).join(cue.lines))}\n\n"
 
@@ -82,14 +105,13 @@ def _escape(text: str) -> str:
 
 
 def _times(cue: Cue, mark: str) -> str:
-    start = round(cue.start * 1000)
-    end = max(round(cue.end * 1000), start + 1)  # a cue of no length would be invalid
-    return f"{_clock(start, mark)} --> {_clock(end, mark)}"
+    return f"{_clock(cue.start, mark)} --> {_clock(cue.end, mark)}"
 
 
-def _clock(milliseconds: int, mark: str) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
+def _clock(time: float, mark: str) -> str:
+    """Write a time in seconds, which is a whole number of milliseconds."""
+    seconds, milliseconds = divmod(round(time * 1000), 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{milliseconds:03d}"
 
 
 def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, object]:
@@ -100,15 +122,10 @@ def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, ob
             ({"speaker": speaker_of(utterance)} if speaker_of(utterance) else {})
             | {
                 "text": utterance.text,
-                "start": round(utterance.start, 3),
-                "end": round(utterance.end, 3),
+                "start": utterance.start,
+                "end": utterance.end,
                 "words": [
-                    {
-                        "text": word.text,
-                        "start": round(word.start, 3),
-                        "end": round(word.end, 3),
-                        "confidence": round(word.confidence, 4),
-                    }
+                    {"text": word.text, "start": word.start, "end": word.end, "confidence": word.confidence}
                     for word in utterance.words
                 ],
             }

@@ -1,7 +1,7 @@
-"""A session saved as it goes: its events as JSON lines, and its transcript as text, SRT and WebVTT.
+"""Save a session while it lasts: its events as JSON lines, and its transcript as text, SRT and WebVTT.
 
-Whatever ends the process, each file holds everything that was final by then. The `.jsonl` is the one that counts: each
-event is on the disk (fsync) before `Journal.add` returns; the other files follow it and can be made from it again
+However the process ends, each file holds everything that was final by then. The `.jsonl` file is authoritative: each
+event is on the disk (fsync) before `Journal.add` returns. The other files follow it, and can be made from it again
 (`read_journal`, `parastream subtitles`).
 """
 
@@ -22,8 +22,7 @@ from typing import Self
 
 import msgspec
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, lay_out, time_cues
-from parastream.server.transcripts.formats import VTT_HEADER, TranscriptFormat, srt_entry, vtt_entry
-from parastream.server.transcripts.text import text_line
+from parastream.server.transcripts.formats import VTT_HEADER, TranscriptFormat, srt_entry, text_line, vtt_entry
 from parastream.server.transcripts.utterance import Utterance, spoken
 from parastream.server.wire.messages import (
     Acknowledged,
@@ -37,23 +36,23 @@ from parastream.server.wire.messages import (
 )
 
 HORIZON = 300.0
-"""Seconds before the newest utterance in which what is spoken on another channel takes its place without much ado;
-for older ones all is read and written again."""
+"""Seconds before the newest utterance from which on the end of a file may change. An older utterance of another channel
+belongs into the settled part, so the files are written anew."""
 MOST_UNWRITTEN = 16 << 20
-"""Bytes of events that wait for a disk that does not take them."""
+"""Bytes of events to keep while the disk does not take them."""
 
 _DERIVED = (TranscriptFormat.TEXT, TranscriptFormat.SRT, TranscriptFormat.VTT)
-_TIMES = len("00:00:00,000")  # what may differ when a cue ends sooner than it was said to
+_TIMES = len("00:00:00,000")  # what differs when a cue turns out to end sooner
 
 logger = logging.getLogger(__name__)
 
 
 class JournalError(Exception):
-    """A file is not the journal of a session, or is damaged."""
+    """A file is not the journal of a session, or it is damaged."""
 
 
 class SessionHeader(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
-    """First line of a journal."""
+    """The first line of a journal."""
 
     started: datetime
     """UTC."""
@@ -63,27 +62,31 @@ class SessionHeader(msgspec.Struct, frozen=True, tag_field="type", tag="session"
 
 @dataclass(frozen=True)
 class SavedSession:
-    """What a journal holds."""
+    """The content of a journal."""
 
     started: datetime
     """UTC."""
     labels: tuple[str, ...]
     utterances: tuple[Utterance, ...]
-    """By the time at which they begin; those with text only."""
+    """By start time, without those in which nothing was said."""
 
 
 def journal_name(started: datetime, session: str) -> str:
-    """What the files of a session are called: the time in UTC, and too little of its id to resume it by."""
+    """Return the name of a session's files: its time in UTC, and too little of its id to resume it."""
     moment = started.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return f"{moment}-{re.sub('[^A-Za-z0-9_-]', '', session)[:6]}"
 
 
 def read_journal(path: Path, labels: Sequence[str] = ()) -> SavedSession:
-    """Read a journal, whose last line may be cut off. `labels` replace the saved names.
+    """Read a journal, whose last line may be cut off.
+
+    Args:
+        path: The `.jsonl` file.
+        labels: Names that replace the saved ones.
 
     Raises:
-        JournalError: it is none, or a line before the last is damaged.
-        OSError: it cannot be read.
+        JournalError: The file is no journal, or a line before the last is damaged.
+        OSError: The file cannot be read.
     """
     lines = path.read_bytes().split(b"\n")
     try:
@@ -107,10 +110,10 @@ def read_journal(path: Path, labels: Sequence[str] = ()) -> SavedSession:
 
 
 class Journal:
-    """The files of one session. A context manager; used by one thread at a time.
+    """The files of one session. A context manager, for one thread at a time.
 
-    A disk that does not take what is written is reported once, and tried again with the next event: nothing is lost
-    unless too much piles up.
+    When the disk fails, the journal reports it once and tries again with each event. Nothing is lost unless more than
+    `MOST_UNWRITTEN` bytes accumulate.
     """
 
     def __init__(
@@ -122,14 +125,17 @@ class Journal:
         style: SubtitleStyle = SubtitleStyle(),
         report: Callable[[str], None] = logger.warning,
     ) -> None:
-        """Make the directory and the files: NAME.jsonl, .txt, .srt and .vtt; NAME-2 and so on if there are such.
+        """Make the directory and the files: NAME.jsonl, .txt, .srt and .vtt, or NAME-2 and so on if these exist.
 
         Args:
-            labels: names of the speakers, one for each channel; empty where lines are to have no names.
-            report: told once what is wrong when the disk fails later.
+            directory: Where to make the files.
+            name: See `journal_name`.
+            labels: Names of the speakers, one for each channel; empty for lines without names.
+            style: Look of the subtitles.
+            report: Receives a message when the disk fails later.
 
         Raises:
-            OSError: the files cannot be made.
+            OSError: The files cannot be made.
         """
         self._labels = tuple(labels)
         self._style = style
@@ -165,12 +171,12 @@ class Journal:
         self.close()
 
     def add(self, message: ServerMessage) -> None:
-        """Save a message if it is an event; partials are not worth it. Never raises because of the disk."""
+        """Save a message if it is an event other than a partial. A failing disk raises nothing here: see `Journal`."""
         if not isinstance(message, Partial | Ready | Acknowledged | Stats):
             self._add(encode(message), message if isinstance(message, Final) and message.text.strip() else None)
 
     def close(self) -> None:
-        """Bring the files to the disk. Nothing is added after it."""
+        """Write everything to the disk and close the files; nothing can be added afterwards."""
         if self._closed:
             return
         self._add(b"")
@@ -209,7 +215,7 @@ class Journal:
             self._unwritten = self._unwritten[os.write(self._events, self._unwritten) :]
 
     def _show(self, utterance: Utterance) -> None:
-        """Write an utterance where it belongs."""
+        """Write an utterance in its place."""
         if utterance.start < self._horizon:
             self._show_again()
             return
@@ -234,7 +240,7 @@ class Journal:
         timed = time_cues(self._cues, self._style)
         newest = self._spoken[-1].start if self._spoken else 0.0
         self._horizon = max(0.0, newest - HORIZON)
-        # Nothing that is still to come changes these.
+        # Nothing that is still to come can change these.
         utterances = _leading(utterance.end < self._horizon for utterance in self._spoken)
         cues = _leading(cue.end + self._style.min_pause < self._horizon for cue in timed)
         self._files[TranscriptFormat.TEXT].show(map(text_line, self._spoken), utterances)
@@ -246,10 +252,14 @@ class Journal:
 
 
 class _Tail:
-    """A file of entries, of which those at its end may still change."""
+    """A file of entries, of which the last ones may still change."""
 
     def __init__(self, path: Path, head: bytes) -> None:
-        """Raises `OSError`, also when there is such a file."""
+        """Make the file, beginning with `head`.
+
+        Raises:
+            OSError: The file exists or cannot be made.
+        """
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         self._head = len(head)
@@ -262,7 +272,11 @@ class _Tail:
             raise
 
     def show(self, entries: Iterable[str], settled: int) -> None:
-        """Let the file end in `entries`, of which the first `settled` will not change any more. Raises `OSError`."""
+        """Replace the entries that are not settled with `entries`, and settle the first `settled` of these.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         encoded = [entry.encode() for entry in entries]
         tail = b"".join(encoded)
         shown, self._shown = self._shown, None
@@ -277,18 +291,18 @@ class _Tail:
         self._shown = tail[done:]
 
     def forget(self) -> None:
-        """The entries shown next are all that there are."""
+        """Let the next call of `show` replace all entries."""
         self._settled = self._head
         self._shown = None
 
     def close(self) -> None:
-        """Raises nothing: whatever there is to say has been said while writing."""
+        """Close the file. Errors have been raised while writing."""
         with contextlib.suppress(OSError):
             os.fsync(self._file)
         os.close(self._file)
 
     def _replace(self, tail: bytes) -> None:
-        """Put another file in the place of this one, in one step."""
+        """Write another file and put it in the place of this one, in one step."""
         other = self._path.with_name(f"{self._path.name}.new")
         file = os.open(other, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -311,7 +325,7 @@ class _Tail:
 
 
 def _changed(before: bytes, after: bytes) -> tuple[int, int] | None:
-    """Which bytes of `before` differ in `after`, which goes on from there; None when they are more than a time."""
+    """Return the range of `before` that differs in the longer `after`; None if it is longer than one time stamp."""
     if len(after) < len(before):
         return None
     differing = [index for index in range(len(before)) if before[index] != after[index]]
@@ -328,7 +342,7 @@ def _write_at(file: int, data: bytes, offset: int) -> None:
 
 
 def _new_file(directory: Path, name: str) -> tuple[Path, int]:
-    """Make NAME.jsonl, where neither it nor a file beside it exists; NAME-2.jsonl and so on otherwise."""
+    """Make NAME.jsonl, or NAME-2.jsonl and so on if one of the session's files exists."""
     for number in itertools.count(1):
         path = directory / f"{name}{f'-{number}' if number > 1 else ''}.jsonl"
         if any(path.with_suffix(form.suffix).exists() for form in _DERIVED):
@@ -341,7 +355,7 @@ def _new_file(directory: Path, name: str) -> tuple[Path, int]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Have the disk know the names of the files."""
+    """Make the names of new files durable."""
     file = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -350,5 +364,5 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _leading(true: Iterable[bool]) -> int:
-    """How many of the first ones are true."""
+    """Count the leading true values."""
     return sum(1 for _ in itertools.takewhile(bool, true))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 
 class SpokenWord(Protocol):
@@ -21,9 +21,9 @@ class SpokenWord(Protocol):
 
 
 class SpokenUtterance(Protocol):
-    """A finished utterance: the engine's `Final` or the wire's.
+    """A finished utterance: the engine's `Final`, the wire's, or an `Utterance`.
 
-    One that also has a `speaker` which is not empty is written with that name.
+    Times are seconds, rounded to the millisecond by whoever made it.
     """
 
     @property
@@ -45,19 +45,17 @@ class Utterance:
     """Seconds."""
     end: float
     """Seconds."""
-    words: Sequence[SpokenWord]
+    words: tuple[SpokenWord, ...]
     speaker: str = ""
-    laid_out: dict[object, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The cues that `lay_out` has made of it, by style: a room's transcript is asked for again and again."""
+    """Name of the speaker; empty where lines have no names."""
 
 
 def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> Utterance:
-    """An utterance with the name of who speaks on its channel, where there is one."""
+    """Attribute an utterance to the speaker on its channel; to nobody where `labels` has no name for it."""
     speaker = labels[channel] if channel < len(labels) else ""
-    return Utterance(final.text, final.start, final.end, final.words, speaker)
+    return Utterance(final.text, final.start, final.end, tuple(final.words), speaker)
 
 
 def speaker_of(utterance: SpokenUtterance) -> str:
-    """The name of who spoke it, on one line; empty when it has none."""
-    speaker: str = getattr(utterance, "speaker", "")
-    return " ".join(speaker.split())
+    """Return the speaker's name on one line; nothing for an utterance without one."""
+    return " ".join(utterance.speaker.split()) if isinstance(utterance, Utterance) else ""

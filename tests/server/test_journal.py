@@ -24,7 +24,6 @@ from parastream.server.transcripts import journal as module
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat, render
 from parastream.server.transcripts.journal import Journal, JournalError, journal_name, read_journal
-from parastream.server.transcripts.text import text_line
 from parastream.server.transcripts.utterance import Utterance
 from parastream.server.wire.messages import Done, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted, Word
 
@@ -55,8 +54,6 @@ def expected(finals: Sequence[Final], labels: Sequence[str], form: TranscriptFor
     utterances = [
         Utterance(f.text, f.start, f.end, f.words, labels[f.channel] if labels else "") for f in finals if f.text
     ]
-    if form is TranscriptFormat.TEXT:
-        return "".join(text_line(each) for each in sorted(utterances, key=lambda each: each.start))
     return render(utterances, form)
 
 

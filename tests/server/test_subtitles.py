@@ -13,8 +13,9 @@ import pytest
 import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues, lay_out, time_cues
-from parastream.server.transcripts.formats import TranscriptFormat, render
+from parastream.server.transcripts import cues as cues_module
+from parastream.server.transcripts.cues import Cue, CueCache, SubtitleStyle, cues, lay_out, time_cues
+from parastream.server.transcripts.formats import TranscriptFormat, render, running_text
 from parastream.server.transcripts.utterance import Utterance, speaker_of
 
 
@@ -137,13 +138,23 @@ def test_text_without_words_is_cut_at_spaces() -> None:
     assert found[-1].end == 15
 
 
-def test_what_was_laid_out_once_is_kept_for_each_style() -> None:
-    said, narrow = utterance(LONG), SubtitleStyle(line_length=20)
-    first, other = lay_out(said), lay_out(said, narrow)
-    assert first != other
-    assert lay_out(said) is first
-    assert lay_out(said, narrow) is other
-    assert said == utterance(LONG)
+def test_a_cache_lays_out_each_utterance_once_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out = []
+
+    def count(each: Utterance, style: SubtitleStyle) -> list[Cue]:
+        laid_out.append(each.text)
+        return lay_out(each, style)
+
+    style = SubtitleStyle(line_length=20)
+    said = [utterance(LONG), utterance("Yes.", start=20)]
+    expected = cues(said, style)
+    monkeypatch.setattr(cues_module, "lay_out", count)
+    cache = CueCache(style)
+    assert cache.cues(said) == cache.cues(said) == expected
+    assert laid_out == [LONG, "Yes."]
+    said.pop()
+    assert cache.cues([*said, utterance("Yes.", start=20)]) == expected
+    assert laid_out == [LONG, "Yes.", "Yes."]
 
 
 def test_utterance_without_text_makes_no_cue() -> None:
@@ -155,10 +166,10 @@ def test_utterance_without_text_makes_no_cue() -> None:
 
 def test_a_cue_stays_as_long_as_it_takes_to_read() -> None:
     said = utterance("Incomprehensibilities notwithstanding.", each=0.4)
-    assert cues([said])[0].end == pytest.approx(38 / 17)
+    assert cues([said])[0].end == 2.235  # 38 / 17
     # But neither for long after the speech, nor when something else is said.
-    assert cues([said], SubtitleStyle(linger=0.5))[0].end == pytest.approx(0.8 + 0.5)
-    assert cues([said, utterance("Go.", start=1.5)])[0].end == pytest.approx(1.5 - 1 / 12)
+    assert cues([said], SubtitleStyle(linger=0.5))[0].end == 1.3
+    assert cues([said, utterance("Go.", start=1.5)])[0].end == 1.417  # 1.5 - 1 / 12
 
 
 def test_a_full_width_character_takes_as_long_to_read_as_two() -> None:
@@ -168,18 +179,18 @@ def test_a_full_width_character_takes_as_long_to_read_as_two() -> None:
         1,
         tuple(Word(c, i / 10, (i + 1) / 10) for i, c in enumerate("一二三四五六七八九十")),
     )
-    assert cues([said])[0].end == pytest.approx(22 / 17)
+    assert cues([said])[0].end == 1.294  # 22 / 17
 
 
 def test_shortest_cue_and_the_gap_before_the_next() -> None:
     first, second = utterance("go", start=1.0, each=0.2), utterance("stop", start=1.6)
-    assert [(cue.start, round(cue.end, 3)) for cue in cues([first, second])] == [(1.0, 1.517), (1.6, 2.433)]
-    assert [round(cue.end, 3) for cue in cues([first])] == [1.833]
+    assert [(cue.start, cue.end) for cue in cues([first, second])] == [(1.0, 1.517), (1.6, 2.433)]
+    assert [cue.end for cue in cues([first])] == [1.833]
 
 
 def test_pauses_too_short_to_be_one_are_filled() -> None:
     first = utterance("one two three four", each=0.5)
-    assert cues([first, utterance("five", start=2.4)])[0].end == pytest.approx(2.4 - 1 / 12)
+    assert cues([first, utterance("five", start=2.4)])[0].end == 2.317  # 2.4 - 1 / 12
     assert cues([first, utterance("five", start=2.6)])[0].end == 2.0
 
 
@@ -258,7 +269,8 @@ def test_name_of_a_speaker_is_part_of_the_line_and_stays_on_it() -> None:
 def test_nothing_said() -> None:
     assert render([], TranscriptFormat.SRT) == ""
     assert render([], TranscriptFormat.VTT) == "WEBVTT\n\n"
-    assert render([], TranscriptFormat.TEXT) == "\n"
+    assert render([], TranscriptFormat.TEXT) == ""
+    assert running_text([]) == "\n"
     assert json.loads(render([], TranscriptFormat.JSONL, file="a.wav")) == {
         "file": "a.wav",
         "text": "",
@@ -267,7 +279,7 @@ def test_nothing_said() -> None:
 
 
 def test_json_lines() -> None:
-    spoken = [Utterance("你好。", 0.1, 0.5, (Word("你", 0.1234567, 0.3, 0.98765), Word("好。", 0.3, 0.5)))]
+    spoken = [Utterance("你好。", 0.1, 0.5, (Word("你", 0.123, 0.3, 0.9877), Word("好。", 0.3, 0.5)))]
     written = render(spoken, TranscriptFormat.JSONL, file="声音.flac")
     assert written.count("\n") == 1
     assert json.loads(written) == {
@@ -316,6 +328,10 @@ def columns(line: str) -> float:
     return sum(42 / 16 if character in "你好。" else 1 for character in line)
 
 
+ROUNDING = 0.0011
+"""Seconds: times of cues are whole milliseconds."""
+
+
 @given(transcripts(), st.sampled_from([SubtitleStyle(), SubtitleStyle(37, 3, 1.0, 5.0, 13.0), SubtitleStyle(gap=0)]))
 def test_cues_keep_the_rules_and_every_word(utterances: list[Utterance], style: SubtitleStyle) -> None:
     found = cues(utterances, style)
@@ -332,11 +348,12 @@ def test_cues_keep_the_rules_and_every_word(utterances: list[Utterance], style: 
             first = spoken[place]
             place += len(" ".join(cue.lines).split())
             last = spoken[place - 1]
-            assert cue.start == pytest.approx(first.start)
-            assert cue.start < cue.end <= max(cue.start + style.max_cue, last.end) + 1e-9
-            assert cue.end <= max(last.end + max(style.linger, style.min_pause), cue.start + style.min_cue) + 1e-9
+            assert (cue.start, cue.end) == (round(cue.start, 3), round(cue.end, 3))
+            assert cue.start == pytest.approx(first.start, abs=ROUNDING)
+            assert cue.start < cue.end <= max(cue.start + style.max_cue, last.end) + ROUNDING
+            assert cue.end <= max(last.end + max(style.linger, style.min_pause), cue.start + style.min_cue) + ROUNDING
             room = after.start - cue.start if after else 1e9
             if after:
-                assert cue.end <= after.start - min(style.gap, room / 2) + 1e-9
-            assert cue.end >= min(cue.start + style.min_cue, cue.start + room - style.gap) - 1e-9
-            assert cue.end >= min(last.end, cue.start + room - style.gap) - 1e-9
+                assert cue.end <= after.start - min(style.gap, room / 2) + ROUNDING
+            assert cue.end >= min(cue.start + style.min_cue, cue.start + room - style.gap) - ROUNDING
+            assert cue.end >= min(last.end, cue.start + room - style.gap) - ROUNDING
