@@ -2,22 +2,22 @@
 
 | Event of the client | What happens |
 |---|---|
-| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. What is served: see `Session`; whatever the `model`, `language`, `prompt` and `noise_reduction`, the server's own model hears the audio as it is |
-| `transcription_session.update` | the same in the form of the beta, answered in that form; its `conversation.item.created` then takes the place of `.added` and `.done` |
+| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `model`, `language`, `prompt` and `noise_reduction` change nothing: the server's own model hears the audio as it is |
+| `transcription_session.update` | the same in the form of the beta, and answered in that form; from then on `conversation.item.created` takes the place of `.added` and `.done` |
 | `input_audio_buffer.append` | audio in base64 |
-| `input_audio_buffer.commit` | without turn detection: an item of the audio since the last commit, with the texts of all that was said in it. With it: what is being said ends here; if nothing is, the item is empty |
-| `input_audio_buffer.clear` | audio that has not become an item is forgotten; `input_audio_buffer.cleared` |
-| others | `error`; the session goes on, as after every mistake of a client |
+| `input_audio_buffer.commit` | without turn detection: makes an item of the audio since the last commit, with the text of all that was said in it. With it: ends the open utterance; without one, makes an empty item |
+| `input_audio_buffer.clear` | forgets audio that has not become an item; `input_audio_buffer.cleared` |
+| others | `error`; the session goes on, as after every other mistake of a client |
 
 With turn detection each utterance is an item: `input_audio_buffer.speech_started`, deltas, `.speech_stopped`, `.committed`,
 `conversation.item.added`, `.done`, `conversation.item.input_audio_transcription.completed`. Without it the deltas of an item
 come while it is spoken, `.committed` answers `commit`, and `.completed` follows.
 
-Deltas are text that will not change; the marks and capitals of the final text are in `.completed` only. The last delta of
-an utterance is the rest of its final text, unless the final pass heard other words than the deltas said.
+The text of deltas does not change; only `.completed` has the marks and capitals of the final text. The last delta of an
+utterance is the rest of its final text, unless the final pass heard other words than the deltas said.
 
-Errors that end the session (`idle_timeout`, `capacity`, `shutting_down` and so on) are an `error` event, too, after the items
-of all audio accepted; items that cannot be finished are `.failed`.
+An error that ends the session (`idle_timeout`, `capacity`, `shutting_down` and so on) is an `error` event, too. It follows
+the items of all audio accepted; items that cannot be finished are `.failed`.
 """  # noqa: E501 - rows of a table
 
 from __future__ import annotations
@@ -25,34 +25,38 @@ from __future__ import annotations
 import math
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import msgspec
+from msgspec import UNSET
 from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, Request, spelled
-from parastream.server.protocols.openai.session import (
-    LARGEST_APPEND,
+from parastream.server.protocols.openai import messages
+from parastream.server.protocols.openai.messages import (
+    LOGPROBS,
     Append,
     BetaUpdate,
     Clear,
-    ClientError,
     Commit,
-    Session,
+    LogProb,
+    SessionOptions,
     SessionUpdate,
+)
+from parastream.server.protocols.openai.session import (
+    LARGEST_APPEND,
+    ClientError,
     beta_changes,
     beta_shown,
     changed,
     decode,
     event_id_of,
+    shown,
     start_of,
 )
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import Event, Final, Flushed, Partial, SpeechStarted
 from parastream.server.wire.refusals import RefusalError
-
-LOGPROBS = "item.input_audio_transcription.logprobs"
 
 _SERVER_ERRORS = ("not_ready", "capacity", "shutting_down", "internal")
 _LEAST_CONFIDENCE = 1e-4
@@ -89,8 +93,10 @@ class _Item:
 
 
 def rest(told: str, text: str) -> str:
-    """What follows in `text` after what `told` says, whatever the case, marks and spaces of both; empty if `text` says
-    something else.
+    """Return what follows in `text` after the letters of `told`; case, marks and spaces of both do not count.
+
+    Returns:
+        The rest; empty if `text` does not begin with those letters.
     """
     letters = (index for index, letter in enumerate(text) if letter.isalnum())
     end = 0
@@ -102,17 +108,13 @@ def rest(told: str, text: str) -> str:
     return text[end:]
 
 
-def logprobs(finals: Iterable[Final], text: str) -> list[dict[str, Any]]:
-    """A token for each word; together they spell `text`."""
+def logprobs(finals: Iterable[Final], text: str) -> tuple[LogProb, ...]:
+    """Return a token for each word; together they spell `text`."""
     words = [word for final in finals for word in final.words]
-    return [
-        {
-            "token": token,
-            "logprob": round(math.log(max(word.confidence, _LEAST_CONFIDENCE)), 4),
-            "bytes": list(token.encode()),
-        }
+    return tuple(
+        LogProb(token, round(math.log(max(word.confidence, _LEAST_CONFIDENCE)), 4), tuple(token.encode()))
         for word, token in zip(words, spelled(text, words), strict=True)
-    ]
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class OpenAIRealtime(Adapter):
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._id = f"sess_{secrets.token_hex(12)}"
-        self._session = Session()
+        self._session = SessionOptions()
         self._beta = False
         self._transcription: Transcription | None = None  # begun by the first audio
         self._buffered = 0  # bytes since the last commit of the client
@@ -148,14 +150,17 @@ class OpenAIRealtime(Adapter):
         self._open: dict[int, float] = {}  # starts of open utterances
 
     def open(self) -> None:
-        self._tell("session.created", session=self._shown())
+        """Show the session. See `Adapter.open`."""
+        self.send(messages.SessionCreated(session=shown(self._id, self._session)))
 
     # --- from the client
 
     def receive_audio(self, data: bytes) -> None:
+        """Answer that audio comes in events."""
         self._refuse(ClientError("invalid_event", "binary messages are not accepted: audio is base64 in JSON"), None)
 
     def receive_text(self, text: str) -> None:
+        """Take an event. See `Adapter.receive_text`."""
         event_id = None
         try:
             event = decode(text)
@@ -163,11 +168,11 @@ class OpenAIRealtime(Adapter):
             match event:
                 case SessionUpdate():
                     self._change(event.session)
-                    self._tell("session.updated", session=self._shown())
+                    self.send(messages.SessionUpdated(session=shown(self._id, self._session)))
                 case BetaUpdate():
                     self._change(beta_changes(event.session))
                     self._beta = True
-                    self._tell("transcription_session.updated", session=beta_shown(self._shown()))
+                    self.send(messages.BetaUpdated(session=beta_shown(self._id, self._session)))
                 case Append():
                     self._append(event.audio)
                 case Commit():
@@ -177,7 +182,7 @@ class OpenAIRealtime(Adapter):
         except ClientError as error:
             self._refuse(error, event_id or event_id_of(text))
 
-    def _change(self, changes: dict[str, Any]) -> None:
+    def _change(self, changes: Mapping[str, Any]) -> None:
         session = changed(self._session, changes)
         if self._transcription is not None:
             for name in ("format", "turn_detection"):
@@ -214,61 +219,62 @@ class OpenAIRealtime(Adapter):
             self._item = _Item()
             self._marks.append(_Mark(None, seconds, self._committed))
             self._transcription.flush()
-        self._tell("input_audio_buffer.cleared")
+        self.send(messages.Cleared())
 
     def _take_buffer(self) -> float:
-        """The length of the audio buffered, which is taken out; the bytes of an incomplete sample stay."""
+        """Empty the buffer, but for the bytes of an incomplete sample, and return its length in seconds."""
         if self._transcription is None:
             return 0.0
-        format = self._transcription.configs[0].format
-        frames, self._buffered = divmod(self._buffered, format.frame_bytes)
-        return frames / format.rate
+        audio = self._transcription.configs[0].format
+        frames, self._buffered = divmod(self._buffered, audio.frame_bytes)
+        return frames / audio.rate
 
-    # --- from the recogniser
+    # --- from the transcription
 
     @property
     def _detects(self) -> bool:
-        """Whether turns are detected."""
+        """Whether the server detects turns."""
         return self._session.audio.input.turn_detection is not None
 
     @property
-    def _hearing(self) -> _Item | None:
-        """Without turn detection: the item that the oldest open utterance belongs to; None if it is to be forgotten."""
+    def _current(self) -> _Item | None:
+        """The item that the oldest open utterance belongs to without turn detection; None if it is to be forgotten."""
         return self._marks[0].item if self._marks else self._item
 
     def apply(self, transcription: Transcription, event: Event) -> None:
+        """See `Adapter.apply`."""
         match event:
             case SpeechStarted():
                 self._open[event.utterance] = event.time
-                if self._detects and self._hearing is not None:
+                if self._detects and self._current is not None:
                     self._spoken_item(event.utterance)
-            case Partial() if self._hearing is not None:
+            case Partial() if self._current is not None:
                 if self._detects:
                     self._tell_delta(item := self._spoken_item(event.utterance), item.grow(event.stable))
                 elif event.utterance == min(self._open):  # text is told in its order
-                    self._tell_delta(self._hearing, self._hearing.grow(event.stable))
+                    self._tell_delta(self._current, self._current.grow(event.stable))
             case Final():
                 self._finish_utterance(event)
             case Flushed():
                 self._finish_mark(self._marks.popleft())
 
     def _spoken_item(self, utterance: int) -> _Item:
-        """The item of an open utterance, told of when it is first asked for."""
+        """Return the item of an open utterance; the first call tells the client of it."""
         item = self._spoken.get(utterance)
         if item is None:
             item = self._spoken[utterance] = _Item()
             start = round(self._open[utterance] * 1000)
-            self._tell("input_audio_buffer.speech_started", audio_start_ms=start, item_id=item.id)
+            self.send(messages.SpeechStarted(audio_start_ms=start, item_id=item.id))
         return item
 
     def _finish_utterance(self, final: Final) -> None:
-        hearing = self._hearing
-        if hearing is not None:
-            item = self._spoken_item(final.utterance) if self._detects else hearing
+        current = self._current
+        if current is not None:
+            item = self._spoken_item(final.utterance) if self._detects else current
             delta = item.add(final)
             if self._detects:
                 end = round(final.end * 1000)
-                self._tell("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=item.id)
+                self.send(messages.SpeechStopped(audio_end_ms=end, item_id=item.id))
                 self._announce(item)
             self._tell_delta(item, delta)
             if self._detects:
@@ -286,66 +292,45 @@ class OpenAIRealtime(Adapter):
             self._complete(mark.item, mark.seconds)
 
     def report(self, refusal: RefusalError) -> None:
+        """Fail the items that cannot be finished. See `Adapter.report`."""
+        kind: Literal["server_error", "invalid_request_error"] = "invalid_request_error"
+        if refusal.code in _SERVER_ERRORS:
+            kind = "server_error"
+        error = kind, refusal.code, refusal.explained
         told = [mark.item for mark in self._marks if mark.item is not None and not self._detects]
         for item in (*told, *self._spoken.values()):
-            self._tell(
-                "conversation.item.input_audio_transcription.failed",
-                item_id=item.id,
-                content_index=0,
-                error={**_error(refusal), "param": None},
-            )
+            self.send(messages.Failed(item_id=item.id, error=messages.ItemError(*error)))
         if self._item.finals and not self.aborted:
             self._announce(self._item)
             self._complete(self._item, self._take_buffer())
-        self._tell("error", error={**_error(refusal), "param": None, "event_id": None})
+        self.send(messages.ErrorEvent(error=messages.EventError(*error)))
 
     # --- to the client
 
-    def _tell(self, type: str, **fields: Any) -> None:
-        self.send({"type": type, "event_id": f"event_{secrets.token_hex(12)}", **fields})
-
     def _tell_delta(self, item: _Item, delta: str) -> None:
         if delta:
-            type = "conversation.item.input_audio_transcription.delta"
-            self._tell(type, item_id=item.id, content_index=0, delta=delta)
+            self.send(messages.Delta(item_id=item.id, delta=delta))
 
     def _announce(self, item: _Item) -> None:
-        """The item's audio is complete."""
+        """Tell that the audio of an item is complete."""
         previous, self._previous = self._previous, item.id
         self._committed += 1
-        self._tell("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
-        shown = {
-            "id": item.id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
-        for type in ("created",) if self._beta else ("added", "done"):
-            self._tell(f"conversation.item.{type}", previous_item_id=previous, item=shown)
+        self.send(messages.Committed(item_id=item.id, previous_item_id=previous))
+        for kind in (messages.ItemCreated,) if self._beta else (messages.ItemAdded, messages.ItemDone):
+            self.send(kind(previous_item_id=previous, item=messages.Item(id=item.id)))
 
     def _complete(self, item: _Item, seconds: float) -> None:
-        """The item's text is complete."""
-        extra = {"logprobs": logprobs(item.finals, item.text)} if LOGPROBS in (self._session.include or ()) else {}
-        self._tell(
-            "conversation.item.input_audio_transcription.completed",
-            item_id=item.id,
-            content_index=0,
-            transcript=item.text,
-            usage={"type": "duration", "seconds": round(seconds, 3)},
-            **extra,
+        """Tell the whole text of an item."""
+        wanted = LOGPROBS in (self._session.include or ())
+        self.send(
+            messages.Completed(
+                item_id=item.id,
+                transcript=item.text,
+                usage=messages.Usage(round(seconds, 3)),
+                logprobs=logprobs(item.finals, item.text) if wanted else UNSET,
+            )
         )
 
-    def _shown(self) -> dict[str, Any]:
-        shown: dict[str, Any] = msgspec.to_builtins(self._session)
-        return {"id": self._id, "object": "realtime.transcription_session", **shown}
-
     def _refuse(self, error: ClientError, event_id: str | None) -> None:
-        fields = {"type": "invalid_request_error", "code": error.code, "message": error.message, "param": error.param}
-        self._tell("error", error={**fields, "event_id": event_id})
-
-
-def _error(refusal: RefusalError) -> dict[str, Any]:
-    kind = "server_error" if refusal.code in _SERVER_ERRORS else "invalid_request_error"
-    return {"type": kind, "code": refusal.code, "message": refusal.explained}
+        explained = messages.EventError("invalid_request_error", error.code, error.message, error.param, event_id)
+        self.send(messages.ErrorEvent(error=explained))

@@ -24,7 +24,8 @@ from openai.types.realtime import RealtimeServerEvent
 from parastream.model.errors import CapacityError, EngineError
 from parastream.server.app import Server
 from parastream.server.protocols.base import Request
-from parastream.server.protocols.openai.adapter import LOGPROBS, OpenAIRealtime, logprobs, rest
+from parastream.server.protocols.openai.adapter import OpenAIRealtime, logprobs, rest
+from parastream.server.protocols.openai.messages import LOGPROBS
 from parastream.server.protocols.openai.session import LARGEST_APPEND, LARGEST_OTHER
 from parastream.server.wire.messages import Final, Word
 from parastream.streaming import AudioFormat, Encoding, Engine
@@ -222,7 +223,7 @@ def test_a_turn_detection_that_cannot_be_had_is_shown_as_what_it_is(
     [
         ({"type": "realtime"}, "invalid_value", "session.type", "transcription"),
         ({"type": 3}, "invalid_type", "session.type", "Expected `str`"),
-        ({"voice": "alloy"}, "unknown_parameter", "session.voice", "allowed: audio, include, type"),
+        ({"voice": "alloy"}, "unknown_parameter", "session.voice", "allowed: type, audio, include"),
         ({"audio": []}, "invalid_type", "session.audio", "Expected `object`, got `array`"),
         ({"audio": {"output": {}}}, "unknown_parameter", "session.audio.output", "allowed: input"),
         (
@@ -603,9 +604,9 @@ def test_the_rest_of_a_final_text(told: str, text: str, following: str) -> None:
 def test_logprobs_spell_the_transcript() -> None:
     words = (Word("One,", 0.0, 1.0, 0.5), Word("deux.", 1.0, 2.0, 0.0), Word("é", 2.0, 3.0, 1.0))
     tokens = logprobs([Final(0, 0.0, 3.0, "One, deux. é", words, 0.5)], "One, deux. é")
-    assert [token["token"] for token in tokens] == ["One,", " deux.", " é"]
-    assert [token["logprob"] for token in tokens] == [round(math.log(0.5), 4), round(math.log(1e-4), 4), 0.0]
-    assert tokens[2]["bytes"] == [32, 195, 169]
+    assert [token.token for token in tokens] == ["One,", " deux.", " é"]
+    assert [token.logprob for token in tokens] == [round(math.log(0.5), 4), round(math.log(1e-4), 4), 0.0]
+    assert tokens[2].bytes == (32, 195, 169)
 
 
 def test_logprobs_when_asked_for() -> None:
@@ -655,7 +656,7 @@ def test_the_form_of_the_beta() -> None:
     [
         ({"audio": {}}, "unknown_parameter", "session.audio"),
         ({"input_audio_format": "mp3"}, "invalid_value", "session.input_audio_format"),
-        ({"input_audio_format": []}, "invalid_value", "session.input_audio_format"),
+        ({"input_audio_format": []}, "invalid_type", "session.input_audio_format"),
         ({"turn_detection": 3}, "invalid_type", "session.audio.input.turn_detection"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from parastream.server.protocols.deepgram import messages as deepgram
+from parastream.server.protocols.openai import messages as openai
 
 ALTERNATIVES = deepgram.Alternatives(
     (deepgram.Alternative("Hello.", 0.75, (deepgram.SpokenWord("hello", 0.5, 0.9, 0.75, "Hello."),)),)
@@ -51,7 +52,104 @@ DEEPGRAM = [
 ]
 
 
-@pytest.mark.parametrize(("message", "expected"), DEEPGRAM, ids=lambda each: type(each).__name__)
+AUDIO_JSON = (
+    '{"input":{"format":{"type":"audio/pcm","rate":24000},"transcription":null,"noise_reduction":null,"turn_detection":'
+    '{"type":"server_vad","threshold":0.5,"prefix_padding_ms":300,"silence_duration_ms":500,"create_response":null,'
+    '"interrupt_response":null,"idle_timeout_ms":null}}}'
+)
+SHOWN_JSON = (
+    '{"id":"s","object":"realtime.transcription_session","type":"transcription","audio":'
+    + AUDIO_JSON
+    + ',"include":null}'
+)
+SHOWN = openai.ShownSession(id="s", audio=openai.Audio(), include=None)
+BETA = openai.BetaSession(
+    id="s",
+    include=(openai.LOGPROBS,),
+    input_audio_format="g711_ulaw",
+    input_audio_transcription=openai.TranscriptionOptions(model="m"),
+    input_audio_noise_reduction=openai.NoiseReduction("near_field"),
+    turn_detection=None,
+)
+ITEM_JSON = (
+    '{"id":"i","object":"realtime.item","type":"message","status":"completed","role":"user","content":'
+    '[{"type":"input_audio","transcript":null}]}'
+)
+OF_AN_ITEM = '"event_id":"e","item_id":"i","content_index":0'
+
+OPENAI = [
+    (
+        openai.SessionCreated(event_id="e", session=SHOWN),
+        '{"type":"session.created","event_id":"e","session":' + SHOWN_JSON + "}",
+    ),
+    (
+        openai.SessionUpdated(event_id="e", session=SHOWN),
+        '{"type":"session.updated","event_id":"e","session":' + SHOWN_JSON + "}",
+    ),
+    (
+        openai.BetaUpdated(event_id="e", session=BETA),
+        '{"type":"transcription_session.updated","event_id":"e","session":{"id":"s","object":'
+        '"realtime.transcription_session","include":["item.input_audio_transcription.logprobs"],"input_audio_format":'
+        '"g711_ulaw","input_audio_transcription":{"model":"m","language":null,"prompt":null,"languages":null,'
+        '"keywords":null,"delay":null},"input_audio_noise_reduction":{"type":"near_field","strength":null},'
+        '"turn_detection":null}}',
+    ),
+    (
+        openai.SpeechStarted(audio_start_ms=100, event_id="e", item_id="i"),
+        '{"type":"input_audio_buffer.speech_started","event_id":"e","audio_start_ms":100,"item_id":"i"}',
+    ),
+    (
+        openai.SpeechStopped(audio_end_ms=100, event_id="e", item_id="i"),
+        '{"type":"input_audio_buffer.speech_stopped","event_id":"e","audio_end_ms":100,"item_id":"i"}',
+    ),
+    (
+        openai.Committed(previous_item_id="h", event_id="e", item_id="i"),
+        '{"type":"input_audio_buffer.committed","event_id":"e","item_id":"i","previous_item_id":"h"}',
+    ),
+    (openai.Cleared(event_id="e"), '{"type":"input_audio_buffer.cleared","event_id":"e"}'),
+    *(
+        (
+            kind(event_id="e", previous_item_id=None, item=openai.Item(id="i")),
+            f'{{"type":"conversation.item.{name}","event_id":"e","previous_item_id":null,"item":{ITEM_JSON}}}',
+        )
+        for kind, name in ((openai.ItemAdded, "added"), (openai.ItemDone, "done"), (openai.ItemCreated, "created"))
+    ),
+    (
+        openai.Delta(delta="x", event_id="e", item_id="i"),
+        f'{{"type":"conversation.item.input_audio_transcription.delta",{OF_AN_ITEM},"delta":"x"}}',
+    ),
+    (
+        openai.Completed(transcript="x", usage=openai.Usage(1.5), event_id="e", item_id="i"),
+        f'{{"type":"conversation.item.input_audio_transcription.completed",{OF_AN_ITEM},"transcript":"x",'
+        '"usage":{"type":"duration","seconds":1.5}}',
+    ),
+    (
+        openai.Completed(
+            transcript="x",
+            usage=openai.Usage(1.5),
+            logprobs=(openai.LogProb("é", -0.5, (195, 169)),),
+            event_id="e",
+            item_id="i",
+        ),
+        f'{{"type":"conversation.item.input_audio_transcription.completed",{OF_AN_ITEM},"transcript":"x",'
+        '"usage":{"type":"duration","seconds":1.5},"logprobs":[{"token":"é","logprob":-0.5,"bytes":[195,169]}]}',
+    ),
+    (
+        openai.Failed(error=openai.ItemError("server_error", "internal", "why"), event_id="e", item_id="i"),
+        f'{{"type":"conversation.item.input_audio_transcription.failed",{OF_AN_ITEM},"error":'
+        '{"type":"server_error","code":"internal","message":"why","param":null}}',
+    ),
+    (
+        openai.ErrorEvent(
+            event_id="e", error=openai.EventError("invalid_request_error", "invalid_value", "why", "audio", "mine")
+        ),
+        '{"type":"error","event_id":"e","error":{"type":"invalid_request_error","code":"invalid_value",'
+        '"message":"why","param":"audio","event_id":"mine"}}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "expected"), [*DEEPGRAM, *OPENAI], ids=lambda each: type(each).__name__)
 def test_a_message_has_its_exact_form(message: msgspec.Struct, expected: str) -> None:
     assert msgspec.json.encode(message).decode() == expected
 
@@ -60,6 +158,6 @@ def _tags(union: Any) -> set[str]:
     return {str(kind.__struct_config__.tag) for kind in union.__args__}
 
 
-def test_every_message_of_deepgram_is_above() -> None:
-    shown = {json.loads(expected).get("type") for _, expected in DEEPGRAM}
-    assert shown >= _tags(deepgram.ServerMessage)
+@pytest.mark.parametrize(("union", "table"), [(deepgram.ServerMessage, DEEPGRAM), (openai.ServerEvent, OPENAI)])
+def test_every_kind_of_message_is_above(union: Any, table: list[tuple[msgspec.Struct, str]]) -> None:
+    assert {json.loads(expected).get("type") for _, expected in table} >= _tags(union)
