@@ -77,11 +77,11 @@ async def measure(server: ServerProcess, audio: bytes, speakers: int, seconds: f
         await watching.stdout.readline()
     load = await run_load(server.url, None, audio, clients=speakers, seconds=seconds, usage=server.usage, room=ROOM)
     latencies = Latencies()
-    for conversation in load.conversations:
-        latencies.add(conversation)
+    for trace in load.traces:
+        latencies.add(trace)
     result: dict[str, Any] = {
         "viewers": viewers,
-        "problems": [found for conversation in load.conversations if (found := problem(conversation))],
+        "problems": [found for trace in load.traces if (found := problem(trace))],
         "cpu_cores": load.cpu_cores,
     }
     for name, values in (

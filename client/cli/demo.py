@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from parastream.client.cli.composition import ModelChoice, local_server, run_interruptible
-from parastream.client.cli.conversation import converse
+from parastream.client.cli.duplex import run_duplex
 from parastream.client.cli.terminal import LiveTranscript
 from parastream.client.client import connect
 from parastream.client.sources import FileSource, sample_recording
@@ -78,7 +78,7 @@ async def _run(sample: Path, pace: float) -> int:
                     live.show(message)
                     finals += isinstance(message, Final) and bool(message.text)
 
-                await converse(client, source, receive)
+                await run_duplex(client, source, receive)
         busy = server.engine.stats().busy
     if not finals:
         say("nothing was recognised")

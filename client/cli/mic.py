@@ -11,7 +11,7 @@ from typing import Any
 import soundfile
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, local_server, on_interrupt, run_interruptible
-from parastream.client.cli.conversation import converse, new_journal
+from parastream.client.cli.duplex import new_journal, run_duplex
 from parastream.client.cli.terminal import LiveTranscript, Meter
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
@@ -113,7 +113,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
         console.print(f"listening to {microphone.name}; Ctrl-C ends", markup=False)
 
         with live:
-            await converse(client, sound, live.show, journal)
+            await run_duplex(client, sound, live.show, journal)
     if microphone.dropped:
         console.print(f"{microphone.dropped:.1f} s of sound were lost: the server did not keep up")
     return 0

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice
-from parastream.client.cli.conversation import converse, new_journal
+from parastream.client.cli.duplex import new_journal, run_duplex
 from parastream.client.client import ClientEvent, connect
 from parastream.client.errors import ClientError
 from parastream.client.sources import Channel, FileSource, SourceError, read
@@ -185,7 +185,7 @@ class Remote:
                     if isinstance(event, Final):
                         utterances.append(spoken(event, event.channel, names))
 
-                await converse(client, blocks(), receive, journal)
+                await run_duplex(client, blocks(), receive, journal)
         return utterances
 
 

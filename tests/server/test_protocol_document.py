@@ -68,9 +68,7 @@ def test_events() -> None:
 
 
 def test_messages_of_rooms() -> None:
-    documented = {
-        name.strip("`"): re.findall(r"`(\w+)`", row[0]) for name, row in rows("Viewers send nothing").items()
-    }
+    documented = {name.strip("`"): re.findall(r"`(\w+)`", row[0]) for name, row in rows("Viewers send nothing").items()}
     actual = {str(kind.__struct_config__.tag): list(kind.__struct_fields__) for kind in get_args(RoomMessage)}
     assert documented == actual
 

@@ -38,10 +38,10 @@ def window(
     """
     sizes = batch.split(",")
     refuse(not all(size.isdecimal() and int(size) for size in sizes), "--batch", "needs whole numbers above 0: 1,16")
-    from parastream.client.cli.bench import compute
+    from parastream.client.cli.bench import inference
 
     raise typer.Exit(
-        compute.window(model, [int(size) for size in sizes], repeats, json, dtype=dtype.value if dtype else None)
+        inference.window(model, [int(size) for size in sizes], repeats, json, dtype=dtype.value if dtype else None)
     )
 
 
@@ -59,9 +59,9 @@ def bench_offline(
     As `transcribe` does them, one after the other; and the full-context pass alone over their utterances, batched by
     length.
     """
-    from parastream.client.cli.bench import compute
+    from parastream.client.cli.bench import inference
 
-    raise typer.Exit(compute.offline(model, files or [], repeats, json))
+    raise typer.Exit(inference.offline(model, files or [], repeats, json))
 
 
 @bench_app.command()
@@ -99,10 +99,10 @@ def clients(
     largest_send_delay_ms    the latest that any audio was sent: whether this program kept up
     """
     refuse(server is not None and model is not None, "--model", "has no use with --server")
-    from parastream.client.cli.bench import paced
+    from parastream.client.cli.bench import clients as command
 
-    setting = paced.Setting(seconds, model, server, token)
-    raise typer.Exit(paced.run(setting, clients, json, find_largest=find_largest))
+    setting = command.Setting(seconds, model, server, token)
+    raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 
 
 @bench_app.command()

@@ -37,7 +37,7 @@ _TOLERANCE = 0.001  # seconds; times are rounded to it
 
 
 @dataclass(slots=True)
-class Conversation:
+class SessionTrace:
     """What one client sent and got. Times are in seconds of one clock."""
 
     sent: list[float] = field(default_factory=list)
@@ -64,12 +64,12 @@ class Latencies:
         """From the last audio that a partial needs to the partial."""
         return [latency - 1000 * LOOK for latency in self.partial]
 
-    def add(self, conversation: Conversation) -> None:
+    def add(self, trace: SessionTrace) -> None:
         """Takes the latencies of one session."""
-        sent = _Sent(conversation.sent)
+        sent = _Sent(trace.sent)
         started: set[int] = set()  # utterances that have had a partial
-        ends = {m.utterance: m.time for _, m in conversation.received if isinstance(m, SpeechEnded)}
-        for arrival, message in conversation.received:
+        ends = {m.utterance: m.time for _, m in trace.received if isinstance(m, SpeechEnded)}
+        for arrival, message in trace.received:
             match message:
                 case Partial():
                     self.partial.append(1000 * (arrival - sent.up_to(message.end - LOOK)))
@@ -111,16 +111,16 @@ def _endpoint(end: float) -> float:
     return (round((end - HANGOVER) * RATE) + silence) / RATE
 
 
-def problem(conversation: Conversation) -> str:
+def problem(trace: SessionTrace) -> str:
     """What went wrong in a session; empty when nothing was lost."""
-    messages = [message for _, message in conversation.received]
+    messages = [message for _, message in trace.received]
     for message in messages:
         if isinstance(message, Error):
             return f"{message.code}: {message.message}"
     done = next((message for message in messages if isinstance(message, Done)), None)
     if done is None:
-        return conversation.failure or "the session did not end"
-    seconds = len(conversation.sent) * BLOCK / RATE
+        return trace.failure or "the session did not end"
+    seconds = len(trace.sent) * BLOCK / RATE
     if abs(done.duration - seconds) > _TOLERANCE:
         return f"audio was lost: {done.duration:.3f} of {seconds:.3f} s were heard"
     begun = [message.utterance for message in messages if isinstance(message, SpeechStarted)]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from parastream.client.cli.bench.latency import BLOCK, ENDPOINT, RATE, Conversation
+from parastream.client.cli.bench.latency import BLOCK, ENDPOINT, RATE, SessionTrace
 from parastream.client.cli.bench.processes import Usage
 from parastream.client.client import proxy_for, stream_url
 from parastream.client.errors import ClientError
@@ -41,7 +41,7 @@ _CONNECTING = 16  # at a time
 class Load:
     """What a run gave."""
 
-    conversations: list[Conversation]
+    traces: list[SessionTrace]
     cpu_cores: float | None
     """CPU seconds of the server for each second in which all clients spoke."""
     usage: Usage | None
@@ -63,7 +63,7 @@ class _Client:
     """The block that it begins with."""
     blocks: int
     """How many it sends."""
-    conversation: Conversation = field(default_factory=Conversation)
+    trace: SessionTrace = field(default_factory=SessionTrace)
     received: list[tuple[float, bytes]] = field(default_factory=list)
     late: float = 0.0
     began: float = 0.0
@@ -74,7 +74,7 @@ class _Client:
         asyncio.get_running_loop().call_at(at, self._send)
 
     def _send(self) -> None:
-        loop, sent = asyncio.get_running_loop(), self.conversation.sent
+        loop, sent = asyncio.get_running_loop(), self.trace.sent
         transport = self.websocket.transport
         if transport.is_closing():
             return
@@ -95,12 +95,12 @@ class _Client:
                 data = await receive(decode=False)
                 self.received.append((clock(), data))
         except ConnectionClosed as closed:
-            self.conversation.failure = str(closed)
+            self.trace.failure = str(closed)
 
-    def finish(self) -> Conversation:
-        """The conversation, decoded."""
-        self.conversation.received = [(at, decode_server_message(data)) for at, data in self.received]
-        return self.conversation
+    def finish(self) -> SessionTrace:
+        """The trace, decoded."""
+        self.trace.received = [(at, decode_server_message(data)) for at, data in self.received]
+        return self.trace
 
 
 async def run_load(
@@ -120,23 +120,23 @@ async def run_load(
         usage: tells what the server has used, if that can be known.
         room: the caption room in which they all speak.
 
-    A client that is refused, or whose connection breaks, is one of the conversations too.
+    A client that is refused, or whose connection breaks, is one of the traces too.
     """
     blocks = max(1, round(seconds * RATE / BLOCK))
     frames = [_frame(Opcode.BINARY, audio[i : i + 2 * BLOCK]) for i in range(0, len(audio), 2 * BLOCK)]
     turns = asyncio.Semaphore(_CONNECTING)
 
-    async def open_client(number: int) -> _Client | Conversation:
+    async def open_client(number: int) -> _Client | SessionTrace:
         async with turns:
             try:
                 websocket = await _open(url, token, room)
             except (OSError, TimeoutError, WebSocketException, ClientError) as error:
-                return Conversation(failure=f"no session: {error or 'timed out'}")
+                return SessionTrace(failure=f"no session: {error or 'timed out'}")
         return _Client(websocket, frames, number * len(frames) // clients, blocks)
 
     opened = await asyncio.gather(*(open_client(number) for number in range(clients)))
     speaking = [client for client in opened if isinstance(client, _Client)]
-    refused = [client for client in opened if isinstance(client, Conversation)]
+    refused = [client for client in opened if isinstance(client, SessionTrace)]
     if not speaking:
         return Load(refused, None, None, 0.0, 0.0)
     listening = [asyncio.create_task(client.listen()) for client in speaking]

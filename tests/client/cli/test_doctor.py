@@ -9,6 +9,8 @@ import pytest
 from parastream.client.cli import doctor
 from parastream.model import blas, catalogue
 
+from tests.client.cli.command import Run
+
 
 @pytest.fixture
 def findings() -> dict[str, doctor.Finding]:
@@ -71,3 +73,9 @@ def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = next(finding for finding in doctor.report() if finding.name == "versions")
     assert finding.state == "fail"
     assert "no-such-package" in finding.text
+
+
+def test_the_command(run: Run) -> None:
+    result = run("doctor")
+    assert result.status == 0
+    assert "BLAS" in result.out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
-from parastream.client.cli.bench.compute import model_directory
+from parastream.client.cli.bench.inference import model_directory
 from parastream.client.cli.bench.latency import Latencies, problem, summary
 from parastream.client.cli.bench.load import Load, run_load
 from parastream.client.cli.bench.processes import Usage, server_process
@@ -86,10 +86,10 @@ async def measure(setting: Setting, clients: int) -> Result:
 
 def _figures(load: Load, setting: Setting, clients: int, before: Usage | None, after: Usage | None) -> Result:
     latencies = Latencies()
-    for conversation in load.conversations:
-        latencies.add(conversation)
-    problems = Counter(found for conversation in load.conversations if (found := problem(conversation)))
-    kinds = Counter(type(message) for c in load.conversations for _, message in c.received)
+    for trace in load.traces:
+        latencies.add(trace)
+    problems = Counter(found for trace in load.traces if (found := problem(trace)))
+    kinds = Counter(type(message) for c in load.traces for _, message in c.received)
     # Of all, because the kernel's counters of memory now and of its peak may be off by a little, each for itself.
     memory = [mb for used in (before, load.usage, after) if used is not None for mb in (used.memory_mb, used.peak_mb)]
     return {

@@ -13,7 +13,7 @@ from parastream.client.client import AsyncClient, ClientEvent
 from parastream.server.transcripts.journal import Journal, journal_name
 
 
-async def converse(
+async def run_duplex(
     client: AsyncClient,
     blocks: AsyncIterable[NDArray[Any]],
     receive: Callable[[ClientEvent], None],

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parastream.client.cli.bench import compute, latency, paced, processes, results
-from parastream.client.cli.bench.latency import Conversation, Latencies, percentile, problem, summary
+from parastream.client.cli.bench import clients, inference, latency, processes, results
+from parastream.client.cli.bench.latency import Latencies, SessionTrace, percentile, problem, summary
 from parastream.client.cli.main import main
 from parastream.client.errors import ClientError
 from parastream.model.config import ROW_SECONDS, ChunkSize
@@ -37,9 +37,9 @@ def ordered(figures: dict[str, float]) -> bool:
     return list(figures) == PERCENTILES and sorted(figures.values()) == list(figures.values())
 
 
-def spoken(*received: tuple[float, ServerMessage], seconds: float = 5.0, began: float = 100.0) -> Conversation:
-    """A conversation whose blocks were sent exactly on time."""
-    return Conversation([began + 0.1 * block for block in range(round(10 * seconds))], list(received))
+def spoken(*received: tuple[float, ServerMessage], seconds: float = 5.0, began: float = 100.0) -> SessionTrace:
+    """A trace whose blocks were sent exactly on time."""
+    return SessionTrace([began + 0.1 * block for block in range(round(10 * seconds))], list(received))
 
 
 def partial(utterance: int, start: float, end: float, text: str = "one") -> Partial:
@@ -50,9 +50,9 @@ def final(utterance: int, start: float, end: float) -> Final:
     return Final(utterance, start, end, "One.", (), 0.9)
 
 
-def latencies(conversation: Conversation) -> Latencies:
+def latencies(trace: SessionTrace) -> Latencies:
     found = Latencies()
-    found.add(conversation)
+    found.add(trace)
     return found
 
 
@@ -129,8 +129,8 @@ def test_without_room_for_a_pre_roll_speech_begins_at_once() -> None:
 
 def test_a_final_is_late_by_the_silence_that_decided_its_end() -> None:
     # Speech ended at 2.048 s; the 19th frame of silence ended at 2.656 s, which the block at 2.6 s brought.
-    conversation = spoken((102.75, SpeechEnded(0, 2.348)), (102.75, final(0, 0.5, 2.348)))
-    assert latencies(conversation).final_after_endpoint == pytest.approx([150.0])
+    trace = spoken((102.75, SpeechEnded(0, 2.348)), (102.75, final(0, 0.5, 2.348)))
+    assert latencies(trace).final_after_endpoint == pytest.approx([150.0])
 
 
 def test_a_final_at_the_end_of_the_audio_has_no_endpoint() -> None:
@@ -153,14 +153,14 @@ def test_a_final_at_the_end_of_the_audio_has_no_endpoint() -> None:
     ],
 )
 def test_what_counts_as_dropped(messages: list[ServerMessage], failure: str, expected: str) -> None:
-    conversation = spoken(*((101.0, message) for message in messages))
-    conversation.failure = failure
-    assert problem(conversation) == expected
+    trace = spoken(*((101.0, message) for message in messages))
+    trace.failure = failure
+    assert problem(trace) == expected
 
 
 def test_utterances_in_batches_of_like_length() -> None:
     rows = [np.zeros((length, 2), np.float32) for length in (300, 10, 500, 400, 490)]
-    batches = compute.batched_by_length(rows)
+    batches = inference.batched_by_length(rows)
     assert [[len(utterance) for utterance in batch] for batch in batches] == [[500, 490], [400, 300], [10]]
 
 
@@ -235,14 +235,14 @@ def test_the_search_for_the_largest_number(
 ) -> None:
     numbers: list[int] = []
 
-    async def measure(setting: paced.Setting, clients: int) -> dict[str, Any]:
+    async def measure(setting: clients.Setting, clients: int) -> dict[str, Any]:
         numbers.append(clients)
         good = clients <= capacity
         return {"clients": clients, "dropped": 0, "partial_ms": {"p95": 1000.0 if good else 1200.0}}
 
-    monkeypatch.setattr(paced, "measure", measure)
+    monkeypatch.setattr(clients, "measure", measure)
     file = tmp_path / "result.json"
-    status = paced.run(paced.Setting(5.0), first, file, find_largest=True)
+    status = clients.run(clients.Setting(5.0), first, file, find_largest=True)
     result = json.loads(file.read_text())
     assert numbers == tried
     assert result["largest_clients"] == largest

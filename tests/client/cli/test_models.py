@@ -1,0 +1,100 @@
+"""`parastream models`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.client.cli.command import EMBEDDED, SAID, SAMPLE, Run, words
+
+
+def test_models_list(run: Run) -> None:
+    result = run("models", "list")
+    assert result.status == 0
+    for name in ("asr-small-en", "paraformer-zh-streaming", "paraformer-zh", "ct-punc"):
+        assert re.search(rf"^ *{name} ", result.out, re.M)
+
+
+def test_models_download_of_what_is_here(run: Run) -> None:
+    result = run("models", "download", "asr-small-en")
+    assert (result.status, result.out) == (0, f"{EMBEDDED / 'asr-small-en'}\n")
+
+
+def test_models_convert_and_check(run: Run, tmp_path: Path) -> None:
+    converted = tmp_path / "converted"
+    assert run("models", "convert", "asr-small-en", converted, "--dtype", "float32").status == 0
+    checked = run("models", "check", converted)
+    assert checked.status == 0
+    assert "12.21 million" in checked.out
+    again = run("models", "convert", "asr-small-en", converted)
+    assert again.status == 1
+    assert str(converted) in again.err
+
+
+def test_models_quantize_and_transcribe(run: Run, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    made = run("models", "quantize", "asr-small-en", small, "--bits", "4", "--group-size", "32")
+    assert made.status == 0
+    assert re.fullmatch(rf"{small}: 8\.\d MB instead of 24\.4\n", made.out)
+    checked = run("models", "check", small)
+    assert checked.status == 0
+    assert "12.21 million" in checked.out
+    assert re.search(r"^stored +4 bits in groups of 32$", checked.out, re.M)
+    assert re.search(r"^computed +in b?float(16|32)$", checked.out, re.M)
+    heard = run("transcribe", SAMPLE, "--model", small, "--dtype", "float32")
+    assert heard.status == 0
+    assert words(heard.out) == " ".join(SAID)
+    again = run("models", "quantize", small, tmp_path / "smaller")
+    assert again.status == 1
+    assert "is quantised already (4 bits in groups of 32)" in again.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"), [("--bits", "3", "'8', '4'"), ("--group-size", "48", "'32', '64', '128'")]
+)
+def test_models_quantize_says_what_is_allowed(run: Run, tmp_path: Path, option: str, value: str, allowed: str) -> None:
+    refused = run("models", "quantize", "asr-small-en", tmp_path / "new", option, value)
+    assert refused.status == 2
+    assert f"'{value}' is not one of {allowed}" in refused.err
+
+
+def test_models_check_compares_with_known_texts(run: Run, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path)
+    golden = {"source": "AN4", "asr-small-en": {SAMPLE.name: " ".join(SAID)}}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    right = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert right.status == 0
+    assert "passed" in right.out
+    golden["asr-small-en"] = {SAMPLE.name: "something else altogether"}
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    wrong = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert wrong.status == 1
+    assert "failed" in wrong.out
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"source": "x"}', "{"])
+def test_models_check_without_known_texts(run: Run, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "golden.json").write_text(content)
+    result = run("models", "check", "asr-small-en", "--recordings", tmp_path)
+    assert result.status == 1
+    assert f"{tmp_path}/golden.json: " in result.err
+
+
+def test_models_check_of_a_damaged_model(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED / "asr-small-en", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    result = run("models", "check", tmp_path / "model")
+    assert result.status == 1
+    assert re.fullmatch(r"error: .*model\.safetensors.*\n", result.err)
+
+
+def test_models_check_of_a_punctuation_model(run: Run) -> None:
+    result = run("models", "check", "punc-small-realtime")
+    assert result.status == 0
+    assert re.search(r"example +How are you\?", result.out)

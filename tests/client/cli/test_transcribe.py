@@ -1,0 +1,227 @@
+"""`parastream transcribe`, with models of its own and through a server, on real speech."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pysubs2
+import pytest
+import soundfile
+import soxr
+
+from tests.client.cli.command import SAID, SAMPLE, Run, Served, words
+
+import mlx.core as mx
+
+
+def test_transcribe_as_text(run: Run) -> None:
+    result = run("transcribe", SAMPLE)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.count("\n") == 1
+    assert words(result.out) == " ".join(SAID)
+    assert result.out.rstrip()[-1] in ".?"
+
+
+def test_transcribe_as_json_lines(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--format", "jsonl", "--no-punctuation")
+    assert result.status == 0
+    transcript = json.loads(result.out)
+    assert list(transcript) == ["file", "text", "utterances"]
+    assert transcript["file"] == str(SAMPLE)
+    assert [words(utterance["text"]) for utterance in transcript["utterances"]] == SAID
+    assert transcript["text"] == " ".join(utterance["text"] for utterance in transcript["utterances"])
+    end = 0.0
+    for utterance in transcript["utterances"]:
+        assert list(utterance) == ["text", "start", "end", "words"]
+        assert end <= utterance["start"] < utterance["end"] <= 12.0
+        end = utterance["end"]
+        for word in utterance["words"]:
+            assert list(word) == ["text", "start", "end", "confidence"]
+            assert utterance["start"] <= word["start"] < word["end"] <= utterance["end"]
+            assert 0 < word["confidence"] <= 1
+    # Where the speech lies in the sample, with 0.3 s before and after it.
+    places = [(utterance["start"], utterance["end"]) for utterance in transcript["utterances"]]
+    np.testing.assert_allclose(places, [(0.9, 3.3), (4.0, 8.2), (9.0, 11.2)], atol=0.1)
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_transcribe_as_subtitles(run: Run, form: str) -> None:
+    result = run("transcribe", SAMPLE, "--format", form)
+    assert result.status == 0
+    cues = pysubs2.SSAFile.from_string(result.out, form)
+    assert [words(cue.plaintext) for cue in cues] == SAID
+
+
+def test_transcribe_in_another_style(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--format", "srt", "--line-length", "12", "--lines", "1", "--min-cue", "0")
+    lines = [cue.plaintext for cue in pysubs2.SSAFile.from_string(result.out, "srt")]
+    assert max(map(len, lines)) <= 12
+    assert words(" ".join(lines)) == " ".join(SAID)
+
+
+def test_channels_apart(run: Run, call: Path) -> None:
+    result = run("transcribe", call, "--channel", "all", "--label", "Alice")
+    assert (result.status, result.err) == (0, "")
+    lines = [line.split(": ") for line in result.out.splitlines()]
+    # The second speaker says the same four seconds later.
+    assert [speaker for speaker, _ in lines] == ["Alice", "Alice", "Channel 2", "Channel 2", "Alice", "Channel 2"]
+    assert [words(text) for speaker, text in lines if speaker == "Alice"] == SAID
+    assert [words(text) for speaker, text in lines if speaker != "Alice"][:2] == SAID[:2]
+    several = run("transcribe", call, call, "--channel", "all").out.splitlines()
+    assert {line.rpartition(": ")[0] for line in several} == {f"{call}: Channel 1", f"{call}: Channel 2"}
+    too_many = run("transcribe", call, "--channel", "all", *["--label", "A", "--label", "B", "--label", "C"])
+    assert too_many.status == 1
+    assert too_many.err == f"error: {call}: 3 names (A, B, C) for 2 channels\n"
+
+
+def test_progress_on_a_terminal() -> None:
+    """The bars are drawn on stderr only, and gone at the end."""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(SAMPLE)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "90"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, env=environment) as process:
+        os.close(end)
+        drawn = b""
+        with contextlib.suppress(OSError):  # how Linux tells that nobody writes to it any more
+            while piece := os.read(terminal, 4096):
+                drawn += piece
+        assert process.stdout is not None
+        transcripts = process.stdout.read().decode().splitlines()
+        assert process.wait() == 0
+    os.close(terminal)
+    assert [words(line.partition(": ")[2]) for line in transcripts] == [" ".join(SAID)] * 2
+    shown = re.sub(r"\x1b\[[\d;]*m", "", drawn.decode())  # colours
+    assert re.search(r"2 recordings +━+ 24 of 24 s \d+\.\d× left 00:00", shown)
+    assert re.search(r"sample\.flac +━+ 12 of 12 s ", shown)
+    assert shown.endswith("\x1b[2K")  # the last thing done is to erase
+
+
+def test_streaming_pass_alone(run: Run) -> None:
+    heard = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
+    assert heard.status == 0
+    first = json.loads(heard.out)["utterances"][0]["words"]
+    final = json.loads(run("transcribe", SAMPLE, "--no-punctuation", "--format", "jsonl").out)
+    assert [word["text"] for word in first] == ["enter", "one", "seventy", "six"]
+    # The same words, but heard with less context: the confidences tell that it was another pass.
+    assert first != final["utterances"][0]["words"]
+
+
+def test_failed_recording_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
+    broken, absent, damaged = tmp_path / "broken.wav", tmp_path / "absent.wav", tmp_path / "damaged.flac"
+    broken.write_bytes(b"no sound")
+    damaged.write_bytes(SAMPLE.read_bytes()[:60_000])
+    result = run("transcribe", broken, SAMPLE, absent, damaged, SAMPLE)
+    assert result.status == 1
+    lines = result.out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [str(SAMPLE)] * 2
+    assert words(lines[0].removeprefix(f"{SAMPLE}: ")) == " ".join(SAID)
+    errors = result.err.splitlines()
+    assert errors[0].startswith(f"error: {broken}: not a recording")
+    assert errors[1] == f"error: {absent}: No such file or directory"
+    assert errors[2].startswith(f"error: {damaged}: damaged audio")
+    assert len(errors) == 3
+
+
+def test_not_a_number_in_a_recording_is_named(run: Run, tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="float32")[0]
+    samples[30_000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
+    result = run("transcribe", tmp_path / "nan.wav")
+    assert result.status == 1
+    assert re.match(rf"error: {tmp_path}/nan.wav: .*30000", result.err)
+
+
+def test_files_of_any_kind_into_a_directory(run: Run, tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="float32")[0]
+    silent = np.zeros_like(samples)
+    soundfile.write(tmp_path / "stereo.ogg", np.stack([silent, samples], axis=1), 16_000)
+    telephone = soxr.resample(samples, 16_000, 8_000)
+    soundfile.write(tmp_path / "telephone.wav", telephone, 8_000, subtype="ULAW")
+    soundfile.write(tmp_path / "empty.wav", samples[:0], 16_000)
+    result = run("transcribe", *sorted(tmp_path.iterdir()), "--format", "vtt", "--output", tmp_path / "out" / "vtt")
+    assert (result.status, result.out, result.err) == (0, "", "")
+    written = {path.name: path.read_text() for path in (tmp_path / "out" / "vtt").iterdir()}
+    assert set(written) == {"stereo.vtt", "telephone.vtt", "empty.vtt"}
+    assert "one seventy six" in words(written["stereo.vtt"])
+    assert "seventy six" in words(written["telephone.vtt"])
+    assert written["empty.vtt"].strip() == "WEBVTT"
+    assert run("transcribe", tmp_path / "stereo.ogg", "--channel", "0").out == "\n"
+    picked = run("transcribe", tmp_path / "stereo.ogg", "--channel", "2")
+    assert picked.status == 1
+    assert "there is no channel 2, only 0 to 1" in picked.err
+
+
+def test_unknown_model_is_one_line(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--model", "no-such-model", "--offline")
+    assert result.status == 1
+    assert re.fullmatch(r"error: .*no-such-model.*\n", result.err)
+
+
+@pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="refused on CPUs only")
+def test_half_precision_on_a_cpu_is_refused(run: Run) -> None:
+    refused = run("transcribe", SAMPLE, "--dtype", "float16")
+    assert refused.status == 1
+    assert "float16 is for GPUs" in refused.err
+
+
+def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="int16")[0]
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 100), 16_000)
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(tmp_path / "long.wav")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # of the sample; the long one has begun
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stdout.read() == ""
+
+
+# --- through a server ---
+
+
+def test_server_hears_what_a_local_run_hears(run: Run, served: Served, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / "copy.flac")
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    here = run("transcribe", SAMPLE, "--format", "jsonl")
+    there = run(
+        "transcribe",
+        SAMPLE,
+        tmp_path / "broken.wav",
+        tmp_path / "copy.flac",
+        "--server",
+        served.url,
+        "-f",
+        "jsonl",
+    )
+    assert there.status == 1
+    assert there.err.startswith(f"error: {tmp_path}/broken.wav: ")
+    first, second = map(json.loads, there.out.splitlines())
+    assert first == json.loads(here.out)
+    assert second == {**first, "file": str(tmp_path / "copy.flac")}
+
+
+def test_choices_reach_the_server(run: Run, served: Served) -> None:
+    options = ("--no-punctuation", "--streaming", "--format", "jsonl")
+    there = run("transcribe", SAMPLE, "--server", served.url, *options)
+    assert there.status == 0
+    assert json.loads(there.out) == json.loads(run("transcribe", SAMPLE, *options).out)
+    refused = run("transcribe", SAMPLE, "--server", served.url, "--model", "paraformer-zh-streaming")
+    assert refused.status == 1
+    assert re.fullmatch(rf"error: {SAMPLE}: .*paraformer-zh-streaming.*asr-small-en.*\n", refused.err)
+
+
+def test_no_server_there(run: Run) -> None:
+    result = run("transcribe", SAMPLE, "--server", "ws://127.0.0.1:9")
+    assert result.status == 1
+    assert result.err.startswith(f"error: {SAMPLE}: ")
+    assert result.err.count("\n") == 1
