@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from parastream.streaming.audio import SAMPLE_RATE
+from parastream.streaming.events import EndReason
 from parastream.streaming.vad import FRAME
 
 _CUT_MARGIN = 1.0  # seconds of audio after a cut that have been heard already, so that it is not all silence
@@ -99,7 +100,7 @@ class End:
     """
 
     sample: int
-    reason: Literal["silence", "cut", "flush", "finish"]
+    reason: EndReason
 
 
 EndpointEvent = Start | Pause | Resume | End
@@ -121,6 +122,7 @@ class Endpointer:
         self._min_silence = _samples(config.min_silence)
         self._max_utterance = _samples(config.max_utterance)
         search = min(config.cut_search, config.max_utterance / 2)
+        self._search = _samples(search)
         self._cut_margin = math.ceil(min(_CUT_MARGIN, search / 2) * SAMPLE_RATE / FRAME)
         self._recent: deque[tuple[float, float]] = deque(maxlen=int(search * SAMPLE_RATE / FRAME))
 
@@ -149,21 +151,32 @@ class Endpointer:
 
         Speech that goes on begins the next utterance there.
         """
-        events = self._close(samples, "flush")
-        self._run = 0
-        return events
+        return self._close(samples, "flush")
 
     def finish(self, samples: int) -> list[EndpointEvent]:
         """Ends the input after `samples` in all: those pushed and less than a frame more."""
         return self._close(samples, "finish")
 
+    @property
+    def settled(self) -> int:
+        """The sample up to which it is decided whether speech begins.
+
+        No later Start has its first speech, which is at most `pre_roll` behind its sample, before this one.
+        """
+        begun = self._start is not None and self._pause is None
+        settled = self._position - (0 if begun else self._run * FRAME)  # with more frames a run makes a Start
+        if self._start is not None:
+            settled = min(settled, self._start + self._max_utterance - self._search)  # a cut may look back so far
+        return settled
+
     def _close(self, samples: int, reason: Literal["flush", "finish"]) -> list[EndpointEvent]:
         if not self._position <= samples < self._position + FRAME:
             raise ValueError(f"{reason} at {samples}, but the frames pushed end at {self._position}")
+        run, self._run = self._run, 0
         if self._start is None:
             return []
         # In a pause the utterance ends where it would have ended anyway; its final pass has begun already.
-        return [self._end(samples if self._pause is None or self._run else self._pause, reason)]
+        return [self._end(samples if self._pause is None or run else self._pause, reason)]
 
     def _begin(self) -> list[EndpointEvent]:
         self._start = max(self._last_end, self._position - self._run * FRAME - self._pre_roll)
@@ -207,10 +220,15 @@ class Endpointer:
         frame = min(range(len(recent) - self._cut_margin - 1, 0, -1), key=loudness)
         return self._position - (len(recent) - frame) * FRAME + FRAME // 2
 
-    def _end(self, sample: int, reason: Literal["silence", "cut", "flush", "finish"]) -> End:
+    def _end(self, sample: int, reason: EndReason) -> End:
         self._start = self._pause = None
         self._last_end = sample
         return End(sample, reason)
+
+
+def kept_seconds(config: EndpointConfig) -> int:
+    """Return the whole seconds of audio that a later event may refer back to."""
+    return int(config.pre_roll + config.min_speech + config.cut_search) + 2
 
 
 def _samples(seconds: float) -> int:

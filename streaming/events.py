@@ -1,11 +1,17 @@
 """What a session tells its client: frozen values, times in seconds of the session's audio clock.
 
-The clock starts with the first sample that the session accepted; it never follows the wall clock.
+The clock starts with the first sample that the session accepted; it never follows the wall clock. Times are rounded
+to the millisecond and confidences to four digits where the session makes them; nothing downstream rounds them again.
+Only `Progress` is exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+EndReason = Literal["silence", "cut", "flush", "finish"]
+"""Why an utterance ended: speech stopped; it grew too long, and speech goes on; the client asked; the input ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class SpeechEnded:
     utterance: int
     time: float
     """Where its audio ends, in seconds."""
+    reason: EndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,26 @@ class Flushed:
 
     time: float
     """Where the flush took effect, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the session has come: its watermarks, which never go back.
+
+    It is the last event of a batch and speaks of the state after the events before it. A session tells it only when
+    a watermark has moved, and not once `SessionEnded` is told.
+    """
+
+    time: float
+    """Seconds of the audio received that have been looked at. What can be told of them without more audio has been
+    told: speech that begins, partials, and finals in so far as less than one longest utterance waits for its text.
+
+    Once all audio received has been looked at, this is exactly the number of sample frames received over their rate,
+    so a caller that counts the frames it sends gets the same float.
+    """
+    settled: float
+    """Seconds up to which it is decided whether speech begins: no utterance told later has its first speech (its
+    start and the pre-roll) before this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +121,4 @@ class SessionEnded:
     """Length of the session's audio in seconds."""
 
 
-Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | InputRejected | SessionEnded
+Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Progress | InputRejected | SessionEnded

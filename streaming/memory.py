@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from parastream.streaming.audio import SAMPLE_RATE
+from parastream.streaming.endpoint import kept_seconds
 from parastream.streaming.runner import Models
-from parastream.streaming.session import SessionConfig, kept_seconds
+from parastream.streaming.session import SessionConfig
 from parastream.streaming.vad import FRAME
 
 COLLECTED = 1.0

@@ -33,19 +33,28 @@ class Rendering:
         return self.stable + self.draft
 
 
+def clock(sample: int, seconds: float = 0.0) -> float:
+    """Return the time of an event in seconds, to the millisecond: so many seconds behind a sample of the session."""
+    return round(sample / SAMPLE_RATE + seconds, 3)
+
+
+def rounded_confidence(value: float) -> float:
+    """Return the confidence of an event, to four digits."""
+    return round(value, 4)
+
+
 def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Rendering:
     """Renders the tokens of an utterance whose audio is samples `start` to `end` of its session."""
     seconds = (end - start) / SAMPLE_RATE
     rows = max(1, round(seconds / ROW_SECONDS))
     starts, ends = token_times(tokens.rows, rows)
     spoken = tokenizer.words([int(i) for i in tokens.ids])
-    offset = start / SAMPLE_RATE
     words = tuple(
         Word(
             text=word.text,
-            start=round(offset + min(float(starts[word.first]), seconds), 3),
-            end=round(offset + min(float(ends[word.stop - 1]), seconds), 3),
-            confidence=round(float(tokens.confidences[word.first : word.stop].min()), 4),
+            start=clock(start, min(float(starts[word.first]), seconds)),
+            end=clock(start, min(float(ends[word.stop - 1]), seconds)),
+            confidence=rounded_confidence(float(tokens.confidences[word.first : word.stop].min())),
         )
         for word in spoken
     )

@@ -59,7 +59,7 @@ class Runner:
         """The next frames of each of several sessions."""
         heard = self.models.vad([w.samples for w in batch], [w.state for w in batch])
         for work, probabilities in zip(batch, heard, strict=True):
-            work.session.apply(work, probabilities)
+            work.session.apply_vad(work, probabilities)
 
     def run_windows(self, batch: Sequence[WindowWork]) -> None:
         """One window for each of several utterances."""
@@ -73,18 +73,19 @@ class Runner:
         for work, tokens in zip(batch, heard, strict=True):
             if work.last or not work.wanted:
                 work.utterance.stream = None
-            work.session.apply(work, tokens)
+            work.session.apply_window(work, tokens)
 
     def run_finals(self, batch: Sequence[FinalWork], *, layers: int) -> Generator[None]:
         """Full-context passes over several utterances; yields after every few encoder layers."""
         network = self._final.network
         heard = yield from network.transcribe_in_slices([w.features for w in batch], layers=layers)
         for work, tokens in zip(batch, heard, strict=True):
-            work.session.apply(work, tokens)
+            work.session.apply_final(work, tokens)
 
     def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
         """Marks for several utterances."""
         punctuation = self.models.punctuation
         for work in batch:
             assert punctuation is not None, "a session without a punctuation model asked for marks"
-            work.session.apply(work, punctuation.mark_words(work.words, work.context, end=work.end))
+            marked, context = punctuation.mark_words(work.words, work.context, end=work.end)
+            work.session.apply_punctuation(work, marked, context)

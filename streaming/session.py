@@ -2,7 +2,7 @@
 
     receive_audio ─▶ samples ─▶ VAD frames ─▶ endpoints ─▶ utterances ─▶ windows, final pass, marks ─▶ events
 
-A session does no I/O and no inference. `work()` says what to compute next, `apply()` takes each result, and
+A session does no I/O and no inference. `work()` says what to compute next, `apply_…()` take the results, and
 `events()` drains what to tell the client. Whoever drives it (an `Engine` for many sessions, a `Transcriber` for
 a file) may batch the work of many sessions in any order; a session's own work is handed out so that its
 results do not depend on how the audio was cut into messages.
@@ -23,18 +23,30 @@ from parastream.model.frontend import FrontendState
 from parastream.model.paraformer import StreamState, Tokens
 from parastream.model.punctuation import Context
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
-from parastream.streaming.endpoint import End, EndpointConfig, Endpointer, EndpointEvent, Pause, Resume, Start
+from parastream.streaming.endpoint import (
+    End,
+    EndpointConfig,
+    Endpointer,
+    EndpointEvent,
+    Pause,
+    Resume,
+    Start,
+    kept_seconds,
+)
 from parastream.streaming.events import (
+    EndReason,
     Event,
     Final,
     Flushed,
     InputRejected,
     Partial,
+    Progress,
     SessionEnded,
     SpeechEnded,
     SpeechStarted,
 )
-from parastream.streaming.rendering import Rendering, render, with_marks
+from parastream.streaming.rendering import Rendering, clock, render, rounded_confidence, with_marks
+from parastream.streaming.sample_buffer import SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
 
 Float32 = NDArray[np.float32]
@@ -77,11 +89,13 @@ class WindowWork:
     utterance: Utterance
     features: Float32
     """New rows (n, row_size)."""
+    stop: int
+    """Session sample at which it ends."""
     last: bool
 
     @property
     def wanted(self) -> bool:
-        """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply`."""
+        """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply_window`."""
         return not (self.session.config.final_pass and self.utterance.end is not None)
 
 
@@ -150,12 +164,14 @@ class Utterance:
     """Session sample up to which windows have been handed out."""
     due: int = 0
     """Session sample up to which windows should be handed out."""
+    seen: int = 0
+    """Session sample up to which the results of windows have come back."""
     heard: Tokens = field(default_factory=Tokens.none)
     """What the streaming pass has heard."""
     end: int | None = None
     """Session sample at which its audio ends, once that is known."""
-    cut: bool = False
-    """Whether it ended only because it was too long."""
+    reason: EndReason | None = None
+    """Why it ended, once it has."""
     flushed: bool = False
     """Whether the streaming pass has seen its end."""
     pass_end: int | None = None
@@ -185,7 +201,7 @@ class Session:
         self._speech = speech
         self._input = AudioInput(config.format)
         self._phase = _Phase.RECEIVING
-        self._samples = _SampleBuffer()
+        self._samples = SampleBuffer()
         self._vad_state = vad
         self._vad_position = 0
         self._vad_busy = False
@@ -199,8 +215,10 @@ class Session:
         self._context = Context()
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
+        self._progress = Progress(0.0, 0.0)
         self._streaming = (config.partials or not config.final_pass) and speech.config.streams
         self._keep = SAMPLE_RATE * kept_seconds(config.endpoint)
+        self._longest = int(config.endpoint.max_utterance * SAMPLE_RATE)
 
     # ------------------------------------------------------------------ input
 
@@ -227,8 +245,7 @@ class Session:
                 " those bytes were dropped",
             )
         self._finish_input()
-        self._close_unmarked()
-        self._finish_session()
+        self._tell_finished()
 
     def receive_flush(self) -> None:
         """The open utterance is to end with the audio received so far; `Flushed` is told when it has been."""
@@ -249,7 +266,7 @@ class Session:
         if self._phase is not _Phase.ENDED:
             self._phase = _Phase.ENDED
             self._events.append(InputRejected("internal_error", message))
-            self._events.append(SessionEnded(self._samples.end / SAMPLE_RATE))
+            self._events.append(SessionEnded(clock(self._samples.end)))
 
     @property
     def ended(self) -> bool:
@@ -257,26 +274,37 @@ class Session:
         return self._phase is _Phase.ENDED
 
     @property
+    def received(self) -> float:
+        """Seconds of audio that have come in: whole sample frames over their rate."""
+        return self._input.frames_received / self.config.format.rate
+
+    @property
     def backlog(self) -> float:
-        """Seconds of audio that have come in but not been looked at.
+        """Seconds of audio that have come in but have not been looked at; see `Progress.time`.
 
         Audio whose final text is not there yet counts too, beyond one utterance of the longest kind. So a driver that
         takes no more audio while there is a backlog bounds what a session keeps.
         """
-        waiting = self._samples.end - self._vad_position
+        return self.received - self._looked_at()
+
+    def _looked_at(self) -> float:
+        """Seconds of the audio received of which everything has been told that can be told without more."""
+        place = self._vad_position
         if self._utterances:
             oldest, newest = self._utterances[0], self._utterances[-1]
-            if newest.end is None and self._streaming:
-                waiting += max(0, newest.due - newest.fed)
+            if newest.end is None and self._streaming and newest.seen < newest.due:
+                place = newest.seen
             if oldest.end is not None:
-                longest = int(self.config.endpoint.max_utterance * SAMPLE_RATE)
-                waiting += max(0, self._vad_position - oldest.start - longest)
-        return waiting / SAMPLE_RATE
+                place = min(place, oldest.start + self._longest)
+        if place == self._vad_position and self._samples.end - place < FRAME:
+            return self.received
+        # A window may become due after its audio has been told as looked at, when no window was due.
+        return max(self._progress.time, min(place / SAMPLE_RATE, self.received))
 
     # ------------------------------------------------------------------- work
 
     def work(self, *, max_vad_frames: int = 20) -> list[Work]:
-        """What can be computed now; each piece is handed out once and must come back through `apply`.
+        """What can be computed now; each piece is handed out once and must come back by `apply_…`.
 
         At most `max_vad_frames` are judged at a time, so that windows are heard while their utterance lasts.
         """
@@ -300,32 +328,37 @@ class Session:
             work.append(marks)
         return work
 
-    def apply(self, work: Work, result: object) -> None:
-        """Takes the result of a piece of work that this session handed out."""
-        match work, result:
-            case VadWork(), np.ndarray():
-                self._vad_busy = False
-                frames = work.samples.reshape(-1, FRAME)
-                levels = np.sqrt(np.vecdot(frames, frames) / FRAME)
-                for probability, level in zip(result.tolist(), levels.tolist(), strict=True):
-                    self._vad_position += FRAME
-                    self._follow(self._endpointer.push(probability, level))
-                    self._flush()
-                self._drop_audio()
-                self._finish_input()
-            case WindowWork(), Tokens():
-                self._window_busy = False
-                self._hear(work, result)
-            case FinalWork(), Tokens():
-                if work.end == work.utterance.pass_end:
-                    work.utterance.pass_tokens = result
-            case PunctuationWork(), (list() as marked, Context() as context):
-                self._context = context
-                self._close(work.utterance, marked)
-            case _:
-                raise TypeError(f"{type(work).__name__} cannot take a {type(result).__name__}")
-        self._close_unmarked()
-        self._finish_session()
+    def apply_vad(self, work: VadWork, probabilities: Float32) -> None:
+        """Take the speech probability of each frame (n,)."""
+        self._vad_busy = False
+        frames = work.samples.reshape(-1, FRAME)
+        levels = np.sqrt(np.vecdot(frames, frames) / FRAME)
+        for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
+            self._vad_position += FRAME
+            self._follow(self._endpointer.push(probability, level))
+            self._flush()
+        self._drop_audio()
+        self._finish_input()
+        self._tell_finished()
+
+    def apply_window(self, work: WindowWork, tokens: Tokens) -> None:
+        """Take the tokens that a window adds."""
+        self._window_busy = False
+        work.utterance.seen = work.stop
+        self._hear(work, tokens)
+        self._tell_finished()
+
+    def apply_final(self, work: FinalWork, tokens: Tokens) -> None:
+        """Take the tokens of a full-context pass, which count unless speech has gone on since."""
+        if work.wanted:
+            work.utterance.pass_tokens = tokens
+        self._tell_finished()
+
+    def apply_punctuation(self, work: PunctuationWork, marked: Sequence[str], context: Context) -> None:
+        """Take the marked words, and the context for the next utterance."""
+        self._context = context
+        self._close(work.utterance, marked)
+        self._tell_finished()
 
     def skip(self, work: WindowWork) -> None:
         """Takes back a window that is not `wanted` any more."""
@@ -333,9 +366,18 @@ class Session:
         self._window_busy = False
 
     def events(self) -> list[Event]:
-        """What has happened since the last call, in order."""
+        """Return what has happened since the last call, in order; last, how far the session has come."""
         events, self._events = self._events, []
+        if not self.ended:
+            progress = Progress(self._looked_at(), self._endpointer.settled / SAMPLE_RATE)
+            if progress != self._progress:
+                self._progress = progress
+                events.append(progress)
         return events
+
+    def _tell_finished(self) -> None:
+        self._close_unmarked()
+        self._finish_session()
 
     # -------------------------------------------------------------- endpoints
 
@@ -352,7 +394,7 @@ class Session:
                     self._utterances[-1].asked_end = None
                     self._utterances[-1].pass_tokens = None
                 case End(sample, reason):
-                    self._end(self._utterances[-1], sample, cut=reason == "cut")
+                    self._end(self._utterances[-1], sample, reason)
         utterance = self._utterances[-1] if self._utterances else None
         if utterance is not None and utterance.end is None:
             # Fixed here, at the frame that completes a window, so that timing cannot change what is heard.
@@ -361,19 +403,19 @@ class Session:
 
     def _begin(self, sample: int) -> None:
         self._utterances.append(self._new_utterance(self._utterance_count, sample))
-        self._events.append(SpeechStarted(self._utterance_count, sample / SAMPLE_RATE))
+        self._events.append(SpeechStarted(self._utterance_count, clock(sample)))
         self._utterance_count += 1
 
     def _new_utterance(self, index: int, start: int) -> Utterance:
-        return Utterance(index, start, self._speech.frontend.new_state(), fed=start, due=start)
+        return Utterance(index, start, self._speech.frontend.new_state(), fed=start, due=start, seen=start)
 
-    def _end(self, utterance: Utterance, sample: int, *, cut: bool) -> None:
-        if cut and not self.config.final_pass:
+    def _end(self, utterance: Utterance, sample: int, reason: EndReason) -> None:
+        if reason == "cut" and not self.config.final_pass:
             # Windows have gone on past the cut: what they heard there belongs to the next utterance.
             hop = self._speech.window_samples
             utterance = self._utterances[-1] = self._new_utterance(utterance.index, utterance.start)
             utterance.due = utterance.start + (sample - utterance.start) // hop * hop
-        utterance.end, utterance.cut = sample, cut
+        utterance.end, utterance.reason = sample, reason
         if self.config.final_pass:  # there are no more windows
             utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
         if utterance.pass_end != sample:
@@ -416,7 +458,7 @@ class Session:
         features = self._speech.frontend.step(samples, utterance.frontend, final=last)
         utterance.fed = stop
         self._window_busy = True
-        return WindowWork(self, utterance, features, last)
+        return WindowWork(self, utterance, features, stop, last)
 
     def _hear(self, work: WindowWork, tokens: Tokens) -> None:
         utterance = work.utterance
@@ -428,8 +470,8 @@ class Session:
             self._events.append(
                 Partial(
                     utterance.index,
-                    utterance.start / SAMPLE_RATE,
-                    utterance.fed / SAMPLE_RATE,
+                    clock(utterance.start),
+                    clock(utterance.fed),
                     heard.stable,
                     heard.draft,
                     heard.words,
@@ -459,7 +501,7 @@ class Session:
             return None
         utterance.marking = True
         words = [word.text for word in self._render(utterance).words]
-        return PunctuationWork(self, utterance, words, self._context, not utterance.cut)
+        return PunctuationWork(self, utterance, words, self._context, utterance.reason != "cut")
 
     def _close_unmarked(self) -> None:
         """Finishes utterances that need no marks, oldest first, and tells of flushes with nothing left before them."""
@@ -469,7 +511,7 @@ class Session:
             self._close(utterance, None)
         oldest = self._utterances[0].index if self._utterances else self._utterance_count
         while self._flushed and self._flushed[0][1] <= oldest:
-            self._events.append(Flushed(self._flushed.popleft()[0] / SAMPLE_RATE))
+            self._events.append(Flushed(clock(self._flushed.popleft()[0])))
 
     def _close(self, utterance: Utterance, marked: Sequence[str] | None) -> None:
         rendering = self._render(utterance)
@@ -477,17 +519,18 @@ class Session:
         if marked is not None:
             text, words = with_marks(words, marked)
         assert utterance.end is not None
-        end = utterance.end / SAMPLE_RATE
+        assert utterance.reason is not None
+        end = clock(utterance.end)
         self._utterances.popleft()
-        self._events.append(SpeechEnded(utterance.index, end))
+        self._events.append(SpeechEnded(utterance.index, end, utterance.reason))
         self._events.append(
             Final(
                 utterance.index,
-                utterance.start / SAMPLE_RATE,
+                clock(utterance.start),
                 end,
                 text,
                 words,
-                round(sum(word.confidence for word in words) / len(words), 4) if words else 0.0,
+                rounded_confidence(sum(word.confidence for word in words) / len(words)) if words else 0.0,
             )
         )
 
@@ -502,44 +545,4 @@ class Session:
             self._phase = _Phase.ENDED
             if self._rejected is not None:
                 self._events.append(self._rejected)
-            self._events.append(SessionEnded(self._samples.end / SAMPLE_RATE))
-
-
-class _SampleBuffer:
-    """The newest samples of a session, addressed by their place since it began.
-
-    Adding and dropping samples costs the same whatever is held; its memory is at most 1.5 times what was held at once.
-    """
-
-    def __init__(self) -> None:
-        self._store = np.empty(SAMPLE_RATE, np.float32)
-        self._offset = 0  # in the store, of the oldest sample kept
-        self._first = 0  # its place
-        self.end = 0
-
-    def append(self, samples: Float32) -> None:
-        used = self._offset + self.end - self._first
-        if used + len(samples) > len(self._store):
-            # Not in place: work that was handed out may look at the old store.
-            held = self._store[self._offset : used]
-            used = len(held)
-            self._store = np.empty(max(SAMPLE_RATE, (used + len(samples)) * 3 // 2), np.float32)
-            self._store[:used] = held
-            self._offset = 0
-        self._store[used : used + len(samples)] = samples
-        self.end += len(samples)
-
-    def __getitem__(self, place: slice) -> Float32:
-        assert place.start >= self._first, f"samples before {self._first} are gone, {place.start} was asked for"
-        shift = self._offset - self._first
-        return self._store[place.start + shift : min(place.stop, self.end) + shift]
-
-    def drop_before(self, sample: int) -> None:
-        if sample > self._first:
-            self._offset += sample - self._first
-            self._first = sample
-
-
-def kept_seconds(config: EndpointConfig) -> int:
-    """Whole seconds of audio that a later event may refer back to."""
-    return int(config.pre_roll + config.min_speech + config.cut_search) + 2
+            self._events.append(SessionEnded(clock(self._samples.end)))

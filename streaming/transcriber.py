@@ -12,7 +12,7 @@ from parastream.model import Punctuator, SpeechModel, load_punctuation, silero_w
 from parastream.model.errors import AudioError
 from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
-from parastream.streaming.events import Event, Final, InputRejected
+from parastream.streaming.events import Event, Final, InputRejected, Progress
 from parastream.streaming.runner import Models, Runner
 from parastream.streaming.session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
 from parastream.streaming.vad import Vad
@@ -87,17 +87,18 @@ class Transcriber:
         """
         audio = resample(samples, sample_rate)
         finals = []
-        for event in self.events(audio, progress=progress):
-            if isinstance(event, InputRejected):
-                raise AudioError(event.message)
-            if isinstance(event, Final):
-                finals.append(event)
+        for event in self.events(audio):
+            match event:
+                case InputRejected():
+                    raise AudioError(event.message)
+                case Final():
+                    finals.append(event)
+                case Progress() if progress is not None:
+                    progress(event.time)
         text = join(final.text for final in finals)
         return Transcript(text, tuple(finals), len(audio) / SAMPLE_RATE)
 
-    def events(
-        self, samples: NDArray[np.float32], *, progress: Callable[[float], None] | None = None
-    ) -> Iterator[Event]:
+    def events(self, samples: NDArray[np.float32]) -> Iterator[Event]:
         """All events of a recording (N,) at 16 kHz, as a client of the server would get them."""
         config = replace(self._config, format=AudioFormat(Encoding.F32LE, SAMPLE_RATE))
         session = self._runner.new_session(config)
@@ -105,8 +106,6 @@ class Transcriber:
             piece = samples[start : start + _PIECE]
             session.receive_audio(piece.astype("<f4").tobytes())
             self._drive(session)
-            if progress is not None:
-                progress((start + len(piece)) / SAMPLE_RATE)
             yield from session.events()
         session.receive_end()
         self._drive(session)

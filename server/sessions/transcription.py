@@ -248,6 +248,8 @@ class Transcription:
                 self._flushed[index] += 1
                 if min(self._flushed) > before:
                     self._tell(messages.Flushed(_seconds(event.time)))
+            case events.Progress():
+                pass
             case events.InputRejected(code="incomplete_sample"):
                 self._incomplete = event.message  # the same for each channel
             case events.InputRejected(code="internal_error"):

@@ -51,7 +51,7 @@ def heard(index: int, audio: bytes) -> list[Event]:
     return [
         SpeechStarted(index, start),
         Partial(index, start, end, text[:8], text[8:], (word,)),
-        SpeechEnded(index, end),
+        SpeechEnded(index, end, "silence"),
         Final(index, start, end, text, (word,), 0.5),
     ]
 

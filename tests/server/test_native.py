@@ -298,8 +298,10 @@ def test_channels_become_one_session() -> None:
     assert (left.config.format.channel, right.config.format.channel) == (0, 1)
     word = ev.Word("word", 1.0, 2.0, 0.5)
     left.tell([ev.SpeechStarted(0, 1.0)])
-    right.tell([ev.SpeechStarted(0, 1.1), ev.SpeechEnded(0, 2.0), ev.Final(0, 1.1, 2.0, "right", (word,), 0.5)])
-    left.tell([ev.SpeechEnded(0, 3.0), ev.Final(0, 1.0, 3.0, "left", (word,), 0.5), ev.Flushed(3.0)])
+    right.tell(
+        [ev.SpeechStarted(0, 1.1), ev.SpeechEnded(0, 2.0, "silence"), ev.Final(0, 1.1, 2.0, "right", (word,), 0.5)]
+    )
+    left.tell([ev.SpeechEnded(0, 3.0, "silence"), ev.Final(0, 1.0, 3.0, "left", (word,), 0.5), ev.Flushed(3.0)])
     wire = messages.Word("word", 1.0, 2.0, 0.5)
     assert conversation.sent() == [
         messages.SpeechStarted(0, 1.0, 0, seq=1),

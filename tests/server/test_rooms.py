@@ -62,7 +62,7 @@ def said(index: int, text: str, start: float = 1.0) -> list[Event]:
     return [
         SpeechStarted(index, start),
         Partial(index, start, start + 0.5, text[:2], text[2:], (word,)),
-        SpeechEnded(index, start + 1),
+        SpeechEnded(index, start + 1, "silence"),
         Final(index, start, start + 1, text, (word,), 0.5),
     ]
 

@@ -323,6 +323,22 @@ def test_invariants(config: EndpointConfig, stretches: list[tuple[int, float, fl
             assert inside[(index + 1 - active) * FRAME : (index + 1) * FRAME].all()
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.just(PLAIN) | configs(), STRETCHES)
+def test_no_speech_begins_before_what_is_settled(
+    config: EndpointConfig, stretches: list[tuple[int, float, float]]
+) -> None:
+    endpointer, settled = Endpointer(config), 0
+    for probability, level in [(probability, level) for count, probability, level in stretches for _ in range(count)]:
+        for event in endpointer.push(probability, level):
+            if isinstance(event, Start):
+                assert event.sample + round(config.pre_roll * RATE) >= settled
+        assert settled <= endpointer.settled
+        settled = endpointer.settled
+    endpointer.finish(FRAME * sum(count for count, _, _ in stretches))
+    assert settled <= endpointer.settled
+
+
 @given(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 30)), max_size=30))
 def test_no_burst_shorter_than_min_speech_starts(bursts: list[tuple[int, int]]) -> None:
     frames = plain(*(part for on, off in bursts for part in ((on, 1.0), (off, 0.3))))

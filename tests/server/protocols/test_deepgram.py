@@ -66,7 +66,10 @@ def said(utterance: int, start: float, end: float, *words: str) -> list[ev.Event
     """The end of an utterance, its last word a tenth of a second before it."""
     spoken = tuple(ev.Word(word, start, end - 0.1, 0.9) for word in words)
     confidence = 0.9 if words else 0.0
-    return [ev.SpeechEnded(utterance, end), ev.Final(utterance, start, end, " ".join(words), spoken, confidence)]
+    return [
+        ev.SpeechEnded(utterance, end, "silence"),
+        ev.Final(utterance, start, end, " ".join(words), spoken, confidence),
+    ]
 
 
 class Talk:

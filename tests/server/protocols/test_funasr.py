@@ -52,7 +52,7 @@ def test_two_passes() -> None:
     assert talk.heard() == []
     talk.tell([hears(0, "", "en"), hears(0, "enter", " o"), hears(0, "enter", " one")])
     assert talk.heard() == [message("2pass-online", "enter")]
-    talk.tell([hears(0, "enter one two", " three"), ev.SpeechEnded(0, 2.0), said(0, "Enter one, two.")])
+    talk.tell([hears(0, "enter one two", " three"), ev.SpeechEnded(0, 2.0, "silence"), said(0, "Enter one, two.")])
     assert talk.heard() == [
         message("2pass-online", " one two"),
         message(

@@ -444,12 +444,14 @@ def test_clearing_forgets_what_is_being_said() -> None:
     talk.say("input_audio_buffer.clear")
     assert kinds(talk.sent()) == ["input_audio_buffer.cleared"]
     # The next utterance begins before the flush has been told.
-    talk.stream.tell([ev.SpeechStarted(1, 0.2), ev.SpeechEnded(0, 0.1), ev.Final(0, 0.0, 0.1, "wrong words", (), 0.0)])
+    talk.stream.tell(
+        [ev.SpeechStarted(1, 0.2), ev.SpeechEnded(0, 0.1, "silence"), ev.Final(0, 0.0, 0.1, "wrong words", (), 0.0)]
+    )
     talk.stream.tell([ev.Flushed(0.1)])
     assert talk.sent() == []
     talk.stream.flush = flush  # type: ignore[method-assign]
     talk.stream.tell([ev.Partial(1, 0.2, 0.3, "right", "", ())])
-    talk.stream.tell([ev.SpeechEnded(1, 0.3), ev.Final(1, 0.2, 0.3, "Right.", (), 0.0)])
+    talk.stream.tell([ev.SpeechEnded(1, 0.3, "silence"), ev.Final(1, 0.2, 0.3, "Right.", (), 0.0)])
     events = talk.sent()
     assert kinds(events)[:2] == ["input_audio_buffer.speech_started", "input_audio_transcription.delta"]
     assert events[0]["audio_start_ms"] == 200
@@ -505,7 +507,7 @@ def test_text_is_told_in_its_order() -> None:
     word = ev.Word("A", 0.0, 1.0, 0.5)
     stream.tell([ev.SpeechStarted(0, 0.0), ev.Partial(0, 0.0, 1.0, "one", " t", ()), ev.SpeechStarted(1, 2.0)])
     stream.tell([ev.Partial(1, 2.0, 3.0, "four", "", ())])
-    stream.tell([ev.SpeechEnded(0, 1.0), ev.Final(0, 0.0, 1.0, "One, two.", (word,), 0.5)])
+    stream.tell([ev.SpeechEnded(0, 1.0, "silence"), ev.Final(0, 0.0, 1.0, "One, two.", (word,), 0.5)])
     stream.tell([ev.Partial(1, 2.0, 3.0, "four five", "", ())])
     deltas = [event["delta"] for event in talk.sent()]
     assert deltas == ["one", ", two.", " four five"]
@@ -557,7 +559,7 @@ def test_commits_and_clears_that_wait_for_the_recogniser_keep_their_order() -> N
         *("input_audio_buffer.committed", "added", "done"),
     ]
     for number, text in enumerate(("first", "second", "third")):
-        talk.stream.tell([ev.SpeechStarted(number, 0.0), ev.SpeechEnded(number, 0.1)])
+        talk.stream.tell([ev.SpeechStarted(number, 0.0), ev.SpeechEnded(number, 0.1, "silence")])
         talk.stream.tell([ev.Final(number, 0.0, 0.1, text, (), 0.0), ev.Flushed(0.1)])
     completed = of(TRANSCRIPTION + "completed", talk.sent())
     assert [event["transcript"] for event in completed] == ["first", "third"]

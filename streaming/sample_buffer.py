@@ -1,0 +1,44 @@
+"""The newest audio of a session, addressed by its place on the session's clock."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.streaming.audio import SAMPLE_RATE
+
+Float32 = NDArray[np.float32]
+
+
+class SampleBuffer:
+    """The newest samples of a session, addressed by their place since it began.
+
+    Adding and dropping samples costs the same whatever is held; its memory is at most 1.5 times what was held at once.
+    """
+
+    def __init__(self) -> None:
+        self._store = np.empty(SAMPLE_RATE, np.float32)
+        self._offset = 0  # in the store, of the oldest sample kept
+        self._first = 0  # its place
+        self.end = 0
+
+    def append(self, samples: Float32) -> None:
+        used = self._offset + self.end - self._first
+        if used + len(samples) > len(self._store):
+            # Not in place: work that was handed out may look at the old store.
+            held = self._store[self._offset : used]
+            used = len(held)
+            self._store = np.empty(max(SAMPLE_RATE, (used + len(samples)) * 3 // 2), np.float32)
+            self._store[:used] = held
+            self._offset = 0
+        self._store[used : used + len(samples)] = samples
+        self.end += len(samples)
+
+    def __getitem__(self, place: slice) -> Float32:
+        assert place.start >= self._first, f"samples before {self._first} are gone, {place.start} was asked for"
+        shift = self._offset - self._first
+        return self._store[place.start + shift : min(place.stop, self.end) + shift]
+
+    def drop_before(self, sample: int) -> None:
+        if sample > self._first:
+            self._offset += sample - self._first
+            self._first = sample
