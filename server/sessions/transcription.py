@@ -88,6 +88,8 @@ class Transcription:
         self.configs = configs
         self.accepted = 0
         """Bytes of audio."""
+        self.flushes = 0
+        """Calls of `flush` that were accepted."""
         self.finals = 0
         self.listeners: list[Deliver] = []
         """Get each event before `deliver`, which may end all of this. One that raises gets no more."""
@@ -158,6 +160,7 @@ class Transcription:
     def flush(self) -> None:
         """End the open utterances with the audio accepted so far; `Flushed` follows their finals."""
         if self._state is State.LISTENING:
+            self.flushes += 1
             self._each(lambda stream: stream.flush())
 
     def end(self) -> None:

@@ -157,6 +157,8 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     """The server is never silent for longer than this many seconds."""
     resume_window: float
     """How long after a broken connection the session can be resumed, in seconds."""
+    flushes: int = 0
+    """`flush` messages accepted so far; a resuming client sends only those after them again."""
 
 
 class Acknowledged(Struct, frozen=True, tag_field="type", tag="acknowledged"):

@@ -15,6 +15,7 @@ from parastream.server.wire.messages import (
     Done,
     Error,
     Final,
+    Flushed,
     Partial,
     Ready,
     ServerMessage,
@@ -49,6 +50,7 @@ from .fakes import (
 
 START = '{"type":"start"}'
 STOP = '{"type":"stop"}'
+FLUSH = '{"type":"flush"}'
 
 
 def kinds(messages: list[ServerMessage]) -> list[str]:
@@ -517,6 +519,21 @@ async def test_resume_goes_on_where_the_connection_broke() -> None:
         assert kinds(rest) == 2 * ["SpeechStarted", "SpeechEnded", "Final"] + ["Done"]
         assert code == 1000
         assert len(engine.streams) == 1
+
+
+@asynchronous
+async def test_resume_says_which_flushes_have_arrived() -> None:
+    async with serving(FakeEngine()) as server:
+        async with connected(server, START, AUDIO[:100], FLUSH, FLUSH) as websocket:
+            ready = await receive_ready(websocket)
+            while not isinstance(await receive(websocket), Flushed):
+                pass
+            await receive(websocket)
+            websocket.transport.abort()
+        assert ready.flushes == 0
+        async with connected(server, f'{{"type":"resume","session":"{ready.session}"}}') as websocket:
+            again = await receive_ready(websocket)
+            assert (again.acknowledged, again.flushes) == (100, 2)
 
 
 @asynchronous

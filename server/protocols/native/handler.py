@@ -156,6 +156,7 @@ class NativeSession:
             acknowledged=self.transcription.accepted,
             heartbeat=heartbeat,
             resume_window=resume_window,
+            flushes=self.transcription.flushes,
         )
 
     def stats(self) -> messages.Stats:
