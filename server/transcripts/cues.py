@@ -309,7 +309,7 @@ class _Layout:
         room = pieces[last].start - start if last < len(pieces) else lasts + style.min_pause
         haste = max(0.0, 1.0 - room / needed) if needed else 0.0
         emptiness = max(0.0, 1.0 - width / (style.line_length * style.lines))
-        cost = self._CUE + wrapped[0] + self._EMPTINESS * emptiness**2 + self._HASTE * haste
+        cost = self._CUE + wrapped[0] + self._EMPTINESS * (emptiness * emptiness) + self._HASTE * haste
         return cost + self._inside[last] - self._inside[first + 1], wrapped[1]
 
     def _wrap(self, first: int, last: int, lines: int, prefix: float = 0.0) -> tuple[float, _Spans] | None:

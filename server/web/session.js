@@ -299,9 +299,9 @@ export class Session extends EventTarget {
     return `${this.#number}.${utterance}`;
   }
 
-  /** @param {number} seconds of the server's session */
+  /** To the millisecond, as the server has it. @param {number} seconds of the server's session */
   #recorded(seconds) {
-    return this.#seconds(this.#origin) + seconds;
+    return Math.round((this.#seconds(this.#origin) + seconds) * 1000) / 1000;
   }
 
   /** @param {number} bytes of the recording */

@@ -1,39 +1,12 @@
 // @ts-check
-/**
- * Transcripts as files: text, SubRip, WebVTT and JSON.
- *
- * Cues follow what broadcasters publish as their rules (docs/subtitles.md names the sources): at most two lines of 42
- * columns, cut where a sentence ends, else at a comma, else at the longest pause; shown for as long as it takes to read
- * them where there is room, for seven seconds at most.
- */
+/** Transcripts as files: text, SubRip, WebVTT and JSON. The first three are those that the server writes. */
+
+import { cues } from "./cues.js";
+import { collapseSpace, join, trim } from "./text.js";
 
 /** @typedef {import("./transcript.js").Line} Line */
-/** @typedef {{text: string, start: number, end: number}} Piece a word with the marks and spaces up to the next one */
-/** @typedef {{start: number, end: number, lines: string[]}} Cue */
+/** @typedef {import("./cues.js").Cue} Cue */
 /** @typedef {"txt" | "srt" | "vtt" | "json"} Format */
-
-const COLUMNS = 42;
-const LINES = 2;
-const LONGEST_SECONDS = 7;
-/** A cue stays this long when the next one leaves room for it. */
-const SHORTEST_SECONDS = 5 / 6;
-const READ_PER_SECOND = 17; // characters
-/** How long a cue may stay after its speech has ended. */
-const LINGER_SECONDS = 1.5;
-/** Between a cue and the next. */
-const GAP_SECONDS = 1 / 12;
-/** Shorter pauses are filled, up to the gap. */
-const SHORTEST_PAUSE_SECONDS = 0.5;
-/** Columns of a full-width character: 16 of them fill a line. */
-const WIDE_COLUMNS = 42 / 16;
-/** As many characters take as long to read as a full-width one. */
-const WIDE_READING = 2;
-/** A cut nearer to an edge than this share of the text would leave a cue of a word or two. */
-const LEAST_SHARE = 0.25;
-
-const SENTENCE_END = /[.?!。？！…]\s*$/;
-const PHRASE_END = /[,;:，、；：]\s*$/;
-const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]/u;
 
 /** @type {Record<Format, string>} */
 export const MIME_TYPES = {
@@ -43,56 +16,26 @@ export const MIME_TYPES = {
   json: "application/json",
 };
 
-/** @param {Line[]} lines @param {Format} format */
+/** @param {Line[]} lines by start time @param {Format} format */
 export function render(lines, format) {
   switch (format) {
     case "txt":
-      return lines.map(({ text }) => `${text}\n`).join("");
+      return lines.map(textLine).join("");
     case "srt":
-      return cues(lines)
-        .map((cue, index) => `${index + 1}\n${timing(cue, ",")}\n${cue.lines.join("\n")}\n`)
-        .join("\n");
+      return cues(lines).map(srtEntry).join("");
     case "vtt":
-      return ["WEBVTT\n", ...cues(lines).map((cue) => `${timing(cue, ".")}\n${cue.lines.map(escape).join("\n")}\n`)].join("\n");
+      return `WEBVTT\n\n${cues(lines).map(vttEntry).join("")}`;
     case "json": {
-      const utterances = lines.map(({ start, end, text, words }) => ({
+      const utterances = lines.map(({ speaker, text, start, end, words }) => ({
+        ...(speaker && { speaker: collapseSpace(speaker) }),
         text,
-        start: rounded(start),
-        end: rounded(end),
-        words: words.map((word) => ({ ...word, start: rounded(word.start), end: rounded(word.end) })),
+        start,
+        end,
+        words,
       }));
-      return `${JSON.stringify({ text: lines.reduce(joinTexts, ""), utterances }, null, 1)}\n`;
+      return `${JSON.stringify({ text: join(lines.map(({ text }) => text)), utterances }, null, 1)}\n`;
     }
   }
-}
-
-/** A space between them, but none next to a full-width character. @param {string} before @param {Line} line */
-function joinTexts(before, { text }) {
-  const apart = before && !WIDE.test(before.slice(-1)) && !WIDE.test(text[0]);
-  return before + (apart ? " " : "") + text;
-}
-
-/**
- * The cues for lines, in order and never overlapping.
- *
- * @param {Line[]} lines
- * @returns {Cue[]}
- */
-export function cues(lines) {
-  const groups = lines.filter(({ text }) => text.trim()).flatMap((line) => split(pieces(line)));
-  return groups.map((group, index) => {
-    const start = group[0].start;
-    const spokenUntil = Math.max(...group.map((piece) => piece.end));
-    const shown = wrap(group);
-    const reading = start + Math.min(measure(shown.join(""), WIDE_READING) / READ_PER_SECOND, LONGEST_SECONDS);
-    let end = Math.max(spokenUntil, Math.min(reading, spokenUntil + LINGER_SECONDS), start + SHORTEST_SECONDS);
-    const next = groups[index + 1]?.[0].start ?? Infinity;
-    if (next - end < SHORTEST_PAUSE_SECONDS) {
-      const last = start + Math.max(next - start - GAP_SECONDS, (next - start) / 2, 0.001);
-      end = Math.min(last, Math.max(end, start + LONGEST_SECONDS));
-    }
-    return { start, end, lines: shown };
-  });
 }
 
 /**
@@ -107,95 +50,26 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${padded}` : `${minutes}:${padded}`;
 }
 
-/**
- * Cuts the line's text in front of each word, so that marks and spaces stay as they are.
- *
- * @param {Line} line
- * @returns {Piece[]}
- */
-function pieces(line) {
-  const text = line.text.trim();
-  /** @type {{at: number, start: number, end: number}[]} */
-  const found = [];
-  let position = 0;
-  for (const word of line.words) {
-    const at = text.indexOf(word.text, position);
-    if (at < 0) continue; // it belongs to what the word before it shows
-    found.push({ at, start: word.start, end: word.end });
-    position = at + word.text.length;
-  }
-  if (found.length === 0) return [{ text, start: line.start, end: line.end }];
-  return found.map(({ at, start, end }, index) => ({
-    text: text.slice(index === 0 ? 0 : at, found[index + 1]?.at),
-    start,
-    end,
-  }));
+/** Nothing if nothing was said. @param {Line} line */
+function textLine({ speaker, text }) {
+  const said = trim(text);
+  return said && `${prefix(collapseSpace(speaker))}${said}\n`;
 }
 
-/** @param {Piece[]} all @returns {Piece[][]} */
-function split(all) {
-  if (all.length === 1 || fits(all)) return [all];
-  const cut = bestCut(all);
-  return [...split(all.slice(0, cut)), ...split(all.slice(cut))];
+/** @param {Cue} cue @param {number} index */
+function srtEntry(cue, index) {
+  return `${index + 1}\n${timing(cue, ",")}\n${prefix(cue.speaker)}${cue.lines.join("\n")}\n\n`;
 }
 
-/** @param {Piece[]} all */
-function fits(all) {
-  if (all[all.length - 1].end - all[0].start > LONGEST_SECONDS) return false;
-  const lines = wrap(all);
-  return lines.length <= LINES && lines.every((line) => width(line) <= COLUMNS);
+/** @param {Cue} cue */
+function vttEntry(cue) {
+  const voice = cue.speaker && `<v ${escape(cue.speaker)}>`;
+  return `${timing(cue, ".")}\n${voice}${escape(cue.lines.join("\n"))}\n\n`;
 }
 
-/** Index of the piece that begins the second part. @param {Piece[]} all */
-function bestCut(all) {
-  const total = width(joined(all)) || 1;
-  const candidates = all.slice(1).map((piece, index) => {
-    const before = width(joined(all.slice(0, index + 1)));
-    const rank = SENTENCE_END.test(all[index].text) ? 2 : PHRASE_END.test(all[index].text) ? 1 : 0;
-    return { cut: index + 1, rank, pause: piece.start - all[index].end, balance: Math.min(before, total - before) / total };
-  });
-  const balanced = candidates.filter(({ balance }) => balance >= LEAST_SHARE);
-  const best = (balanced.length ? balanced : candidates).reduce((one, other) => {
-    const better = other.rank - one.rank || Math.round(1000 * (other.pause - one.pause)) || other.balance - one.balance;
-    return better > 0 ? other : one;
-  });
-  return best.cut;
-}
-
-/** As few lines as hold the pieces; two are made about equally long. @param {Piece[]} all */
-function wrap(all) {
-  const whole = joined(all).trim();
-  if (width(whole) <= COLUMNS || all.length === 1) return [whole];
-  const lines = [""];
-  for (const { text } of all) {
-    const line = lines[lines.length - 1];
-    if (line && width((line + text).trim()) > COLUMNS) lines.push(text);
-    else lines[lines.length - 1] = line + text;
-  }
-  if (lines.length !== 2) return lines.map((line) => line.trim());
-  const halves = all.slice(1).map((_, index) => [
-    joined(all.slice(0, index + 1)).trim(),
-    joined(all.slice(index + 1)).trim(),
-  ]);
-  const longest = (/** @type {string[]} */ half) => Math.max(...half.map(width));
-  return halves.reduce((one, other) => (longest(other) < longest(one) ? other : one));
-}
-
-/** @param {Piece[]} all */
-function joined(all) {
-  return all.map(({ text }) => text).join("");
-}
-
-/** Columns that a text takes. @param {string} text */
-function width(text) {
-  return measure(text, WIDE_COLUMNS);
-}
-
-/** Characters, of which a full-width one counts for several. @param {string} text @param {number} wide */
-function measure(text, wide) {
-  let sum = 0;
-  for (const character of text) sum += WIDE.test(character) ? wide : 1;
-  return sum;
+/** What names the speaker at the beginning of a line. @param {string} speaker */
+function prefix(speaker) {
+  return speaker && `${speaker}: `;
 }
 
 /** @param {Cue} cue @param {"," | "."} point */
@@ -203,7 +77,7 @@ function timing({ start, end }, point) {
   return `${timestamp(start, point)} --> ${timestamp(end, point)}`;
 }
 
-/** @param {number} seconds @param {"," | "."} point */
+/** @param {number} seconds a whole number of milliseconds @param {"," | "."} point */
 function timestamp(seconds, point) {
   const milliseconds = Math.round(seconds * 1000);
   const parts = [3_600_000, 60_000, 1000].map((unit, index) => {
@@ -216,9 +90,4 @@ function timestamp(seconds, point) {
 /** Marks that WebVTT would read as markup. @param {string} text */
 function escape(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-}
-
-/** To milliseconds. @param {number} seconds */
-function rounded(seconds) {
-  return Math.round(seconds * 1000) / 1000;
 }

@@ -128,7 +128,7 @@ def test_readers_see_the_same_in_other_browsers(browser: Browser, server: Server
         expect(status(late)).to_have_text("Live")
 
 
-def test_subtitles(talk: Talk, tmp_path: Path) -> None:
+def test_subtitles_are_those_of_the_room(server: ServerProcess, talk: Talk, tmp_path: Path) -> None:
     page = talk.speaker
     page.get_by_role("button", name="Save").click()
     files = {}
@@ -149,6 +149,8 @@ def test_subtitles(talk: Talk, tmp_path: Path) -> None:
     assert [event.plaintext for event in events] == SPOKEN
     assert all(event.start < event.end for event in events)
     assert files["txt"].read_text().splitlines() == SPOKEN
+    for form in ("txt", "srt", "vtt"):
+        assert page.request.get(f"{server.url}/live/hall.{form}").text() == files[form].read_text()
     utterances = json.loads(files["json"].read_text())["utterances"]
     assert [" ".join(word["text"] for word in utterance["words"]) for utterance in utterances] == SPOKEN
     for utterance in utterances:
