@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from parastream.server.protocols.base import Adapter, Request
 from parastream.server.protocols.deepgram.adapter import Deepgram
-from parastream.server.protocols.funasr import FunASR
+from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.server.protocols.openai.adapter import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.server.protocols.base import Adapter
-from parastream.server.protocols.funasr import FunASR
+from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
 

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError
-from parastream.server.protocols.funasr import FunASR
+from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.model.text import join
-from parastream.server.protocols.stamps import Spoken
+from parastream.server.protocols.funasr.messages import Sentence
+from parastream.server.protocols.funasr.stamps import Spoken
 from parastream.server.wire.messages import Word
 
 
@@ -32,21 +33,16 @@ def counted_by_the_page(text: str) -> list[tuple[str, int]]:
 def test_english() -> None:
     sentences = spoken("Enter", "one,", "it's", "two.", "Three")
     assert sentences.text == "Enter one, it's two. Three"
-    assert sentences.fields == {
-        "timestamp": "[[1000,2000],[2000,3000],[3000,3250],[3250,3500],[3500,3750],[3750,4000],[4000,5000],"
-        "[5000,6000]]",
-        "stamp_sents": [
-            {
-                "text_seg": "Enter one",
-                "punc": ",",
-                "start": 1000,
-                "end": 3000,
-                "ts_list": [(1000, 2000), (2000, 3000)],
-            },
-            {"text_seg": "it's two", "punc": ".", "start": 3000, "end": 5000, "ts_list": [(3000, 4000), (4000, 5000)]},
-            {"text_seg": "Three", "punc": "", "start": 5000, "end": 6000, "ts_list": [(5000, 6000)]},
-        ],
-    }
+    assert sentences.timed
+    assert sentences.timestamp == [
+        *((1000, 2000), (2000, 3000), (3000, 3250), (3250, 3500), (3500, 3750), (3750, 4000), (4000, 5000)),
+        (5000, 6000),
+    ]
+    assert sentences.sentences == (
+        Sentence("Enter one", ",", 1000, 3000, ((1000, 2000), (2000, 3000))),
+        Sentence("it's two", ".", 3000, 5000, ((3000, 4000), (4000, 5000))),
+        Sentence("Three", "", 5000, 6000, ((5000, 6000),)),
+    )
 
 
 def test_chinese() -> None:
@@ -60,21 +56,15 @@ def test_chinese() -> None:
         (5000, 6000),
         (6000, 6000),
     ]
-    assert sentences.sentences == [
-        {
-            "text_seg": "正 是 因 为",
-            "punc": "，",
-            "start": 1000,
-            "end": 4000,
-            "ts_list": [(1000, 2000), (2000, 3000), (3000, 3500), (3500, 4000)],
-        },
-        {"text_seg": "iPhone 好", "punc": "？！", "start": 4000, "end": 6000, "ts_list": [(4000, 5000), (5000, 6000)]},
-    ]
+    assert sentences.sentences == (
+        Sentence("正 是 因 为", "，", 1000, 4000, ((1000, 2000), (2000, 3000), (3000, 3500), (3500, 4000))),
+        Sentence("iPhone 好", "？！", 4000, 6000, ((4000, 5000), (5000, 6000))),
+    )
 
 
 @pytest.mark.parametrize(("text", "given"), [("", []), (",", words(",")), ("Other text.", words("Enter"))])
 def test_nothing_is_said_without_words_or_when_they_are_others(text: str, given: list[Word]) -> None:
-    assert Spoken(text, given).fields == {}
+    assert not Spoken(text, given).timed
 
 
 def test_marks_before_the_first_word_do_not_matter() -> None:
@@ -97,7 +87,7 @@ def test_the_page_finds_a_stamp_for_each_piece_and_it_is_the_right_one(texts: li
     assert len(sentences.timestamp) == pieces[-1][1]
     assert all(start <= end for start, end in sentences.timestamp)
     assert sentences.timestamp == sorted(sentences.timestamp)
-    assert "".join(piece["text_seg"].replace(" ", "") for piece in sentences.sentences) == re.sub(
+    assert "".join(piece.text_seg.replace(" ", "") for piece in sentences.sentences) == re.sub(
         "[ ,.？！?!]", "", sentences.text
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from parastream.server.protocols.deepgram import messages as deepgram
+from parastream.server.protocols.funasr import messages as funasr
 from parastream.server.protocols.openai import messages as openai
 
 ALTERNATIVES = deepgram.Alternatives(
@@ -148,8 +149,49 @@ OPENAI = [
     ),
 ]
 
+FUNASR = [
+    (
+        funasr.Answer(mode="2pass-online", text=" one", wav_name="demo", is_final=False),
+        '{"mode":"2pass-online","text":" one","wav_name":"demo","is_final":false}',
+    ),
+    (
+        funasr.Answer(
+            mode="offline",
+            text="One.",
+            wav_name=3,
+            is_final=True,
+            timestamp="[[0,250]]",
+            stamp_sents=(funasr.Sentence("One", ".", 0, 250, ((0, 250),)),),
+        ),
+        '{"mode":"offline","text":"One.","wav_name":3,"is_final":true,"timestamp":"[[0,250]]","stamp_sents":'
+        '[{"text_seg":"One","punc":".","start":0,"end":250,"ts_list":[[0,250]]}]}',
+    ),
+    (
+        funasr.Answer(mode="2pass", text="", wav_name="demo", is_final=True, is_end=True),
+        '{"mode":"2pass","text":"","wav_name":"demo","is_final":true,"is_end":true}',
+    ),
+    (
+        funasr.Failure(mode="2pass", text="", wav_name="demo", is_final=True, error="why", code="capacity"),
+        '{"mode":"2pass","text":"","wav_name":"demo","is_final":true,"error":"why","code":"capacity"}',
+    ),
+    (
+        funasr.Failure(
+            mode="2pass",
+            text="",
+            wav_name="demo",
+            is_final=False,
+            is_end=True,
+            error="why",
+            code="unsupported",
+            allowed=("pcm", "wav"),
+        ),
+        '{"mode":"2pass","text":"","wav_name":"demo","is_final":false,"is_end":true,"error":"why",'
+        '"code":"unsupported","allowed":["pcm","wav"]}',
+    ),
+]
 
-@pytest.mark.parametrize(("message", "expected"), [*DEEPGRAM, *OPENAI], ids=lambda each: type(each).__name__)
+
+@pytest.mark.parametrize(("message", "expected"), [*DEEPGRAM, *OPENAI, *FUNASR], ids=lambda each: type(each).__name__)
 def test_a_message_has_its_exact_form(message: msgspec.Struct, expected: str) -> None:
     assert msgspec.json.encode(message).decode() == expected
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
 
-import msgspec
 from parastream.model.text import units
+from parastream.server.protocols.funasr.messages import Sentence, Span
 from parastream.server.wire.messages import Word
 
 MARKS = "，。？！、；：,.?!;:"
 """Punctuation."""
 _SEPARATORS = frozenset("。？，、?., ")
 """What FunASR's web page cuts a text at."""
-
-Span = tuple[int, int]
-"""Beginning and end in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +30,18 @@ class Spoken:
 
     def __init__(self, text: str, words: Sequence[Word]) -> None:
         self.text = text
-        self._units: list[_Unit] | None = _units(text, words)  # None when text and words do not agree
+        self._units = _units(text, words)
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """`timestamp` and `stamp_sents` for a message, left out if there are no words."""
-        if not self._units:
-            return {}
-        return {
-            "timestamp": msgspec.json.encode(self.timestamp).decode(),
-            "stamp_sents": self.sentences,
-        }
+    def timed(self) -> bool:
+        """Whether there are times: not if the text has no words, or others than those given."""
+        return bool(self._units)
 
     @property
     def timestamp(self) -> list[Span]:
         """A span for each thing that FunASR's web page counts: runs of English letters, else UTF-16 characters."""
         times: list[Span | None] = [None] * len(self.text)
-        for unit in self._units or ():
+        for unit in self._units:
             for index, span in enumerate(_shares(unit.span, len(unit.text))):
                 times[unit.first + index] = span
         spans: list[Span] = []
@@ -68,37 +59,31 @@ class Spoken:
         return spans
 
     @property
-    def sentences(self) -> list[dict[str, Any]]:
-        """The text cut at its punctuation, with a span for each word or Chinese character."""
+    def sentences(self) -> tuple[Sentence, ...]:
+        """The text cut at its punctuation."""
         sentences = []
-        units: list[_Unit] = []
-        for index, unit in enumerate(self._units or ()):
-            units.append(unit)
-            following = self._units[index + 1].first if self._units and index + 1 < len(self._units) else len(self.text)
+        part: list[_Unit] = []
+        for index, unit in enumerate(self._units):
+            part.append(unit)
+            following = self._units[index + 1].first if index + 1 < len(self._units) else len(self.text)
             marks = "".join(char for char in self.text[unit.first + len(unit.text) : following] if char in MARKS)
             if marks or following == len(self.text):
-                sentences.append(
-                    {
-                        "text_seg": " ".join(unit.text for unit in units),
-                        "punc": marks,
-                        "start": units[0].span[0],
-                        "end": units[-1].span[1],
-                        "ts_list": [unit.span for unit in units],
-                    }
-                )
-                units = []
-        return sentences
+                text, spans = " ".join(each.text for each in part), tuple(each.span for each in part)
+                sentences.append(Sentence(text, marks, spans[0][0], spans[-1][1], spans))
+                part = []
+        return tuple(sentences)
 
 
-def _units(text: str, words: Sequence[Word]) -> list[_Unit] | None:
-    found, place = [], 0
+def _units(text: str, words: Sequence[Word]) -> list[_Unit]:
+    """Cut words into units and find them in the text; there are none if it has other words."""
+    found, place = list[_Unit](), 0
     for word in words:
         core = word.text.strip(MARKS + " ")
         if not core:
             continue
         place = text.find(core, place)
         if place < 0:
-            return None
+            return []
         spans = _shares((round(word.start * 1000), round(word.end * 1000)), len(core))
         first = 0
         for piece in units(core):
@@ -110,7 +95,7 @@ def _units(text: str, words: Sequence[Word]) -> list[_Unit] | None:
 
 
 def _shares(span: Span, count: int) -> list[Span]:
-    """A span cut into equal parts."""
+    """Cut a span into equal parts."""
     start, end = span
     cuts = [start + round((end - start) * index / count) for index in range(count + 1)]
     return list(pairwise(cuts))

@@ -1,0 +1,365 @@
+"""FunASR's WebSocket protocol (port 10095; here on `/` and on every path that no other protocol has).
+
+Binary messages are audio: raw samples (16 bits, one channel, `audio_fs` Hz), or a WAV file with its header (16-bit or
+float PCM, A-law or mu-law; of several channels the first), cut anywhere. JSON messages set things, and begin and end
+recordings:
+
+- `is_speaking` true begins a recording; `is_speaking` false or `is_finished` true ends it. Any number of recordings may
+  follow one another on a connection, and each is answered in turn. Audio outside a recording begins one.
+- `mode` (`2pass`, `online`, `offline`; `office` means the last), `audio_fs`, `wav_format` (`pcm` or `wav`; others only
+  if the audio turns out to be WAV) and `wav_name` hold for the recordings that follow, and for one without audio so far.
+- `is_end` with the end of a recording asks for an acknowledgement.
+- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `itn`, `hotwords`, `svs_lang`,
+  `svs_itn` and all unknown fields are accepted with any value and ignored: the model has one chunk size, spells numbers
+  as they are spoken, and takes no hotwords.
+
+Answers always have `mode`, `text`, `wav_name` and `is_final`, which is true only in the last message for a recording:
+
+- `2pass-online`: words to append. `2pass-offline`: the punctuated text of an utterance, which replaces the words
+  appended since the previous such message, with `timestamp` and `stamp_sents`.
+- `online`: words to append, from the streaming pass; nothing replaces them.
+- `offline`: one message, after the end of the recording, with all of its text, `timestamp` and `stamp_sents`. Clients
+  of this mode take the first message for the last.
+
+Clients join the texts as they are: where the language has spaces, all but the first of a recording begin with one. A
+recording without speech gets an empty text. The acknowledgement, with `is_end` true, is a message of its own and then
+the last one.
+
+Text that is not a JSON object is answered with an `error` and an empty text, and the connection goes on, as FunASR's
+does. Any other refusal ends the recording: finals come first, then such a message with `is_final` true (or, if the
+client asked for one, an acknowledgement with `is_final` false). Then the connection is closed with the code of the
+native protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+from parastream.model.text import join
+from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
+from parastream.server.protocols.funasr.messages import Answer, AnswerMode, ClientMessage, Failure, Mode, Name
+from parastream.server.protocols.funasr.stamps import MARKS, Spoken
+from parastream.server.protocols.wav import WavInput
+from parastream.server.sessions.transcription import Transcription
+from parastream.server.wire.messages import Done, Event, Final, Partial, Start
+from parastream.server.wire.refusals import RefusalError
+
+logger = logging.getLogger("parastream.server")
+
+_MODES: dict[str, Mode] = {"2pass": "2pass", "online": "online", "offline": "offline", "office": "offline"}
+_RAW = ("pcm", "wav")
+_LONGEST_NAME = 1000
+
+_decoder = msgspec.json.Decoder(ClientMessage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What JSON messages set."""
+
+    mode: Mode = "2pass"
+    rate: int = 16000
+    format: str = "pcm"
+    name: Name = "microphone"
+
+    def updated(self, message: ClientMessage) -> _Settings:
+        """Return these settings with those of a message.
+
+        Raises:
+            RefusalError: one of them has a value that the server does not support.
+        """
+        return _Settings(
+            _mode(message.mode) if _given(message.mode) else self.mode,
+            _rate(message.audio_fs) if _given(message.audio_fs) else self.rate,
+            _format(message.wav_format) if _given(message.wav_format) else self.format,
+            _name(message.wav_name) if _given(message.wav_name) else self.name,
+        )
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _mode(value: Any) -> Mode:
+    if not isinstance(value, str) or value.strip().lower() not in _MODES:
+        raise RefusalError(
+            "unsupported", f"there is no mode {value!r}, but 2pass, online and offline", ("2pass", "online", "offline")
+        )
+    return _MODES[value.strip().lower()]
+
+
+def _rate(value: Any) -> int:
+    try:
+        rate = float(value)
+        if isinstance(value, bool) or rate != int(rate):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise RefusalError("invalid_message", f"`audio_fs` is {value!r}; it must be a whole number") from None
+    return int(rate)
+
+
+def _format(value: Any) -> str:
+    if not isinstance(value, str):
+        raise RefusalError("invalid_message", f"`wav_format` is {value!r}", _RAW)
+    return value.strip().lower().removeprefix(".")
+
+
+def _name(value: Any) -> Name:
+    if not isinstance(value, str | int | float) or len(str(value)) > _LONGEST_NAME:
+        raise RefusalError("invalid_message", f"`wav_name` must be a string of at most {_LONGEST_NAME} characters")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool | None:
+    if value is None or value in (False, True):  # so are 0 and 1
+        return None if value is None else bool(value)
+    raise RefusalError("invalid_message", f"`{name}` is {value!r}", ("true", "false"))
+
+
+class _Recording:
+    """From `is_speaking` true to false: its audio on the way in, its texts on the way out."""
+
+    def __init__(self, settings: _Settings) -> None:
+        self.settings = settings
+        self.audio = WavInput()
+        self.transcription: Transcription | None = None
+        self.ended = False
+        """The client has said that nothing follows."""
+        self.acknowledge = False
+        self.done = False
+        """All of it has been transcribed."""
+        self.held: list[Event] = []
+        """Events that wait until the recordings before this one are finished."""
+        self.order = OneByOne()
+        self.pending: Answer | None = None
+        """The message that could be the last one."""
+        self.told = ""
+        """Words of the open utterance that have been sent."""
+        self.before = ""
+        """Text of the utterance before that."""
+        self.finals: list[Final] = []
+        """In the mode `offline`: what the one answer consists of."""
+
+    def after(self, text: str) -> str:
+        """Return a text with the space that separates it from the one before it."""
+        return join((self.before, text))[len(self.before) :]
+
+    @property
+    def start(self) -> Start:
+        """What its transcription is asked for."""
+        header, mode = self.audio.header, self.settings.mode
+        if header is None:
+            start = Start(rate=self.settings.rate)
+        else:
+            start = Start(format=header.format, rate=header.rate, channels=header.channels)
+        online = mode == "online"
+        return msgspec.structs.replace(start, partials=mode != "offline", punctuation=not online, final_pass=not online)
+
+
+class FunASR(Adapter):
+    """One connection of a client of FunASR."""
+
+    subprotocols: ClassVar[tuple[str, ...]] = ("binary",)
+
+    def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
+        super().__init__(admission, request, name=name, max_unsent=max_unsent)
+        self._settings = _Settings()
+        self._recordings: deque[_Recording] = deque()  # unfinished ones; all but the last have ended
+        self._told_of_hotwords = False
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio in all recordings: a client may send many short ones without waiting for answers."""
+        return sum(
+            recording.transcription.backlog for recording in self._recordings if recording.transcription is not None
+        )
+
+    # from the client
+
+    def receive_text(self, text: str) -> None:
+        """Take settings, and beginnings and ends of recordings. See `Adapter.receive_text`."""
+        try:
+            message = _decoder.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            problem = RefusalError("invalid_json", f"text messages carry one JSON object each: {error}")
+            self.send(_failure(self._settings, problem))
+            return
+        self._settings = self._settings.updated(message)
+        if message.hotwords and not self._told_of_hotwords:
+            self._told_of_hotwords = True
+            logger.debug("session %s: the model takes no hotwords; they are ignored", self.name)
+        speaking, finished = _flag("is_speaking", message.is_speaking), _flag("is_finished", message.is_finished)
+        recording = self._open
+        if recording is not None and recording.transcription is None:
+            recording.settings = self._settings
+        if speaking is False or finished:
+            self._end(recording or self._begin(), acknowledge=bool(_flag("is_end", message.is_end)))
+        elif speaking and recording is None:
+            self._begin()
+
+    @property
+    def _open(self) -> _Recording | None:
+        """The recording that has not ended."""
+        return self._recordings[-1] if self._recordings and not self._recordings[-1].ended else None
+
+    def _begin(self) -> _Recording:
+        self._recordings.append(_Recording(self._settings))
+        return self._recordings[-1]
+
+    def receive_audio(self, data: bytes) -> None:
+        """Take audio of a recording, or begin one with it. See `Adapter.receive_audio`."""
+        recording = self._open or self._begin()
+        self._hear(recording, recording.audio.push(data))
+
+    def _hear(self, recording: _Recording, audio: bytes) -> None:
+        if not audio:
+            return
+        if recording.transcription is None:
+            if recording.audio.header is None and recording.settings.format not in _RAW:
+                raise RefusalError(
+                    "unsupported",
+                    f"audio in the format {recording.settings.format!r} cannot be read, but pcm and wav",
+                    _RAW,
+                )
+            recording.transcription = self.begin(recording.start)
+        recording.transcription.send(audio)
+
+    def _end(self, recording: _Recording, *, acknowledge: bool) -> None:
+        self._hear(recording, recording.audio.finish())
+        recording.ended = True
+        recording.acknowledge = acknowledge
+        if recording.transcription is None:
+            recording.done = True
+            self._advance()
+        else:
+            recording.transcription.end()
+
+    # to the client
+
+    def apply(self, transcription: Transcription, event: Event) -> None:
+        """See `Adapter.apply`."""
+        for recording in self._recordings:
+            if recording.transcription is transcription:
+                recording.held.append(event)
+                recording.done = isinstance(event, Done)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Tell what can be told, one recording after the other."""
+        while self._recordings:
+            recording = self._recordings[0]
+            self._tell(recording)
+            if not recording.done:
+                return
+            self._recordings.popleft()
+            self._send_last(recording)
+
+    def _tell(self, recording: _Recording) -> None:
+        held, recording.held = recording.held, []
+        for event in held:
+            for told in recording.order.order(event):
+                if isinstance(told, Partial):
+                    self._partial(recording, told)
+                else:
+                    self._final(recording, told)
+
+    def _partial(self, recording: _Recording, partial: Partial) -> None:
+        text = recording.after(partial.stable)
+        if len(text) > len(recording.told):
+            mode: AnswerMode = "online" if recording.settings.mode == "online" else "2pass-online"
+            self._say(recording, _answer(recording.settings, text[len(recording.told) :], mode=mode))
+            recording.told = text
+
+    def _final(self, recording: _Recording, final: Final) -> None:
+        told, recording.told = recording.told, ""
+        text = final.text.lstrip(MARKS + " ")
+        match recording.settings.mode:
+            case "offline":
+                recording.finals.append(final)
+            case "online":
+                rest = recording.after(final.text)[len(told) :]  # with one pass, it begins with what was stable
+                if rest:
+                    self._say(recording, _answer(recording.settings, rest))
+                recording.before = final.text or recording.before
+            case "2pass":
+                if text or told:
+                    spoken = Spoken(text, final.words)
+                    answer = _answer(recording.settings, recording.after(text), mode="2pass-offline", spoken=spoken)
+                    self._say(recording, answer)
+                recording.before = text or recording.before
+
+    def _say(self, recording: _Recording, message: Answer) -> None:
+        """Send a message; the last of a recording that has ended waits until it is known to be that."""
+        if recording.pending is not None:
+            self.send(recording.pending)
+        recording.pending = message if recording.ended else None
+        if not recording.ended:
+            self.send(message)
+
+    def _send_last(self, recording: _Recording) -> None:
+        """Send the last message of a recording."""
+        if recording.settings.mode == "offline" and (recording.finals or not recording.acknowledge):
+            recording.pending = self._whole(recording)
+        if recording.acknowledge:
+            if recording.pending is not None:
+                self.send(recording.pending)
+            self.send(msgspec.structs.replace(_answer(recording.settings, "", final=True), is_end=True))
+        elif recording.pending is not None:
+            self.send(msgspec.structs.replace(recording.pending, is_final=True))
+        else:
+            mode: AnswerMode | None = "2pass-offline" if recording.settings.mode == "2pass" else None
+            self.send(_answer(recording.settings, "", mode=mode, final=True))
+
+    def _whole(self, recording: _Recording) -> Answer:
+        """Return all of a recording in the mode `offline`."""
+        text = join([final.text.lstrip(MARKS + " ") for final in recording.finals])
+        spoken = Spoken(text, [word for final in recording.finals for word in final.words])
+        return _answer(recording.settings, text, spoken=spoken)
+
+    def report(self, refusal: RefusalError) -> None:
+        """Send the texts that are left, then the error. See `Adapter.report`."""
+        acknowledge, settings = False, self._settings
+        for recording in self._recordings:
+            acknowledge |= recording.acknowledge
+            settings = recording.settings
+            if not self.aborted:
+                self._tell(recording)
+                if recording.finals:
+                    recording.pending = self._whole(recording)
+                if recording.pending is not None:
+                    self.send(recording.pending)
+        self._recordings.clear()
+        self.send(_failure(settings, refusal, final=not acknowledge, end=acknowledge))
+
+
+def _answer(
+    settings: _Settings,
+    text: str,
+    *,
+    mode: AnswerMode | None = None,
+    spoken: Spoken | None = None,
+    final: bool = False,
+) -> Answer:
+    """Return a message with a text, and with its times if there are any."""
+    answer = Answer(mode=mode or settings.mode, text=text, wav_name=settings.name, is_final=final)
+    if spoken is None or not spoken.timed:
+        return answer
+    stamps = msgspec.json.encode(spoken.timestamp).decode()
+    return msgspec.structs.replace(answer, timestamp=stamps, stamp_sents=spoken.sentences)
+
+
+def _failure(settings: _Settings, refusal: RefusalError, *, final: bool = False, end: bool = False) -> Failure:
+    return Failure(
+        mode=settings.mode,
+        text="",
+        wav_name=settings.name,
+        is_final=final,
+        is_end=end,
+        error=refusal.message,
+        code=refusal.code,
+        allowed=refusal.allowed,
+    )
