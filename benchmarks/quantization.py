@@ -29,20 +29,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jiwer
+import mlx.core as mx
 import numpy as np
 import parastream.model
 import soundfile
 from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
 from parastream.model import SpeechModel, blas, catalogue, checkpoint, random_weights
-from parastream.model.checkpoint import Precision
+from parastream.model.config import Precision
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
 from rapidfuzz.distance import Levenshtein
 
 from benchmarks.word_error_rate import normalise, read
-
-import mlx.core as mx
 
 FORMS: dict[str, Precision | Quantization] = {
     "float32": "float32",

@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 import parastream.model
 from numpy.typing import NDArray
-from parastream.model.paraformer import Tokens
+from parastream.model.tokens import Tokens
 from parastream.streaming import Engine, EngineConfig, EngineStats, Models, SessionConfig
 from parastream.streaming.events import Event, Final, Partial
 from parastream.streaming.vad import FRAME, Vad, VadState

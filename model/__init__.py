@@ -1,11 +1,35 @@
-"""Paraformer on MLX: features of speech in, tokens out. Knows no session, socket or clock."""
+"""Paraformer on MLX: features of speech in, tokens out. Knows no session, socket or clock.
 
-from parastream.model import allocator, blas
+Importing this package changes nothing in the process, and is quick. MLX is imported when the first model is loaded; the
+owner of the process calls `prepare_process` before that.
+"""
 
-allocator.keep_freed_memory()
-blas.preload()  # before anything imports mlx
+from __future__ import annotations
 
-from parastream.model.punctuation import Punctuator  # noqa: E402
-from parastream.model.speech import SpeechModel, load, load_punctuation  # noqa: E402
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Punctuator", "SpeechModel", "load", "load_punctuation"]
+if TYPE_CHECKING:
+    from parastream.model.loading import load, load_punctuation
+    from parastream.model.process import prepare_process
+    from parastream.model.punctuation import Punctuator
+    from parastream.model.speech import SpeechModel
+
+__all__ = ["Punctuator", "SpeechModel", "load", "load_punctuation", "prepare_process"]
+
+_MODULES = {
+    "Punctuator": "punctuation",
+    "SpeechModel": "speech",
+    "load": "loading",
+    "load_punctuation": "loading",
+    "prepare_process": "process",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name when the name is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

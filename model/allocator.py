@@ -1,7 +1,7 @@
 """Have the C library keep memory that MLX frees.
 
-On a CPU each operation of MLX takes the memory of its result from malloc and gives it back soon after. glibc gets and
-returns blocks of this size one by one from and to the kernel, which clears each page anew: that costs more than many of
+On a CPU each operation of MLX takes the memory of its result from malloc and frees it soon after. glibc requests blocks
+of this size one by one from the kernel, which clears each page, and returns them at once. That costs more than many of
 the operations themselves.
 """
 
@@ -17,12 +17,12 @@ _MOST_KEPT = 512 << 20
 
 
 def keep_freed_memory() -> None:
-    """Sets glibc's malloc up for this process, which should be done before it starts threads; elsewhere nothing."""
+    """Set glibc's malloc up for this process, preferably before it starts threads; do nothing without glibc."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
-        # Threads beside the main one would take from arenas of their own, which are returned in any case.
+        # Other threads than the main one would use arenas of their own, which are returned to the kernel regardless.
         mallopt(_M_ARENA_MAX, 1)

@@ -1,10 +1,9 @@
 """Put a fast BLAS in front of MLX on Linux CPUs.
 
-The Linux wheel of MLX is linked with the reference BLAS (a few GFLOP/s). Its calls of `cblas_sgemm` and the
-like are bound when `mlx.core` is imported, first of all to symbols that are global by then; so loading an
-OpenBLAS globally before that import is all it takes. The wheel `scipy-openblas32` brings an OpenBLAS for
-each machine, but with a `scipy_` before every name: a copy with three names restored (by `patchelf`) is
-kept in the user's cache directory.
+The Linux wheel of MLX is linked with the reference BLAS (a few GFLOP/s). The linker binds its calls of `cblas_sgemm`
+and the like when `mlx.core` is imported, and prefers symbols that are global by then. Loading an OpenBLAS globally
+before that import is therefore enough. The wheel `scipy-openblas32` brings an OpenBLAS for each machine, but with
+`scipy_` before every name: a copy with three names restored (by `patchelf`) is kept in the user's cache directory.
 
 `PARASTREAM_BLAS` overrides the choice: the path of a library, `system` (the system's OpenBLAS) or `none`.
 On macOS MLX uses Metal and Accelerate, and nothing is done.
@@ -12,6 +11,7 @@ On macOS MLX uses Metal and Accelerate, and nothing is done.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -35,10 +35,14 @@ logger = logging.getLogger(__name__)
 _SYMBOLS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _SYSTEM_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0")
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_PRESENT = "in the process already"
 _NAMES = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS", "flexiblas": "FlexiBLAS"}
 
 _lock = threading.Lock()
 _info: BlasInfo | None = None
+"""What `preload` did."""
+_bound: BlasInfo | None = None
+"""What MLX was imported with when nobody had called `preload`."""
 
 
 class _UnavailableError(Exception):
@@ -72,18 +76,17 @@ class BlasInfo:
 
 
 def preload() -> BlasInfo:
-    """Load a fast BLAS before `mlx.core` is imported; later calls only tell what the first one did.
+    """Load a fast BLAS before `mlx.core` is imported; later calls only return what the first one did.
 
-    Keeps it to one thread, unless an environment variable such as OPENBLAS_NUM_THREADS says otherwise, and
-    every other BLAS of the process (NumPy's) too. Never raises: without a fast BLAS it logs a
-    warning and MLX stays slow.
+    Keep it to one thread, unless an environment variable such as OPENBLAS_NUM_THREADS says otherwise, and every other
+    BLAS of the process (NumPy's) too. Never raise: without a fast BLAS, log a warning and leave MLX slow.
     """
     global _info
     with _lock:
         if _info is None:
             try:
                 _info = _preload()
-            except Exception as error:  # speed is not worth a crash at import
+            except Exception as error:  # speed is not worth a crash
                 _info = _reference(f"looking for a faster one failed: {error!r}")
             if not _info.fast:
                 logger.warning("matrix products will be slow: %s", _info)
@@ -91,12 +94,19 @@ def preload() -> BlasInfo:
 
 
 def info() -> BlasInfo:
-    """What `preload` put in front of MLX."""
-    return preload()
+    """Describe the BLAS that MLX uses, or would use if it were imported now; change nothing."""
+    global _bound
+    with _lock:
+        if found := _info or _bound:
+            return found
+        found = _find()
+        if "mlx.core" in sys.modules:
+            _bound = found  # for good
+        return found
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use: by its affinity and, in a container, by its quota."""
+    """Count the CPUs that this process may use: by its affinity and, in a container, by its quota."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
     cpus = len(os.sched_getaffinity(0))
@@ -107,19 +117,31 @@ def cpu_count() -> int:
         return cpus
 
 
-def _preload() -> BlasInfo:
+def _find() -> BlasInfo:
+    if sys.platform == "linux":
+        with contextlib.suppress(_UnavailableError, OSError):
+            return _describe(_provider(), _PRESENT)
+        return _reference("since prepare_process() was not called")
+    return _elsewhere()
+
+
+def _elsewhere() -> BlasInfo:
     if sys.platform == "darwin":
         return BlasInfo("Accelerate", platform.mac_ver()[0], None, 0, "part of macOS")
+    return _reference(f"nothing is known about {sys.platform}")
+
+
+def _preload() -> BlasInfo:
     if sys.platform != "linux":
-        return _reference(f"nothing is known about {sys.platform}")
+        return _elsewhere()
     choice = os.environ.get("PARASTREAM_BLAS", "")
     if choice == "none":
         return _reference("as PARASTREAM_BLAS=none asks")
     if "mlx.core" in sys.modules:
-        return _reference("mlx was imported before parastream.model, too early for a faster one")
+        return _reference("mlx was imported before prepare_process() was called, too early for a faster one")
 
     ways: list[tuple[Callable[[], None], str]] = [
-        (_load_nothing, "in the process already"),
+        (_load_nothing, _PRESENT),
         (_load_bundled, "from scipy-openblas32"),
         (_load_system, "the system's"),
     ]
@@ -251,18 +273,23 @@ def _configure(path: Path, source: str) -> BlasInfo:
     import numpy as np  # noqa: F401 (brings its own BLAS into the process)
     from threadpoolctl import ThreadpoolController
 
-    # One thread: `lanes` shares the work out over the CPUs. Threads of OpenBLAS spin while they wait; with more of
-    # them than free CPUs, be it for another process or for the second BLAS of this one, a product can take 30
-    # times as long.
-    blas = BlasInfo(path.name, "", path, 0, source)
+    # One thread: `lanes` spreads the work over the CPUs. Threads of OpenBLAS spin while they wait. With more of them
+    # than free CPUs, be it because of another process or of the second BLAS of this one, a product can take 30 times
+    # as long.
+    chosen = any(os.environ.get(name) for name in _THREAD_VARIABLES)
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-        ours = Path(library.filepath).resolve() == path
-        if not (ours and any(os.environ.get(name) for name in _THREAD_VARIABLES)):
+        if not (chosen and Path(library.filepath).resolve() == path):
             library.set_num_threads(1)
-        if not ours:
-            continue
-        name = _NAMES.get(library.internal_api, library.internal_api)
-        core = getattr(library, "architecture", None) or ""
-        version = f"{library.version} ({core})" if core else str(library.version)
-        blas = BlasInfo(name, version, path, library.num_threads, source, core)
-    return blas
+    return _describe(path, source)
+
+
+def _describe(path: Path, source: str) -> BlasInfo:
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        if Path(library.filepath).resolve() == path:
+            name = _NAMES.get(library.internal_api, library.internal_api)
+            core = getattr(library, "architecture", None) or ""
+            version = f"{library.version} ({core})" if core else str(library.version)
+            return BlasInfo(name, version, path, library.num_threads, source, core)
+    return BlasInfo(path.name, "", path, 0, source)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT = "asr-small-en"
+DEFAULT_PUNCTUATION = "punc-small-realtime"
 _ASSETS = Path(__file__).parent / "assets"
 _PUBLIC_ID = re.compile(r"(?:(hf|ms):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 _ON = ("1", "true", "yes", "on")

@@ -13,24 +13,21 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import torch_zip
-from parastream.model.config import ModelConfig
+from parastream.model.config import ModelConfig, Precision
 from parastream.model.dense import Dense
 from parastream.model.errors import CheckpointError
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
 
-import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten
-
 logger = logging.getLogger(__name__)
-
-Precision = Literal["float16", "float32", "bfloat16"]
 
 SAFETENSORS = "model.safetensors"
 _WEIGHTS_FILES = (SAFETENSORS, "model.pt")

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from parastream.model.errors import ModelConfigError
 from parastream.model.tokenizer import read_tokens
 
 logger = logging.getLogger(__name__)
+
+Precision = Literal["float16", "float32", "bfloat16"]
+"""Types in which weights are stored and computed with."""
 
 ROW_SECONDS = 0.06
 """Seconds that one LFR row of features covers: 6 frames of 10 ms."""
@@ -46,6 +49,10 @@ class ChunkSize:
     def window(self) -> int:
         """Rows of a full window."""
         return self.left + self.hop + self.look_ahead
+
+
+TRAINED_CHUNKS = (ChunkSize(0, 10, 5), ChunkSize(0, 8, 4))
+"""The shapes that Paraformer was trained with."""
 
 
 class _FromConfig:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, DecoderConfig
 from parastream.model.dense import Dense
 from parastream.model.lanes import Work
 from parastream.model.layers import FSMN, LayerNorm, attend, length_mask, pad_time
-
-import mlx.core as mx
-import mlx.nn as nn
 
 
 @dataclass(slots=True)

@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import mlx.core as mx
+import mlx.nn as nn
 from parastream.model import blas
 from parastream.model.device import on_cpu
 from parastream.model.quantization import Quantization
-
-import mlx.core as mx
-import mlx.nn as nn
 
 _TILE = 32
 """Outputs of a tile: two vectors of AVX-512."""

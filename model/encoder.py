@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, EncoderConfig
@@ -16,9 +18,6 @@ from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.lanes import Work
 from parastream.model.layers import FSMN, LayerNorm, PositionTable, attend, length_mask
-
-import mlx.core as mx
-import mlx.nn as nn
 
 
 @dataclass(slots=True)

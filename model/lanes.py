@@ -8,14 +8,12 @@ operation of a part runs beside those of the others. On a GPU there is one lane.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
+import mlx.core as mx
 from parastream.model import blas
 from parastream.model.device import on_cpu
-
-import mlx.core as mx
 
 T = TypeVar("T")
 
@@ -26,9 +24,6 @@ _MOST = 8
 _STEPS_ON_GPU = 10
 """Steps whose graphs are handed to a GPU together: handing one over costs as much as many of its operations."""
 
-# MLX orders a graph by breadth, which takes operations of all lanes in turn, only up to so many at a time.
-os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
-
 
 def finish(work: Generator[object, None, T]) -> T:
     """Takes all steps of something that is done step by step, and returns its result."""
@@ -38,14 +33,6 @@ def finish(work: Generator[object, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def leave_thread() -> None:
-    """Ends the streams of the calling thread, which must not use a model any more.
-
-    Without this they end when the thread has, and if the process exits at that moment, MLX aborts it.
-    """
-    mx.clear_streams()
 
 
 class Lanes:

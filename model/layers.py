@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
-
-import mlx.core as mx
-import mlx.nn as nn
 
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""

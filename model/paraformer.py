@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder, DecoderState
@@ -17,36 +20,7 @@ from parastream.model.encoder import Encoder, EncoderState, remember
 from parastream.model.lanes import Lanes, Work, finish
 from parastream.model.layers import length_mask
 from parastream.model.predictor import Predictor, PredictorState
-
-import mlx.core as mx
-import mlx.nn as nn
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens recognised in an utterance or in one window of it, special ones included."""
-
-    ids: NDArray[np.int32]
-    """(n,) indices into the token list."""
-    confidences: NDArray[np.float32]
-    """(n,) probability that the decoder gave to each, 0 to 1."""
-    rows: NDArray[np.int64]
-    """(n,) row of the utterance's features in which each fired; a row lasts 60 ms."""
-
-    @classmethod
-    def none(cls) -> Tokens:
-        """No tokens."""
-        return cls(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
-            np.concatenate([self.ids, other.ids]),
-            np.concatenate([self.confidences, other.confidences]),
-            np.concatenate([self.rows, other.rows]),
-        )
+from parastream.model.tokens import Tokens
 
 
 @dataclass(slots=True)
@@ -68,6 +42,12 @@ class Paraformer(nn.Module):
         self.decoder = Decoder(config.decoder)
         self._config = config
         self._lanes = Lanes()
+
+    @property
+    def size(self) -> int:
+        """Number of weights, of those that are not quantised."""
+        weights: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
+        return sum(array.size for _, array in weights)
 
     @property
     def lanes(self) -> int:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, PredictorConfig
 from parastream.model.layers import length_mask, pad_time
-
-import mlx.core as mx
-import mlx.nn as nn
 
 _BITS = 30
 _ONE = 1 << _BITS

@@ -74,6 +74,38 @@ class Punctuator:
         self._ids = {token: index for index, token in enumerate(tokens)}
         self._unknown = len(tokens) - 1
 
+    @classmethod
+    def from_directory(cls, directory: Path) -> Punctuator:
+        """Load a FunASR punctuation model: model_quant.onnx or model.onnx, config.yaml and tokens.json.
+
+        Raises:
+            ModelConfigError: A file is missing, or config.yaml or tokens.json cannot be used, or the model needs jieba.
+            CheckpointError: The ONNX file is damaged, is no CT-Transformer, or has other sizes than the lists.
+        """
+        path = next((directory / name for name in _MODEL_FILES if (directory / name).is_file()), None)
+        if path is None:
+            raise ModelConfigError(
+                f"{directory}: no {' or '.join(_MODEL_FILES)} here, which a punctuation model needs"
+                " (FunASR makes one of a model.pt: AutoModel(model=...).export(type='onnx', quantize=True))"
+            )
+        if (directory / "jieba_usr_dict").exists():
+            raise ModelConfigError(
+                f"{directory}: its tokens are Chinese words as jieba cuts them (jieba_usr_dict), which is not"
+                " supported; models whose tokens are Chinese characters are, such as ct-punc"
+            )
+        tokens = read_tokens(directory / "tokens.json")
+        marks = _read_marks(directory / "config.yaml")
+        network = _Network(path)
+        try:
+            classes = network.logits([0, len(tokens) - 1], cached=0).shape[-1]
+        except Exception as error:  # as above
+            raise CheckpointError(
+                f"{path}: does not run with the {len(tokens)} tokens of tokens.json ({error})"
+            ) from error
+        if classes != len(marks):
+            raise CheckpointError(f"{path}: gives {classes} labels, but punc_list in config.yaml has {len(marks)}")
+        return cls(network, tokens, marks)
+
     @property
     def form(self) -> Literal["offline", "realtime"]:
         """`offline` models see a whole text; `realtime` ones were trained to be fed as speech goes on."""
@@ -178,37 +210,6 @@ class _Network:
         """Label of each token, (tokens,)."""
         best: NDArray[np.intp] = self.logits(ids, cached).argmax(axis=-1)
         return best
-
-
-def load_punctuation(directory: str | Path) -> Punctuator:
-    """Loads a FunASR punctuation model: model_quant.onnx or model.onnx, config.yaml and tokens.json.
-
-    Raises:
-        ModelConfigError: a file is missing, or config.yaml or tokens.json cannot be used, or the model needs jieba.
-        CheckpointError: the ONNX file is damaged, is no CT-Transformer, or has other sizes than the lists.
-    """
-    directory = Path(directory)
-    path = next((directory / name for name in _MODEL_FILES if (directory / name).is_file()), None)
-    if path is None:
-        raise ModelConfigError(
-            f"{directory}: no {' or '.join(_MODEL_FILES)} here, which a punctuation model needs"
-            " (FunASR makes one of a model.pt: AutoModel(model=...).export(type='onnx', quantize=True))"
-        )
-    if (directory / "jieba_usr_dict").exists():
-        raise ModelConfigError(
-            f"{directory}: its tokens are Chinese words as jieba cuts them (jieba_usr_dict), which is not supported;"
-            " models whose tokens are Chinese characters are, such as ct-punc"
-        )
-    tokens = read_tokens(directory / "tokens.json")
-    marks = _read_marks(directory / "config.yaml")
-    network = _Network(path)
-    try:
-        classes = network.logits([0, len(tokens) - 1], cached=0).shape[-1]
-    except Exception as error:  # as above
-        raise CheckpointError(f"{path}: does not run with the {len(tokens)} tokens of tokens.json ({error})") from error
-    if classes != len(marks):
-        raise CheckpointError(f"{path}: gives {classes} labels, but punc_list in config.yaml has {len(marks)}")
-    return Punctuator(network, tokens, marks)
 
 
 def _read_marks(path: Path) -> list[str]:

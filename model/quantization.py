@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from parastream.model.errors import CheckpointError
-
 import mlx.core as mx
+from parastream.model.errors import CheckpointError
 
 KEY = "quantization"
 """Its place in `configuration.json`."""

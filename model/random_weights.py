@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from parastream.model.checkpoint import SAFETENSORS
-
-import mlx.core as mx
 
 NAME = "random-full"
 """What benchmarks call this model."""

@@ -11,30 +11,32 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from parastream.model import blas
+from parastream.model import blas, prepare_process
 from parastream.model.errors import EngineError, ParastreamError
 from parastream.server.app import Server
 from parastream.server.config import LogLevel, ServerConfig
 from parastream.streaming import Engine, EngineConfig, Models
 from rich.console import Console
 
-import mlx.core as mx
-
 
 def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     """Serve until a signal comes, then send the finals of all sessions and return the exit status.
 
-    Messages of `config.log_level` and above go to stderr. A second signal ends the process at once.
+    Messages of `config.log_level` and above go to stderr. A second signal ends the process at once. The process
+    is taken to be the server's own: it is set up for computing (see `parastream.model.prepare_process`).
 
     Args:
         config: The server's settings.
         load: Loads the models; called on the engine's thread.
     """
     _log(config.log_level)
+    prepare_process()
     return asyncio.run(_serve(config, load))
 
 
 async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
+    from parastream.model.device import on_cpu  # imports MLX, which has to wait for prepare_process
+
     console = Console(stderr=True, highlight=False)
     stop = _stop_on_signals()
     began = time.monotonic()
@@ -58,7 +60,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     if config.save:
         console.print(f"  saving   to {config.save}", markup=False)
     console.print(f"  model    {config.model}, loading", markup=False)
-    console.print(f"  device   {'GPU' if mx.default_device().type == mx.gpu else 'CPU'}")
+    console.print(f"  device   {'CPU' if on_cpu() else 'GPU'}")
     console.print(f"  BLAS     {blas.info()}", markup=False)
     console.print("  Ctrl-C stops: open sessions get their finals first")
     status = 0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
-from parastream.model.lanes import leave_thread
+from parastream.model.process import leave_thread
 from parastream.streaming import schedule
 from parastream.streaming.capacity import Capacity, Longest, Utilisation, calibrate, has_room
 from parastream.streaming.events import Event

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from parastream.model.config import ROW_SECONDS
-from parastream.model.paraformer import Tokens
 from parastream.model.text import join
 from parastream.model.timestamps import token_times
 from parastream.model.tokenizer import Tokenizer
+from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Word
 

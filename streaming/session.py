@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import FrontendState
-from parastream.model.paraformer import StreamState, Tokens
 from parastream.model.punctuation import Context
+from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
 from parastream.streaming.endpoint import (
     End,
@@ -48,6 +49,9 @@ from parastream.streaming.events import (
 from parastream.streaming.rendering import Rendering, clock, render, rounded_confidence, with_marks
 from parastream.streaming.sample_buffer import SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
+
+if TYPE_CHECKING:  # it imports MLX, which is left to the owner of the process
+    from parastream.model.paraformer import StreamState
 
 Float32 = NDArray[np.float32]
 

@@ -36,6 +36,7 @@ class Transcriber:
 
     Example:
         >>> import numpy as np, parastream.model, parastream.streaming
+        >>> blas = parastream.model.prepare_process()  # a program's first step: computing is slow on Linux without it
         >>> model = parastream.model.load()
         >>> transcriber = parastream.streaming.Transcriber(model)
         >>> transcriber.transcribe(np.zeros(16000, np.float32), 16000).text

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from parastream.model import SpeechModel, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Vad
 
+parastream.model.prepare_process()  # before any test imports MLX
+
 SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twenty seven sixty two."]
 

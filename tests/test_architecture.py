@@ -78,7 +78,17 @@ IO_CALLS = [
 
 LOADING = [
     f"parastream.model.{name}"
-    for name in ("catalogue", "checkpoint", "directory", "hubs", "load", "load_punctuation", "silero_weights", "speech")
+    for name in (
+        "catalogue",
+        "checkpoint",
+        "directory",
+        "hubs",
+        "load",
+        "load_punctuation",
+        "loading",
+        "silero_weights",
+        "speech",
+    )
 ]
 """What reads models or asks the network for them."""
 
@@ -90,7 +100,7 @@ def io_calls(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            if name in IO_CALLS:
+            if name in IO_CALLS and ast.unparse(node.func) != "re.compile":
                 yield f"{name} in line {node.lineno}"
 
 
@@ -146,14 +156,11 @@ def test_every_package_is_installed() -> None:
     assert sorted(setuptools["packages"]) == sorted(directories)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="MLX brings a fast BLAS on macOS")
 @pytest.mark.parametrize(
-    "module", ["streaming", "streaming.engine", "server.app", "client.cli.doctor", "client.cli.main"]
+    "module", ["model.text", "streaming", "streaming.engine", "server.app", "server.main", "client", "client.cli.main"]
 )
-def test_the_fast_blas_comes_before_mlx(module: str) -> None:
-    program = (
-        f"import sys, parastream.{module}; from parastream.model import blas; why = blas.info().why; "
-        "sys.exit(why if 'was imported before' in why else 0)"
-    )
+def test_imports_leave_mlx_to_the_owner_of_the_process(module: str) -> None:
+    """A fast BLAS can only be put in front of MLX before that is imported."""
+    program = f"import sys, parastream.{module}; sys.exit('mlx' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")

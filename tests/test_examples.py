@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import parastream.model.speech
+import parastream.model.loading
 import parastream.streaming.transcriber
 import pytest
 import soundfile
@@ -52,7 +52,7 @@ def url() -> Iterator[str]:
     engine.close()
 
 
-@pytest.mark.parametrize("module", [parastream.model.speech, parastream.streaming.transcriber])
+@pytest.mark.parametrize("module", [parastream.model.loading, parastream.streaming.transcriber])
 def test_docstrings(module: object) -> None:
     results = doctest.testmod(module)  # type: ignore[arg-type]  # it is a module
     assert results.attempted > 0

@@ -44,6 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 from parastream.client.cli.bench.results import hardware
 from parastream.model import blas
 from parastream.model.cache_directory import cache_directory
@@ -51,8 +52,6 @@ from parastream.model.cache_directory import cache_directory
 from benchmarks.peers import environment
 from benchmarks.peers.results import OURS, Costs, agreement, summary, table
 from benchmarks.peers.worker import STREAMS
-
-import mlx.core as mx
 
 WINDOWS = {"cpu": {1: 8, STREAMS: 3}, "cuda": {1: 8, STREAMS: 3, 128: 2}}
 """For each device: numbers of sessions, and how many windows of each session a round measures."""

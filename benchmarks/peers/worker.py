@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from parastream.model.checkpoint import Precision
+    from parastream.model.config import Precision
 
 Samples = NDArray[np.float32]
 
@@ -135,6 +135,7 @@ class Parastream:
         os.environ.setdefault("MLX_ENABLE_TF32", "0")  # as in PyTorch, float32 is what it says, on a GPU too
         import parastream.model
 
+        parastream.model.prepare_process()
         self._speech = parastream.model.load(directory, dtype=dtype)
         self._network = self._speech.network
         self._tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from parastream.model import load, load_punctuation, silero_weights
-from parastream.model.checkpoint import Precision
-from parastream.model.speech import DEFAULT_PUNCTUATION, DEFAULT_SPEECH_MODEL
+from parastream.model import catalogue, load, load_punctuation, silero_weights
+from parastream.model.config import Precision
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
 from parastream.streaming import Engine, Models
@@ -35,7 +34,7 @@ class ModelChoice:
     @property
     def speech(self) -> str:
         """Name or directory of the streaming pass's model."""
-        return self.model or DEFAULT_SPEECH_MODEL
+        return self.model or catalogue.DEFAULT
 
     def load(self) -> Models:
         """Fetch what is not here yet and load everything, on the thread that will run it.
@@ -49,7 +48,7 @@ class ModelChoice:
             punctuation=(
                 None
                 if self.punctuation == "none"
-                else load_punctuation(self.punctuation or DEFAULT_PUNCTUATION, offline=offline)
+                else load_punctuation(self.punctuation or catalogue.DEFAULT_PUNCTUATION, offline=offline)
             ),
             vad=Vad(silero_weights.load(offline=offline)),
         )

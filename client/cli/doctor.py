@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import mlx.core as mx
 from parastream.client.microphone import MicrophoneError, list_devices
 from parastream.model import blas, load, load_punctuation, silero_weights
 from parastream.model.cache_directory import cache_directory
@@ -19,8 +20,6 @@ from parastream.model.errors import HubError, ParastreamError
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
-
-import mlx.core as mx
 
 State = Literal["ok", "warn", "fail"]
 

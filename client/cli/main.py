@@ -63,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _prepare() -> None:
+    """Set the process up for computing, before a command imports MLX."""
+    from parastream.model import prepare_process
+
+    prepare_process()
+
+
 def _is_expected(error: Exception) -> bool:
     """Whether the message says all there is to say. What was never imported was not raised either."""
     expected: list[type[Exception]] = [OSError]
@@ -162,6 +169,7 @@ def serve(
     the environment, which wins over the file.
     """
     refuse(verbose and log_level is not None, "--verbose", "has no use with --log-level")
+    _prepare()
     from parastream.client.cli.serve import run
 
     flags = {
@@ -277,6 +285,7 @@ def transcribe(
             other = names.setdefault(file.stem, file)
             refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{format.suffix}")
 
+    _prepare()
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice
 
@@ -374,6 +383,7 @@ def mic(
             "--punctuation",
             "cannot be chosen by a client: the model is the server's (none turns it off)",
         )
+    _prepare()
     from parastream.client.cli import mic as command
     from parastream.client.cli.composition import ModelChoice
 
@@ -391,6 +401,7 @@ def demo(
     ] = 1.0,
 ) -> None:
     """Start a server and stream a sample recording of real speech through it."""
+    _prepare()
     from parastream.client.cli.demo import run
 
     raise typer.Exit(run(pace))
@@ -399,6 +410,7 @@ def demo(
 @app.command()
 def doctor() -> None:
     """Show what parastream runs on: device, BLAS, versions, models, audio devices."""
+    _prepare()
     from parastream.client.cli.doctor import run
 
     raise typer.Exit(run())
@@ -436,6 +448,7 @@ def convert(
     offline: OfflineOption = False,
 ) -> None:
     """Convert a FunASR checkpoint to safetensors, which load faster and need no pickle."""
+    _prepare()
     from parastream.client.cli import models
 
     models.convert(source, destination, dtype.value, offline=offline)
@@ -457,6 +470,7 @@ def quantize(
     A GPU computes with the quantised weights. A CPU turns them into float32 when it loads them: there the model takes
     less of the disk, but neither less memory nor less time.
     """
+    _prepare()
     from parastream.client.cli import models
 
     models.quantize(source, destination, int(bits), int(group_size), dtype.value, offline=offline)
@@ -475,6 +489,7 @@ def check(
     offline: OfflineOption = False,
 ) -> None:
     """Load a model strictly, run it once, and compare what it hears with known texts."""
+    _prepare()
     from parastream.client.cli import models
 
     raise typer.Exit(models.check(name, recordings, offline=offline))

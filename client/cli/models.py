@@ -9,7 +9,7 @@ from pathlib import Path
 
 from parastream.client.sources import SourceError, read
 from parastream.model import SpeechModel, catalogue, checkpoint, load, load_punctuation
-from parastream.model.checkpoint import Precision
+from parastream.model.config import Precision
 from parastream.model.errors import ModelError
 from parastream.model.quantization import Quantization
 from parastream.streaming import Transcriber

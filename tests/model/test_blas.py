@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from parastream.model import blas
-
-import mlx.core as mx
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="MLX brings a fast BLAS on macOS")
 
@@ -151,7 +150,7 @@ def test_chosen_by_the_environment(cache: Path, tmp_path: Path) -> None:
 def test_too_late_after_mlx(cache: Path) -> None:
     report, err = outcome(start(cache, before="import mlx.core"))
     assert not report["fast"]
-    assert "mlx was imported before parastream.model" in err
+    assert "mlx was imported before prepare_process() was called" in err
 
 
 @linux

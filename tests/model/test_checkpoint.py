@@ -10,17 +10,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import checkpoint
 from parastream.model.config import ModelConfig
 from parastream.model.errors import CheckpointError
 from parastream.model.paraformer import Paraformer
-
-import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 EMBEDDED = Path(str(files("parastream.model"))) / "assets" / "asr-small-en"
 SHAPES = Path(__file__).parents[1] / "data" / "checkpoint_shapes.txt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from parastream.model import dense
@@ -11,8 +12,6 @@ from parastream.model.dense import Dense
 from parastream.model.encoder import FeedForward
 from parastream.model.lanes import Lanes, Work
 from parastream.model.layers import FSMN, LayerNorm
-
-import mlx.core as mx
 
 
 @pytest.fixture(params=[True, False], ids=["tiles", "rows"])

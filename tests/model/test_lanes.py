@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from parastream.model import encoder
 from parastream.model.lanes import Lanes
-
-import mlx.core as mx
 
 from ..reference import recipe
 from ..reference.driver import network

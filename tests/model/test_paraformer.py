@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.config import ChunkSize, ModelConfig, PredictorConfig
-from parastream.model.paraformer import Paraformer, Tokens
+from parastream.model.paraformer import Paraformer
 from parastream.model.predictor import Predictor
-
-import mlx.core as mx
-from mlx.utils import tree_flatten
+from parastream.model.tokens import Tokens
 
 from ..reference import recipe
 from ..reference.driver import network

@@ -23,7 +23,6 @@ from parastream.model.punctuation import (
     PIECE,
     Context,
     Punctuator,
-    load_punctuation,
     split_words,
 )
 
@@ -37,7 +36,7 @@ GOLDEN: dict[str, Any] = json.loads(
 
 @cache
 def model(form: str) -> Punctuator:
-    return load_punctuation(ASSETS / f"punc-small-{form}")
+    return Punctuator.from_directory(ASSETS / f"punc-small-{form}")
 
 
 @pytest.fixture(params=FORMS)
@@ -266,7 +265,7 @@ def test_funasr_layouts(directory: Path) -> None:
     (directory / "model_quant.onnx").rename(directory / "model.onnx")
     for name in ("README.md", "configuration.json"):
         (directory / name).unlink(missing_ok=True)
-    assert load_punctuation(str(directory)).punctuate("how are you") == "How are you?"
+    assert Punctuator.from_directory(directory).punctuate("how are you") == "How are you?"
 
 
 def edit_config(directory: Path, labels: object) -> None:
@@ -298,7 +297,7 @@ def test_damaged_directory(
     else:
         path.write_bytes(content)
     with pytest.raises(error, match=message) as caught:
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)
     assert str(directory) in str(caught.value)
 
 
@@ -306,25 +305,25 @@ def test_damaged_directory(
 def test_bad_label_list(directory: Path, labels: object) -> None:
     edit_config(directory, labels)
     with pytest.raises(ModelConfigError, match="punc_list must hold 。"):
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)
 
 
 def test_lists_of_other_sizes(directory: Path) -> None:
     edit_config(directory, ["<unk>", "_", "，", "。", "？"])
     with pytest.raises(CheckpointError, match=r"gives 6 labels, but punc_list in config\.yaml has 5"):
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)
     shutil.copy(ASSETS / "punc-small-offline" / "config.yaml", directory)
     tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
     (directory / "tokens.json").write_text(json.dumps([*tokens, "one more"]), encoding="utf-8")
     with pytest.raises(CheckpointError, match=f"does not run with the {len(tokens) + 1} tokens"):
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)
 
 
 def test_truncated_network(directory: Path) -> None:
     path = directory / "model_quant.onnx"
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(CheckpointError, match="not an ONNX model"):
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)
 
 
 def test_some_other_network(directory: Path) -> None:
@@ -334,4 +333,4 @@ def test_some_other_network(directory: Path) -> None:
     other = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad_16k_op15.onnx"
     shutil.copy(other, directory / "model_quant.onnx")
     with pytest.raises(CheckpointError, match="has the inputs input, state, sr; a CT-Transformer has"):
-        load_punctuation(directory)
+        Punctuator.from_directory(directory)

@@ -8,20 +8,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import parastream.model
 import pytest
 import soundfile
+from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import SpeechModel, catalogue, checkpoint
 from parastream.model.dense import Dense
 from parastream.model.errors import CheckpointError, ModelConfigError
-from parastream.model.paraformer import Paraformer, Tokens
+from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
-
-import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten
+from parastream.model.tokens import Tokens
 
 from ..reference import recipe
 from ..reference.driver import network

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,9 +20,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model import checkpoint, torch_zip
 from parastream.model.errors import CheckpointError
-
-import mlx.core as mx
-import mlx.nn as nn
 
 KINDS = {
     "float32": "FloatStorage",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
@@ -19,9 +20,8 @@ from parastream.model.checkpoint import sanitize
 from parastream.model.config import ChunkSize, ModelConfig
 from parastream.model.frontend import Frontend
 from parastream.model.lanes import finish
-from parastream.model.paraformer import Paraformer, StreamState, Tokens
-
-import mlx.core as mx
+from parastream.model.paraformer import Paraformer, StreamState
+from parastream.model.tokens import Tokens
 
 from . import recipe
 

@@ -287,6 +287,7 @@ from parastream.server.transcripts.journal import Journal
 from parastream.streaming import Transcriber
 from parastream.streaming.events import Final
 
+parastream.model.prepare_process()
 samples = soundfile.read(sys.argv[1], dtype="float32")[0]
 transcriber = Transcriber(parastream.model.load(dtype="float32"))
 heard = [event for event in transcriber.events(samples) if isinstance(event, Final)]

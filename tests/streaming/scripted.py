@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from parastream.model import SpeechModel
-from parastream.model.paraformer import Tokens
+from parastream.model.tokens import Tokens
 from parastream.streaming import Session, SessionConfig, Vad
 from parastream.streaming.events import Event
 from parastream.streaming.session import FinalWork, VadWork, WindowWork, Work

@@ -7,10 +7,11 @@ import sys
 
 PROGRAM = """
 import threading
-from parastream.model import load, silero_weights
+from parastream.model import load, prepare_process, silero_weights
 from parastream.streaming import Engine, Models, SessionConfig
 from parastream.streaming.vad import Vad
 
+prepare_process()
 ended = threading.Event()
 engine = Engine(lambda: Models(speech=load(offline=True), vad=Vad(silero_weights.load(offline=True))))
 engine.start()

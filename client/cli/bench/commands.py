@@ -38,6 +38,9 @@ def window(
     """
     sizes = batch.split(",")
     refuse(not all(size.isdecimal() and int(size) for size in sizes), "--batch", "needs whole numbers above 0: 1,16")
+    from parastream.model import prepare_process
+
+    prepare_process()
     from parastream.client.cli.bench import inference
 
     raise typer.Exit(
@@ -59,6 +62,9 @@ def bench_offline(
     As `transcribe` does them, one after the other; and the full-context pass alone over their utterances, batched by
     length.
     """
+    from parastream.model import prepare_process
+
+    prepare_process()
     from parastream.client.cli.bench import inference
 
     raise typer.Exit(inference.offline(model, files or [], repeats, json))

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from parastream.client.cli.bench.latency import percentile
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.sources import read, sample_recording
-from parastream.model import SpeechModel, blas, load, load_punctuation, random_weights
-from parastream.model.checkpoint import Precision
+from parastream.model import SpeechModel, blas, catalogue, load, load_punctuation, random_weights
+from parastream.model.config import Precision
 from parastream.model.errors import ModelConfigError
-from parastream.model.speech import DEFAULT_SPEECH_MODEL
 from parastream.streaming import Transcriber
 from parastream.streaming.audio import SAMPLE_RATE, resample
 
@@ -31,7 +30,7 @@ _BATCH_ROWS = 1000
 def model_directory(name: str | None) -> Iterator[str]:
     """What to load for a name on the command line; `random-full` is made for the while."""
     if name != random_weights.NAME:
-        yield name or DEFAULT_SPEECH_MODEL
+        yield name or catalogue.DEFAULT
         return
     with tempfile.TemporaryDirectory(prefix="parastream-") as scratch:
         random_weights.save(Path(scratch) / random_weights.NAME)

@@ -12,13 +12,13 @@ from typing import Any
 from parastream.client.errors import ClientError
 from parastream.model import blas
 
-import mlx.core as mx
-
 Result = dict[str, Any]
 
 
 def hardware() -> str:
     """The processor and, where MLX uses one, the GPU."""
+    import mlx.core as mx  # not before prepare_process, which is up to the program
+
     processor = platform.processor() or platform.machine()
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

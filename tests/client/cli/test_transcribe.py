@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pysubs2
 import pytest
@@ -20,8 +21,6 @@ import soundfile
 import soxr
 
 from tests.client.cli.command import SAID, SAMPLE, Run, Served, words
-
-import mlx.core as mx
 
 
 def test_transcribe_as_text(run: Run) -> None:

@@ -1,0 +1,72 @@
+"""Loading a model by its name, hub id or directory. MLX is not imported before that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parastream.model import catalogue
+from parastream.model.config import TRAINED_CHUNKS, ChunkSize, Precision
+from parastream.model.errors import ModelConfigError
+from parastream.model.process import warn_if_slow
+from parastream.model.punctuation import Punctuator
+from parastream.model.speech import SpeechModel
+
+
+def load(
+    name_or_directory: str | Path = catalogue.DEFAULT,
+    *,
+    chunk: ChunkSize = TRAINED_CHUNKS[0],
+    dtype: Precision | None = None,
+    offline: bool = False,
+) -> SpeechModel:
+    """Load a speech model.
+
+    On a CPU a quantised model is computed in float32 like any other; on a GPU from its quantised weights.
+
+    Call `prepare_process` at the start of the program. A RuntimeWarning says so if that was forgotten and makes this
+    machine slow.
+
+    Example:
+        >>> import parastream.model
+        >>> blas = parastream.model.prepare_process()
+        >>> model = parastream.model.load("asr-small-en")
+        >>> model.config.streams
+        True
+
+    Args:
+        name_or_directory: A name that `parastream models list` shows, a hub id, or a FunASR model directory.
+        chunk: Shape of the streaming windows, [0, 10, 5] or [0, 8, 4].
+        dtype: Type in which the network computes, independent of the type of the stored weights. Default: bfloat16 on
+            a GPU; a CPU computes in float32 only.
+        offline: Never use the network, only the cache.
+
+    Raises:
+        HubError: The name is unknown, or its files cannot be fetched.
+        ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+        CheckpointError: The weights are damaged or do not fit the configuration.
+    """
+    if chunk not in TRAINED_CHUNKS:
+        allowed = " or ".join(f"[{c.left}, {c.hop}, {c.look_ahead}]" for c in TRAINED_CHUNKS)
+        raise ModelConfigError(
+            f"chunk size [{chunk.left}, {chunk.hop}, {chunk.look_ahead}]: Paraformer was trained for {allowed}"
+        )
+    warn_if_slow()
+    directory = catalogue.resolve(name_or_directory, offline=offline)
+    return SpeechModel.from_directory(directory, chunk=chunk, dtype=dtype)
+
+
+def load_punctuation(
+    name_or_directory: str | Path = catalogue.DEFAULT_PUNCTUATION, *, offline: bool = False
+) -> Punctuator:
+    """Load a punctuation model.
+
+    Args:
+        name_or_directory: A name that `parastream models list` shows, a hub id, or a FunASR model directory.
+        offline: Never use the network, only the cache.
+
+    Raises:
+        HubError: The name is unknown, or its files cannot be fetched.
+        ModelConfigError: The directory's configuration cannot be used.
+        CheckpointError: The network is damaged or does not fit the configuration.
+    """
+    return Punctuator.from_directory(catalogue.resolve(name_or_directory, offline=offline))

@@ -1,0 +1,112 @@
+"""Importing changes nothing in the process; `prepare_process` does; who forgets it is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="MLX brings a fast BLAS on macOS")
+
+REPORT = """
+import ctypes, json, os, sys
+import numpy
+from threadpoolctl import threadpool_info, threadpool_limits
+
+looked_up = []
+sys.addaudithook(lambda event, arguments: event == "ctypes.dlsym" and looked_up.append(arguments[1]))
+
+def state():
+    return dict(
+        environment=dict(os.environ),
+        threads=sorted((pool["filepath"], pool["num_threads"]) for pool in threadpool_info()),
+        mlx="mlx" in sys.modules,
+        malloc="mallopt" in looked_up,
+        blas=hasattr(ctypes.CDLL(None), "cblas_sgemm"),
+    )
+
+threadpool_limits(2)  # so that a limit of one thread shows on a machine with one CPU too
+before = state()
+{action}
+print(json.dumps([before, state()]))
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+
+def states(action: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state of a fresh process before and after an action."""
+    before, after = json.loads(run(REPORT.format(action=action)).stdout)
+    return before, after
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "parastream.model; from parastream.model import load, prepare_process, Punctuator, SpeechModel",
+        "parastream.model.text, parastream.model.blas, parastream.model.process, parastream.model.silero_weights",
+        "parastream.model.punctuation, parastream.model.hubs, parastream.model.tokenizer",
+        "parastream.streaming",
+        "parastream.server.app",
+    ],
+)
+def test_an_import_changes_nothing(modules: str) -> None:
+    before, after = states(f"import {modules}")
+    # Packages may bring a BLAS of their own, but the ones that were there stay as they were.
+    known = [pool for pool in after["threads"] if pool[0] in dict(before["threads"])]
+    assert after | {"threads": known} == before
+
+
+@linux
+def test_importing_the_network_leaves_the_process_alone_too() -> None:
+    before, after = states("import parastream.model.paraformer")
+    assert after["mlx"]
+    for what in ("environment", "malloc", "blas"):
+        assert after[what] == before[what], what
+
+
+@linux
+def test_the_process_is_prepared_when_its_owner_asks() -> None:
+    before, after = states("import parastream.model; parastream.model.prepare_process()")
+    assert (before["malloc"], before["blas"]) == (False, False)
+    assert (after["malloc"], after["blas"], after["mlx"]) == (True, True, False)
+    assert {count for _, count in before["threads"]} == {2}
+    assert {count for _, count in after["threads"]} == {1}
+    assert after["environment"]["MLX_BFS_MAX_WIDTH"] == "400"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("first", "warnings"),
+    [("", 1), ("parastream.model.prepare_process()", 0)],
+    ids=["forgotten", "prepared"],
+)
+def test_who_forgets_to_prepare_the_process_is_told_once(first: str, warnings: int) -> None:
+    """Models are loaded all the same, as often as one likes."""
+    program = f"""
+import parastream.model
+from parastream.model import SpeechModel, load
+{first}
+for _ in range(2):
+    load(offline=True)
+"""
+    said = run(program).stderr
+    assert said.count("RuntimeWarning") == warnings, said
+    assert said.count("parastream.model.prepare_process()") >= warnings
+
+
+@linux
+def test_what_mlx_was_imported_with_can_be_asked_without_preparing() -> None:
+    program = """
+from parastream.model import blas
+assert not blas.info().fast
+import mlx.core
+assert not blas.info().fast and "prepare_process() was not called" in str(blas.info())
+assert not blas.preload().fast and "mlx was imported before" in str(blas.info())
+"""
+    run(program)
