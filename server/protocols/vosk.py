@@ -1,20 +1,23 @@
 """The protocol of vosk-server (port 2700; here also at `/vosk`).
 
-A client may send `{"config":{…}}`, which is not answered; then binary 16-bit samples of one channel, each message of
-which gets exactly one reply, when it has been listened to; `{"reset":1}` ends what is being said, and
-`{"eof":1}` ends the audio: each gets one reply with the text, and the second closes the connection. Replies are
-`{"partial":…}`, or the result of all utterances that have ended since the last reply: `{"result":[{"conf","start",
-"end","word"}],"text"}`, without `result` if no words were wanted or there are none, and `{"alternatives":[{"text",
-"confidence","result"}]}`, always with one alternative, if `max_alternatives` is not 0. Text is in small letters and
-unpunctuated; times count from the first sample.
+| Message of the client | Reply |
+|---|---|
+| `{"config":{…}}` | none |
+| binary: 16-bit samples of one channel | exactly one, once the server has looked at the audio: `{"partial":…}`, or the result of all utterances that have ended since the last reply |
+| `{"reset":1}` | the result, with the open utterance, which ends here |
+| `{"eof":1}` | the result of all that is left; then the connection is closed |
 
-Of `config`, `sample_rate` (8000), `words` (true) and `max_alternatives` (0) are heeded. `model` and
-`phrase_list` are ignored, as is everything unknown: no client may change the model of a process, and the model takes no
-phrases. The rate cannot change once there is audio.
+A result is `{"result":[{"conf","start","end","word"}],"text"}`, without `result` if the client wants no words or there
+are none. If `max_alternatives` is not 0, it is `{"alternatives":[{"text","confidence","result"}]}`, always with one
+alternative. Text is in small letters and unpunctuated; times count from the first sample.
 
-What is refused ends the audio: a result follows if there is more text, then `{"error":…,"code":…}`, then the connection
-is closed with the code of the native protocol.
-"""
+The server heeds `sample_rate` (8000), `words` (true) and `max_alternatives` (0) of `config`. It ignores `model` and
+`phrase_list`, as everything unknown: no client may change the model of a process, and the model takes no phrases. The
+rate cannot change after the first audio.
+
+A refusal ends the audio: a result follows if there is more text, then `{"error":…,"code":…}`. Then the connection is
+closed with the code of the native protocol.
+"""  # noqa: E501 - rows of a table
 
 from __future__ import annotations
 
@@ -22,18 +25,100 @@ from collections import deque
 from enum import Enum, auto
 from typing import Any, ClassVar
 
-import msgspec
+from msgspec import UNSET, Struct, UnsetType
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.wire.messages import Done, Event, Final, Flushed, Start, Word
+from parastream.server.wire.explain import Reader
+from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Start, Word
 from parastream.server.wire.refusals import RefusalError
 
 DEFAULT_RATE = 8000
 
-_KINDS = ("config", "eof", "reset")
+
+# --- client to server --------------------------------------------------------------------------------
+
+
+class Config(Struct, frozen=True):
+    """What a client may set; it is read leniently, as clients differ.
+
+    Numbers may be fractions or strings, and any value that is true or false in Python does for `words`. Unknown fields
+    are ignored.
+    """
+
+    sample_rate: Any = UNSET
+    words: Any = UNSET
+    max_alternatives: Any = UNSET
+
+
+class ClientMessage(Struct, frozen=True):
+    """What a client may say, with at least one of the fields."""
+
+    config: Config | UnsetType = UNSET
+    eof: Any = UNSET
+    """Anything that is true in Python, as in `reset`."""
+    reset: Any = UNSET
+
+
+_reader = Reader[ClientMessage](ClientMessage)
+
+
+# --- server to client --------------------------------------------------------------------------------
+
+
+class ResultWord(Struct, frozen=True, omit_defaults=True):
+    """A word and its times in seconds."""
+
+    start: float
+    end: float
+    word: str
+    conf: float | UnsetType = UNSET
+    """Left out in alternatives."""
+
+
+class PartialText(Struct, frozen=True):
+    """The open utterance so far."""
+
+    partial: str
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """The utterances that have ended since the last reply."""
+
+    result: tuple[ResultWord, ...] | UnsetType = UNSET
+    text: str
+
+
+class Alternative(Struct, frozen=True):
+    """The one reading of those utterances."""
+
+    text: str
+    confidence: float
+    result: tuple[ResultWord, ...] | UnsetType = UNSET
+
+
+class Alternatives(Struct, frozen=True):
+    """A result for clients that want alternatives."""
+
+    alternatives: tuple[Alternative]
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """What was refused, and what is allowed."""
+
+    error: str
+    code: ErrorCode
+    allowed: tuple[str, ...] = ()
+
+
+ServerMessage = PartialText | Result | Alternatives | Failure
+
+
+# --- the adapter -------------------------------------------------------------------------------------
 
 
 class _Owed(Enum):
+    """A reply that the client waits for."""
+
     PARTIAL = auto()
     """For audio: a result instead, if there is one."""
     RESULT = auto()
@@ -55,44 +140,42 @@ class Vosk(Adapter):
         self._partial = ""
         self._finals: list[Final] = []  # not told yet
         self._owed: deque[_Owed] = deque()
-        self._resets = 0  # that are through and not answered
+        self._resets = 0  # finished, but not answered
         self._ended = False
 
     # from the client
 
     def receive_text(self, text: str) -> None:
-        try:
-            message = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RefusalError("invalid_json", f"text messages carry one JSON object each: {error}") from error
-        if not isinstance(message, dict) or not any(kind in message for kind in _KINDS):
-            raise RefusalError("invalid_message", "a message has none of the known fields", _KINDS)
+        """Take `config`, `eof` or `reset`. See `Adapter.receive_text`."""
+        message = _reader.read(text)
+        if message == ClientMessage():
+            fields = ClientMessage.__struct_fields__
+            raise RefusalError("invalid_message", "a message has none of the known fields", fields)
         if self._ended:
             return
-        if "config" in message:
-            self._configure(message["config"])
-        for kind in ("eof", "reset"):
-            if kind in message and not message[kind]:
-                raise RefusalError("invalid_message", f"`{kind}` is {message[kind]!r}", ("1",))
-        if "eof" in message:
+        if message.config is not UNSET:
+            self._configure(message.config)
+        for name in ("eof", "reset"):
+            if not (value := getattr(message, name)) and value is not UNSET:
+                raise RefusalError("invalid_message", f"`{name}` is {value!r}", ("1",))
+        if message.eof is not UNSET:
             self._end()
-        elif "reset" in message:
+        elif message.reset is not UNSET:
             self._reset()
 
-    def _configure(self, config: Any) -> None:
-        if not isinstance(config, dict):
-            raise RefusalError("invalid_message", "`config` must be an object")
-        if "sample_rate" in config:
-            rate = _number(config, "sample_rate")
+    def _configure(self, config: Config) -> None:
+        if config.sample_rate is not UNSET:
+            rate = _number("sample_rate", config.sample_rate)
             if self._transcription is not None and rate != self._rate:
-                raise RefusalError("unsupported", f"the rate is {self._rate} and cannot change once there is audio")
+                raise RefusalError("unsupported", f"the rate is {self._rate} and cannot change after the first audio")
             self._rate = rate
-        if "words" in config:
-            self._words = bool(config["words"])
-        if "max_alternatives" in config:
-            self._alternatives = _number(config, "max_alternatives") > 0
+        if config.words is not UNSET:
+            self._words = bool(config.words)
+        if config.max_alternatives is not UNSET:
+            self._alternatives = _number("max_alternatives", config.max_alternatives) > 0
 
     def receive_audio(self, data: bytes) -> None:
+        """See `Adapter.receive_audio`."""
         if self._ended:
             raise RefusalError("unexpected_message", "audio after `eof`")
         if self._transcription is None:
@@ -100,6 +183,7 @@ class Vosk(Adapter):
         self._transcription.send(data)
 
     def settle(self) -> None:
+        """Reply to audio. See `Adapter.settle`."""
         if self.listening:
             self._owed.append(_Owed.PARTIAL)
             self._reply()
@@ -122,6 +206,7 @@ class Vosk(Adapter):
     # to the client
 
     def apply(self, transcription: Transcription, event: Event) -> None:
+        """See `Adapter.apply`."""
         for told in self._order.order(event):
             if isinstance(told, Final):
                 self._partial = ""
@@ -144,38 +229,39 @@ class Vosk(Adapter):
             elif self._finals:
                 self._send_result()
             else:
-                self.send({"partial": self._partial.lower()})
+                self.send(PartialText(self._partial.lower()))
 
     def _send_result(self) -> None:
         finals, self._finals = self._finals, []
         text = " ".join(final.text for final in finals if final.text).lower()
         words = [word for final in finals for word in final.words]
-        listed = bool(self._words and words)
+        listed = self._words and words
         if self._alternatives:
             confidence = sum(word.confidence for word in words) / len(words) if words else 1.0
-            result = {"result": [_word(word) for word in words]} if listed else {}
-            self.send({"alternatives": [{"text": text, "confidence": round(confidence, 4), **result}]})
+            result = tuple(_word(word) for word in words) if listed else UNSET
+            self.send(Alternatives((Alternative(text, round(confidence, 4), result),)))
         else:
-            result = {"result": [_word(word) | {"conf": word.confidence} for word in words]} if listed else {}
-            self.send({**result, "text": text})
+            result = tuple(_word(word, word.confidence) for word in words) if listed else UNSET
+            self.send(Result(result=result, text=text))
 
     def _send_last(self) -> None:
         self._send_result()
         self.close()
 
     def report(self, refusal: RefusalError) -> None:
+        """Send the text that is left, then the error. See `Adapter.report`."""
         if self._finals and not self.aborted:
             self._send_result()
-        self.send(refusal.fields)
+        self.send(Failure(refusal.message, refusal.code, refusal.allowed))
 
 
-def _word(word: Word) -> dict[str, Any]:
-    return {"start": word.start, "end": word.end, "word": word.text.lower()}
+def _word(word: Word, confidence: float | UnsetType = UNSET) -> ResultWord:
+    return ResultWord(word.start, word.end, word.text.lower(), confidence)
 
 
-def _number(config: dict[str, Any], name: str) -> int:
-    """A whole number, which clients also write as a float or in quotes."""
+def _number(name: str, value: Any) -> int:
+    """Return a whole number, which clients also write as a fraction or a string."""
     try:
-        return round(float(config[name]))
+        return round(float(value))
     except (TypeError, ValueError, OverflowError) as error:
-        raise RefusalError("invalid_message", f"`config.{name}` is {config[name]!r}; it must be a number") from error
+        raise RefusalError("invalid_message", f"`config.{name}` is {value!r}; it must be a number") from error

@@ -111,11 +111,14 @@ def explain(error: msgspec.ValidationError, kind: Any, value: object = None) -> 
     if field := _FIELD.fullmatch(message):
         structs = _chosen(places, value)
         if field[1] == "contains unknown":
-            names = (each.encode_name for struct in structs for each in struct.fields)
-            return Problem("unknown_field", path, field[2], message, tuple(dict.fromkeys(names)))
+            return Problem("unknown_field", path, field[2], message, _fields(structs))
         return Problem("missing_field", path, field[2], message, _values(_inner(structs, field[2])))
     if _TYPE.fullmatch(message):
-        return Problem("wrong_type", path, "", message, _values(places) if path else _tags(places))
+        structs = _structs(places)
+        tags = tuple(str(struct.tag) for struct in structs if struct.tag is not None)
+        if tags:  # which name objects only where the place itself does not
+            return Problem("wrong_type", path, "", message, () if path else tags)
+        return Problem("wrong_type", path, "", message, _fields(structs) or _values(places))
     return Problem("wrong_value", path, "", message, _values(places))
 
 
@@ -188,8 +191,8 @@ def _inner(structs: Iterable[inspect.StructType], name: str) -> list[inspect.Typ
     return [*found, inspect.LiteralType(tags)] if tags else found
 
 
-def _tags(places: Iterable[inspect.Type]) -> tuple[str, ...]:
-    return tuple(str(struct.tag) for struct in _structs(places) if struct.tag is not None)
+def _fields(structs: Iterable[inspect.StructType]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field.encode_name for struct in structs for field in struct.fields))
 
 
 def _values(places: Sequence[inspect.Type]) -> tuple[str, ...]:

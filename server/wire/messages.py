@@ -78,8 +78,10 @@ CLOSE_CODES: Mapping[str, int] = MappingProxyType(
 
 
 class EndpointOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where utterances begin and end; what is left out keeps the server's value. Seconds, but for the two
-    speech probabilities."""
+    """Where utterances begin and end, in seconds but for the two speech probabilities.
+
+    What is left out keeps the server's value.
+    """
 
     threshold: float | UnsetType = UNSET
     """Speech begins at this probability (0 to 1)."""

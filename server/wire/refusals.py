@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from parastream.server.wire.messages import CLOSE_CODES, Error, ErrorCode
 
 _SHOWN = 500
@@ -37,12 +35,6 @@ class RefusalError(Exception):
     def explained(self) -> str:
         """For protocols whose errors are one text: the message, and what is allowed."""
         return f"{self.message}; allowed: {', '.join(self.allowed)}" if self.allowed else self.message
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """For protocols that have no form for errors: `error`, `code` and, if there is a list, `allowed`."""
-        fields: dict[str, Any] = {"error": self.message, "code": self.code}
-        return fields | ({"allowed": self.allowed} if self.allowed else {})
 
     @property
     def close_code(self) -> int:

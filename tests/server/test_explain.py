@@ -92,12 +92,22 @@ def problem(text: str, kind: Any = Color) -> Problem:
             '{"type":"blue","depth":1,"first":"last"}',
             Problem("wrong_value", ("first",), "", "Invalid enum value 'last'", ("all", "whole numbers")),
         ),
+        (
+            '{"type":"red","inner":3}',
+            Problem("wrong_type", ("inner",), "", "Expected `object | null`, got `int`", ()),
+        ),
         ('{"type":"blue","depth":1.5}', Problem("wrong_type", ("depth",), "", "Expected `int`, got `float`", ())),
         ('{"type":"blue","depth":1e999}', Problem("wrong_value", ("depth",), "", "Number out of range", ())),
     ],
 )
 def test_what_is_wrong_where_and_what_is_allowed(text: str, expected: Problem) -> None:
     assert problem(text) == expected
+
+
+def test_an_object_without_a_tag_is_one_of_its_fields() -> None:
+    found = problem('{"type":"start","endpoint":[]}', ClientMessage)
+    assert (found.path, found.allowed) == (("endpoint",), EndpointOptions.__struct_fields__)
+    assert problem("[]", EndpointOptions).allowed == EndpointOptions.__struct_fields__
 
 
 HOSTILE = ["$.x", "$", "`", "a`", "a` - at `$.b", "a.b", "[0]", "[...]", "", "\n", "x` - at `key` in `$.y", ".type"]

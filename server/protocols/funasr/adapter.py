@@ -7,7 +7,7 @@ recordings:
 - `is_speaking` true begins a recording; `is_speaking` false or `is_finished` true ends it. Any number of recordings may
   follow one another on a connection, and each is answered in turn. Audio outside a recording begins one.
 - `mode` (`2pass`, `online`, `offline`; `office` means the last), `audio_fs`, `wav_format` (`pcm` or `wav`; others only
-  if the audio turns out to be WAV) and `wav_name` hold for the recordings that follow, and for one without audio so far.
+  if the audio turns out to be WAV) and `wav_name` hold for the recordings that follow and for one without audio yet.
 - `is_end` with the end of a recording asks for an acknowledgement.
 - `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `itn`, `hotwords`, `svs_lang`,
   `svs_itn` and all unknown fields are accepted with any value and ignored: the model has one chunk size, spells numbers

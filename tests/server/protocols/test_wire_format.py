@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from parastream.server.protocols import sherpa, vosk
 from parastream.server.protocols.deepgram import messages as deepgram
 from parastream.server.protocols.funasr import messages as funasr
 from parastream.server.protocols.openai import messages as openai
@@ -190,8 +191,56 @@ FUNASR = [
     ),
 ]
 
+RESULT_WORD = vosk.ResultWord(0.5, 0.9, "one", 0.75)
+VOSK = [
+    (vosk.PartialText("one"), '{"partial":"one"}'),
+    (
+        vosk.Result(result=(RESULT_WORD,), text="one"),
+        '{"result":[{"start":0.5,"end":0.9,"word":"one","conf":0.75}],"text":"one"}',
+    ),
+    (vosk.Result(text=""), '{"text":""}'),
+    (
+        vosk.Alternatives((vosk.Alternative("one", 0.75, (vosk.ResultWord(0.5, 0.9, "one"),)),)),
+        '{"alternatives":[{"text":"one","confidence":0.75,"result":[{"start":0.5,"end":0.9,"word":"one"}]}]}',
+    ),
+    (vosk.Alternatives((vosk.Alternative("", 1.0),)), '{"alternatives":[{"text":"","confidence":1.0}]}'),
+    (vosk.Failure("why", "capacity"), '{"error":"why","code":"capacity"}'),
+    (
+        vosk.Failure("why", "invalid_message", ("1",)),
+        '{"error":"why","code":"invalid_message","allowed":["1"]}',
+    ),
+]
 
-@pytest.mark.parametrize(("message", "expected"), [*DEEPGRAM, *OPENAI, *FUNASR], ids=lambda each: type(each).__name__)
+SHERPA = [
+    (
+        sherpa.Segment(
+            text="one",
+            tokens=("one",),
+            timestamps=(0.25,),
+            ys_probs=(-0.5,),
+            segment=1,
+            start_time=0.5,
+            is_final=False,
+        ),
+        '{"text":"one","tokens":["one"],"timestamps":[0.25],"ys_probs":[-0.5],"lm_probs":[],"context_scores":[],'
+        '"segment":1,"words":[],"start_time":0.5,"is_final":false}',
+    ),
+    (
+        sherpa.Failure(text="", segment=1, is_final=True, error="why", code="capacity"),
+        '{"text":"","segment":1,"is_final":true,"error":"why","code":"capacity"}',
+    ),
+    (
+        sherpa.Failure(
+            text="", segment=0, is_final=True, error="why", code="unexpected_message", allowed=(sherpa.DONE,)
+        ),
+        '{"text":"","segment":0,"is_final":true,"error":"why","code":"unexpected_message","allowed":["Done"]}',
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"), [*DEEPGRAM, *OPENAI, *FUNASR, *VOSK, *SHERPA], ids=lambda each: type(each).__name__
+)
 def test_a_message_has_its_exact_form(message: msgspec.Struct, expected: str) -> None:
     assert msgspec.json.encode(message).decode() == expected
 
