@@ -8,32 +8,46 @@ from typing import Protocol
 
 
 class SpokenWord(Protocol):
-    """A word with its place on the session clock, in seconds."""
+    """A word with its place on the session clock."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The word without marks."""
+
     @property
-    def start(self) -> float: ...
+    def start(self) -> float:
+        """Seconds."""
+
     @property
-    def end(self) -> float: ...
+    def end(self) -> float:
+        """Seconds."""
+
     @property
-    def confidence(self) -> float: ...
+    def confidence(self) -> float:
+        """From 0 to 1."""
 
 
 class SpokenUtterance(Protocol):
     """A finished utterance: the engine's `Final`, the wire's, or an `Utterance`.
 
-    Times are seconds, rounded to the millisecond by whoever made it.
+    Times arrive rounded to the millisecond.
     """
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The text with marks."""
+
     @property
-    def start(self) -> float: ...
+    def start(self) -> float:
+        """Seconds."""
+
     @property
-    def end(self) -> float: ...
+    def end(self) -> float:
+        """Seconds."""
+
     @property
-    def words(self) -> Sequence[SpokenWord]: ...
+    def words(self) -> Sequence[SpokenWord]:
+        """The words, in order; none if they are not known."""
 
 
 @dataclass(frozen=True)

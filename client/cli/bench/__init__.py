@@ -1,0 +1,1 @@
+"""`parastream bench`: measure parastream on this machine."""

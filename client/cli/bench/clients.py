@@ -1,4 +1,4 @@
-"""`parastream bench clients`: paced clients through a real server, and how many of them it can serve."""
+"""`parastream bench clients`: run paced clients through a real server, and find how many it can serve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from parastream.client.sources import sample_recording
 from parastream.server.wire.messages import Final, Partial
 
 LIMIT_MS = 1200
-"""95 of 100 partials must come within this."""
+"""Limit for the 95th percentile of partials."""
 _PRECISION = 16
 """The largest number is found to a sixteenth of itself."""
 
@@ -28,17 +28,20 @@ class Setting:
     """What to measure."""
 
     seconds: float
-    """That each client speaks."""
+    """How long each client speaks."""
     model: str | None = None
     server: str | None = None
-    """A running one; None: one is started for each run."""
+    """Address of a running server; None: start one for each run."""
     token: str | None = None
 
 
 def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
-    """Measure, print, and return the exit status: 1 when anything was dropped, or no number passed.
+    """Measure, print, and return the exit status: 1 if anything was dropped, or no number of clients passed.
 
-    Raises `ClientError`, `ParastreamError` or `OSError`.
+    Raises:
+        ClientError: The server does not start.
+        ParastreamError: The model cannot be loaded.
+        OSError: A file cannot be read or written.
     """
     return run_interruptible(_run(setting, clients, file, find_largest=find_largest))
 
@@ -57,7 +60,7 @@ async def _run(setting: Setting, clients: int, file: Path | None, *, find_larges
 
 
 async def measure(setting: Setting, clients: int) -> Result:
-    """One run."""
+    """Measure one run."""
     with sample_recording() as sample:
         audio = soundfile.read(sample, dtype="int16")[0].astype("<i2").tobytes()
     before: Usage | None = None
@@ -90,7 +93,7 @@ def _figures(load: Load, setting: Setting, clients: int, before: Usage | None, a
         latencies.add(trace)
     problems = Counter(found for trace in load.traces if (found := problem(trace)))
     kinds = Counter(type(message) for c in load.traces for _, message in c.received)
-    # Of all, because the kernel's counters of memory now and of its peak may be off by a little, each for itself.
+    # The kernel's counters of resident memory and of its peak are each off by a little, so take the largest of all.
     memory = [mb for used in (before, load.usage, after) if used is not None for mb in (used.memory_mb, used.peak_mb)]
     return {
         "clients": clients,
@@ -114,9 +117,10 @@ def _figures(load: Load, setting: Setting, clients: int, before: Usage | None, a
 
 
 async def _find_largest(setting: Setting, clients: int) -> Result:
-    """Doubles the number of clients until one fails, then halves the distance between the two.
+    """Double the number of clients until a run fails, then bisect between that number and the last that passed.
 
-    The result is that of the largest number that passed, or else of the smallest that failed.
+    Returns:
+        The result of the largest number that passed, or of the smallest that failed if none passed.
     """
     passed, failed = 0, 0
     results: dict[int, Result] = {}

@@ -32,9 +32,9 @@ def window(
     repeats: Annotated[int, typer.Option(min=1, help="Windows measured, of which the median counts.")] = 20,
     json: JsonOption = None,
 ) -> None:
-    """Time of a streaming window, for each session of a batch.
+    """Measure the time of a streaming window, for each session of a batch.
 
-    The model's step alone, on features of real speech, each session with its own; the look-back is full.
+    This is the model's step alone, on features of real speech. Each session has its own, with a full look-back.
     """
     sizes = batch.split(",")
     refuse(not all(size.isdecimal() and int(size) for size in sizes), "--batch", "needs whole numbers above 0: 1,16")
@@ -57,10 +57,10 @@ def bench_offline(
     repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
     json: JsonOption = None,
 ) -> None:
-    """Real-time factor of whole recordings.
+    """Measure the real-time factor of whole recordings.
 
-    As `transcribe` does them, one after the other; and the full-context pass alone over their utterances, batched by
-    length.
+    Two ways: as `transcribe` does them, one after the other; and the full-context pass alone over their utterances,
+    batched by length.
     """
     from parastream.model import prepare_process
 
@@ -70,7 +70,29 @@ def bench_offline(
     raise typer.Exit(inference.offline(model, files or [], repeats, json))
 
 
-@bench_app.command()
+_CLIENTS_HELP = """\
+Measure the latencies of many clients that speak all the time.
+
+They go through a real server: the one that --server names, or one started as a separate process. Each client
+repeats real speech in messages of 100 ms, and begins at another place and another moment than the others.
+Partials and the final pass are on.
+
+\b
+first_partial_ms         first speech of an utterance sent → its first partial with text
+partial_ms               start of the newest hop that a partial covers sent → partial; at least the model's
+                         own look of 900 ms
+partial_beyond_look_ms   last audio that a partial needs sent → partial: partial_ms without the look
+final_after_endpoint_ms  audio with which silence is long enough to end an utterance sent → its final
+dropped                  sessions with an error, with lost audio, or with an utterance without a final
+cpu_cores                CPU seconds of the server for each second in which all clients speak
+rss_mb                   peak memory of the server; rss_idle_mb: before the first client;
+                         rss_speaking_mb: at the end of the time in which all speak
+generator_cpu_cores      CPU seconds of this program for each such second
+largest_send_delay_ms    longest delay in sending audio: whether this program kept up
+"""
+
+
+@bench_app.command(help=_CLIENTS_HELP)
 def clients(
     clients: Annotated[int, typer.Option(min=1, help="Clients; with --find-largest, the number to begin with.")] = 20,
     seconds: Annotated[float, typer.Option(min=2, help="How long each one speaks.")] = 30.0,
@@ -85,25 +107,7 @@ def clients(
     token: TokenOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Latencies of many clients that speak all the time.
-
-    They go through a real server, which is started as a process of its own unless --server names one. Each client
-    sends real speech over and over in messages of 100 ms, from another place on and at another moment than the
-    others; partials and the final pass are on.
-
-    \b
-    first_partial_ms         first speech of an utterance sent → its first partial with text
-    partial_ms               start of the newest hop that a partial covers sent → partial; at least the model's
-                             own look of 900 ms
-    partial_beyond_look_ms   last audio that a partial needs sent → partial: partial_ms without the look
-    final_after_endpoint_ms  audio with which silence is long enough to end an utterance sent → its final
-    dropped                  sessions with an error, with lost audio, or with an utterance without a final
-    cpu_cores                CPU seconds of the server for each second in which all clients speak
-    rss_mb                   most memory that the server ever had; rss_idle_mb: before any client came;
-                             rss_speaking_mb: at the end of the time in which all speak
-    generator_cpu_cores      what this program itself takes of the machine
-    largest_send_delay_ms    the latest that any audio was sent: whether this program kept up
-    """
+    """Measure the latencies of many clients that speak all the time."""
     refuse(server is not None and model is not None, "--model", "has no use with --server")
     from parastream.client.cli.bench import clients as command
 

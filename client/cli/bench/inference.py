@@ -28,7 +28,7 @@ _BATCH_ROWS = 1000
 
 @contextlib.contextmanager
 def model_directory(name: str | None) -> Iterator[str]:
-    """What to load for a name on the command line; `random-full` is made for the while."""
+    """Yield what to load for a name on the command line; `random-full` exists only while the context lasts."""
     if name != random_weights.NAME:
         yield name or catalogue.DEFAULT
         return
@@ -42,7 +42,9 @@ def window(
 ) -> int:
     """Measure windows, print, and return the exit status.
 
-    Raises `ParastreamError` or `OSError`.
+    Raises:
+        ParastreamError: The model cannot be loaded, or has no streaming form.
+        OSError: The result cannot be written.
     """
     with model_directory(model) as directory:
         speech = load(directory, dtype=dtype)
@@ -67,7 +69,10 @@ def window(
 def offline(model: str | None, recordings: Sequence[Path], repeats: int, file: Path | None) -> int:
     """Measure whole recordings, the sample if there are none; print, and return the exit status.
 
-    Raises `ParastreamError`, `SourceError` or `OSError`.
+    Raises:
+        ParastreamError: The model cannot be loaded.
+        SourceError: A recording cannot be read.
+        OSError: The result cannot be written.
     """
     with sample_recording() as sample:
         audio = [resample(*read(path)) for path in recordings or [sample]]
@@ -139,7 +144,7 @@ def _window_costs(speech: SpeechModel, rows: Float32, batch: int, repeats: int) 
 
 
 def _rows_of_speech(speech: SpeechModel) -> Float32:
-    """Features (T, row_size) of the utterances in the sample, one after the other: what windows see."""
+    """Return features (T, row_size) of the utterances in the sample, one after the other: what windows see."""
     with sample_recording() as sample:
         samples = resample(*read(sample))
     utterances = Transcriber(load(), punctuation=None).transcribe(samples, SAMPLE_RATE).utterances
@@ -149,7 +154,7 @@ def _rows_of_speech(speech: SpeechModel) -> Float32:
 
 
 def _described(benchmark: str, speech: SpeechModel) -> Result:
-    """What every result says of the machine and the model."""
+    """Return what every result says about the machine and the model."""
     return {
         "benchmark": benchmark,
         "hardware": hardware(),

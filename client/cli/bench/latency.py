@@ -1,7 +1,7 @@
-"""Latencies of a paced session, from when its audio was sent and when its messages came. docs/benchmarks.md has the
-same definitions in words.
+"""Compute the latencies of a paced session from when its audio was sent and when its messages came.
 
-Audio goes out in blocks, so "the audio up to a position was sent" when the block with the last sample before it was.
+docs/benchmarks.md has the same definitions in words. Audio goes out in blocks, so the audio up to a position was sent
+when the block with the last sample before that position was sent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionTrace:
     received: list[tuple[float, ServerMessage]] = field(default_factory=list)
     """When each message came."""
     failure: str = ""
-    """How the connection ended, unless as it should."""
+    """How the connection ended, if not as it should."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Latencies:
         return [latency - 1000 * LOOK for latency in self.partial]
 
     def add(self, trace: SessionTrace) -> None:
-        """Takes the latencies of one session."""
+        """Add the latencies of one session."""
         sent = _Sent(trace.sent)
         started: set[int] = set()  # utterances that have had a partial
         ends = {m.utterance: m.time for _, m in trace.received if isinstance(m, SpeechEnded)}
@@ -98,7 +98,7 @@ class _Sent:
         return len(self._times) * BLOCK / RATE
 
     def up_to(self, position: float) -> float:
-        """When all audio before `position` was sent. What lies before the first block counts as sent at its pace."""
+        """Return when all audio before `position` was sent; before the first block, as if it had been paced, too."""
         block = math.ceil(round(position * RATE) / BLOCK) - 1
         if block < 0:
             return self._times[0] + block * BLOCK / RATE
@@ -106,13 +106,13 @@ class _Sent:
 
 
 def _endpoint(end: float) -> float:
-    """Where it was decided that an utterance ends at `end`: `MIN_SILENCE` after its last speech, in whole frames."""
+    """Return where the endpoint at `end` was decided: `MIN_SILENCE` after the last speech, in whole frames."""
     silence = math.ceil(MIN_SILENCE * RATE / _FRAME) * _FRAME
     return (round((end - HANGOVER) * RATE) + silence) / RATE
 
 
 def problem(trace: SessionTrace) -> str:
-    """What went wrong in a session; empty when nothing was lost."""
+    """Say what went wrong in a session; return an empty string if nothing was lost."""
     messages = [message for _, message in trace.received]
     for message in messages:
         if isinstance(message, Error):
@@ -130,12 +130,12 @@ def problem(trace: SessionTrace) -> str:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least so many percent of the values do not exceed; NaN without values."""
+    """Return the smallest value that at least `percent` of the values do not exceed; NaN without values."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(percent / 100 * len(values)) - 1)]
 
 
 def summary(values: Sequence[float]) -> dict[str, float | None]:
-    """`{"p50", "p95", "p99"}`, to a tenth; None without values."""
+    """Return the percentiles p50, p95 and p99, rounded to a tenth; None without values."""
     return {f"p{p}": round(percentile(values, p), 1) if values else None for p in PERCENTILES}

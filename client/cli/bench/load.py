@@ -1,7 +1,8 @@
-"""Many clients that speak at real-time pace, from one event loop.
+"""Run many clients that speak at real-time pace, from one event loop.
 
-It shares the machine with the server that it measures, so it does as little as possible: messages are framed once and
-written past the WebSocket library, timers send them without any task, and what comes back is decoded afterwards.
+The load generator shares the machine with the server that it measures, so it does as little as possible. It frames
+messages once and writes them past the WebSocket library, sends them by timers without any task, and decodes the answers
+afterwards.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _CONNECTING = 16  # at a time
 
 @dataclass(slots=True)
 class Load:
-    """What a run gave."""
+    """The outcome of a run."""
 
     traces: list[SessionTrace]
     cpu_cores: float | None
@@ -98,7 +99,7 @@ class _Client:
             self.trace.failure = str(closed)
 
     def finish(self) -> SessionTrace:
-        """The trace, decoded."""
+        """Return the trace, decoded."""
         self.trace.received = [(at, decode_server_message(data)) for at, data in self.received]
         return self.trace
 
@@ -113,14 +114,18 @@ async def run_load(
     usage: Callable[[], Usage] | None,
     room: str = "",
 ) -> Load:
-    """Let `clients` clients speak for so many seconds each, at other places of the audio and spread over a second.
+    """Let many clients speak at once, from different places of the audio on; they begin within a second.
+
+    A client that the server refuses, or whose connection breaks, is one of the traces, too.
 
     Args:
-        audio: 16-bit samples at 16 kHz, a whole number of blocks; repeated as often as it takes.
-        usage: tells what the server has used, if that can be known.
-        room: the caption room in which they all speak.
-
-    A client that is refused, or whose connection breaks, is one of the traces too.
+        url: Address of the server.
+        token: Token to present.
+        audio: 16-bit samples at 16 kHz, a whole number of blocks; repeated as often as necessary.
+        clients: How many clients.
+        seconds: How long each one speaks.
+        usage: Returns what the server has used; None if that cannot be known.
+        room: The caption room in which they all speak.
     """
     blocks = max(1, round(seconds * RATE / BLOCK))
     frames = [_frame(Opcode.BINARY, audio[i : i + 2 * BLOCK]) for i in range(0, len(audio), 2 * BLOCK)]
@@ -177,7 +182,7 @@ class _Reading:
 
 
 async def _read(start: float, stop: float, usage: Callable[[], Usage] | None) -> tuple[_Reading, _Reading]:
-    """What was used when all clients had begun, at loop time `start`, and when the first one ends, at `stop`."""
+    """Read what has been used at loop times `start`, when all clients have begun, and `stop`, when the first ends."""
     loop = asyncio.get_running_loop()
 
     async def read(at: float) -> _Reading:
@@ -188,11 +193,13 @@ async def _read(start: float, stop: float, usage: Callable[[], Usage] | None) ->
 
 
 async def _open(url: str, token: str | None, room: str) -> ClientConnection:
-    """A connection whose session has begun.
+    """Connect and begin a session.
 
     Raises:
-        ClientError: the server refuses.
-        OSError, TimeoutError, WebSocketException: there is no way to it.
+        ClientError: The server refuses.
+        OSError: The server cannot be reached.
+        TimeoutError: The server does not answer.
+        WebSocketException: The server does not speak the protocol.
     """
     websocket = await connect(
         stream_url(url),

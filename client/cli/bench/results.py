@@ -16,7 +16,7 @@ Result = dict[str, Any]
 
 
 def hardware() -> str:
-    """The processor and, where MLX uses one, the GPU."""
+    """Return the names of the processor and, where MLX uses one, the GPU."""
     import mlx.core as mx  # not before prepare_process, which is up to the program
 
     processor = platform.processor() or platform.machine()
@@ -31,7 +31,11 @@ def hardware() -> str:
 
 
 def publish(result: Result, file: Path | None) -> None:
-    """Print a result, and write it as JSON if a file is named. Raises `OSError`."""
+    """Print a result, and write it as JSON if a file is named.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     figures = flat(result)
     width = max(map(len, figures))
     for name, value in figures.items():
@@ -41,11 +45,11 @@ def publish(result: Result, file: Path | None) -> None:
 
 
 def read(file: Path) -> Result:
-    """A result that was written.
+    """Read a result from a file.
 
     Raises:
-        ClientError: the file does not hold one.
-        OSError: it cannot be read.
+        ClientError: The file does not hold a result.
+        OSError: The file cannot be read.
     """
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -57,7 +61,7 @@ def read(file: Path) -> Result:
 
 
 def table(names: Sequence[str], results: Sequence[Result]) -> str:
-    """A Markdown table with a column for each result and a row for each figure that any of them has."""
+    """Return a Markdown table with a column for each result and a row for each figure that any of them has."""
     columns = [flat(result) for result in results]
     figures = dict.fromkeys(figure for column in columns for figure in column)
     rows = [["", *names], ["---"] * (1 + len(names))]
@@ -66,7 +70,7 @@ def table(names: Sequence[str], results: Sequence[Result]) -> str:
 
 
 def flat(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Its values with the names on the way to each: `partial_ms p95`. Lists are left out."""
+    """Return the values under joined names, such as `partial_ms p95`, without lists."""
     values: dict[str, Any] = {}
     for name, value in result.items():
         if isinstance(value, Mapping):
