@@ -69,7 +69,7 @@ def shell_lines() -> Iterator[tuple[str, list[str]]]:
         for language, block in FENCE.findall(document.read_text(encoding="utf-8")):
             if language != "sh":
                 continue
-            for line in block.splitlines():
+            for line in block.replace("\\\n", "").splitlines():
                 for part in re.split(r" (?:&&|\|) ", line):
                     words = shlex.split(part, comments=True)
                     if ">" in words:
