@@ -50,7 +50,6 @@ class Shot:
 SHOTS = [
     Shot("speaker-light", "/", 1120, 700),
     Shot("speaker-dark", "/", 1120, 700, "dark"),
-    Shot("speaker-phone", "/", 390, 780),
     Shot("room-phone", "/live/main-hall", 390, 780, "dark"),
     Shot("projector", "/live/main-hall?projector", 1280, 720, "dark"),
     Shot("overlay", "/overlay/main-hall?background=0009", 1280, 400),

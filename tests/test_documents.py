@@ -44,7 +44,7 @@ def anchors(document: Path) -> set[str]:
 @documents
 def test_links_lead_somewhere(document: Path) -> None:
     text = prose(document)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
     for target in targets:
         if re.match(r"https?://", target):
             continue
@@ -52,6 +52,11 @@ def test_links_lead_somewhere(document: Path) -> None:
         linked = (document.parent / path).resolve() if path else document
         assert linked.exists(), target
         assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    texts = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert [path.name for path in (ROOT / "docs" / "images").iterdir() if path.name not in texts] == []
 
 
 @documents

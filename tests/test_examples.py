@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import parastream.model.loading
 import parastream.streaming.transcriber
@@ -20,9 +21,18 @@ from parastream.server.config import ServerConfig
 from parastream.streaming import Engine
 
 from .conftest import SAMPLE, SAMPLE_TEXTS, load_models
+from .server.fakes import UTTERANCE, expected_texts
+from .server.protocols.talking import Talk
 
-README = Path(__file__).parents[1] / "README.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+
+
+def snippets(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+
+
+SNIPPETS = snippets("README.md")
+SPEECH = b"\0\1" * UTTERANCE
 
 
 @pytest.fixture
@@ -76,3 +86,17 @@ def test_the_readme_transcribes_a_file() -> None:
 def test_the_readme_talks_to_a_server(url: str) -> None:
     assert "ws://127.0.0.1:8765" in SNIPPETS[1]
     assert run(SNIPPETS[1].replace("ws://127.0.0.1:8765", url)) == SAMPLE_TEXTS
+
+
+def test_the_adapter_in_contributing_is_a_protocol() -> None:
+    namespace: dict[str, Any] = {}
+    exec(compile(snippets("CONTRIBUTING.md")[0], "CONTRIBUTING.md", "exec"), namespace)
+    talk = Talk(namespace["Lines"])
+    talk.say(SPEECH, "end")
+    assert talk.raw() == expected_texts(SPEECH)
+    assert talk.close_code == 1000
+
+    talk = Talk(namespace["Lines"])
+    talk.say("stop")
+    assert talk.raw() == ["error: text 'stop'; allowed: end"]
+    assert talk.close_code == 1002
