@@ -221,7 +221,7 @@ capture.addEventListener("sound", (event) => {
 setInterval(() => {
   const before = silent;
   silent = mode === "listening" && !playing && performance.now() - heard > SILENT_MILLISECONDS;
-  if (silent && !before) notify("Nothing comes from the microphone. Is it muted, or is another one meant?");
+  if (silent && !before) notify("No sound from the microphone. Is it muted, or is the wrong one selected?");
   if (before && !silent) hideNotice();
 }, 1000);
 
@@ -300,7 +300,7 @@ function hide(button, hidden) {
 /** @param {Mode} next */
 function setMode(next) {
   mode = next;
-  const labels = { idle: "Start captions", starting: "Starting…", listening: "Pause", paused: "Go on", finishing: "Finishing…" };
+  const labels = { idle: "Start captions", starting: "Starting…", listening: "Pause", paused: "Resume", finishing: "Finishing…" };
   const icons = { idle: "microphone", starting: "microphone", listening: "pause", paused: "resume", finishing: "microphone" };
   element("main-label", HTMLElement).textContent = labels[mode];
   document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);

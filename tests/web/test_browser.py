@@ -258,7 +258,7 @@ def test_nothing_is_sent_during_a_pause(talk: Talk) -> None:
     eventually(page, lambda: page.evaluate(time) > began + 0.5)
     assert talk.frames[told:] == []
     expect(status(talk.reader)).to_have_text("Live")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(status(page)).to_have_text("Listening")
     eventually(page, lambda: talk.frames[told:])
     assert set(talk.frames[told:]) == {"audio"}
@@ -337,7 +337,7 @@ def test_a_dropped_file_is_captioned_while_it_plays(browser: Browser, server: Se
         assert page.evaluate("document.querySelector('#player').paused")
         expect(lines(page)).to_have_count(1)  # what was said before the pause, without any more audio
         expect(lines(page)).to_contain_text("Enter")
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Resume").click()
         expect(status(page)).to_have_text("Stopped")  # at its end
         assert "six" in " ".join(lines(page).all_inner_texts())
         assert page.evaluate("document.querySelector('#player').ended")
@@ -386,7 +386,7 @@ def test_a_session_that_ended_during_a_pause_is_followed_by_another(browser: Bro
             eventually(page, lambda: all(stream.ended for stream in engine.streams))
             before = lines(page).count()
             expect(status(page)).to_have_text("Paused")
-            page.get_by_role("button", name="Go on").click()
+            page.get_by_role("button", name="Resume").click()
         assert going_on.value.url.endswith("/v1/stream")
         expect(lines(page).nth(before)).to_be_visible()
         page.get_by_role("button", name="Stop").click()
