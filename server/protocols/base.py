@@ -1,20 +1,22 @@
-"""What the protocols of other servers are made of: each is a pure mapping between its messages and transcriptions.
+"""What protocols are made of: a `Handler` is one connection's side of a protocol, as a pure state machine.
 
-A `Adapter` is one connection. It knows no sockets, clocks or tasks, so that a test can hold it by hand; the
-native protocol, whose sessions outlive their connections, is apart (`native`).
+It takes what the client sends, says what to send to it, and is told the time. It knows no sockets, clocks or tasks, so
+a test can hold it by hand; `transport.Connection` moves the bytes. An `Adapter` is the handler for the protocol of
+another server: a mapping between its messages and transcriptions.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
-from parastream.server.sessions.transcription import Deliver, State, Transcription
+from parastream.server.sessions.outbox import Outbox
+from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Partial, Start, Word
 from parastream.server.wire.refusals import RefusalError
@@ -31,12 +33,106 @@ class Request:
     """Values by name, in their order."""
 
     def get(self, name: str, default: str = "") -> str:
-        """The last value of a query parameter."""
+        """Return the last value of a query parameter."""
         return self.query[name][-1] if name in self.query else default
 
 
+class Ending(NamedTuple):
+    """How to close a connection."""
+
+    code: int
+    reason: str = ""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Handler(ABC):
+    """One connection's side of a protocol.
+
+    Whoever moves the bytes calls `start`, `receive` and `tick`, sends what `take` returns, closes as `ending` says once
+    that is nothing more, and calls `lost` at the end.
+    """
+
+    idle_timeout: ClassVar[float | None] = None
+    """Seconds without a message after which `fail` is called; None: as the server is configured."""
+    only_audio_counts: ClassVar[bool] = False
+    """Whether text messages do not count against idleness."""
+
+    def __init__(self, name: str) -> None:
+        """Make a handler; `name` is for the log."""
+        self.name = name
+        self.opened: float | None = None
+        """When its session began, on the clock of `tick`; None: with the connection."""
+        self.on_change: Callable[[], None] = _nothing
+        """Called when there is something to send, or the connection is to end."""
+        self.on_progress: Callable[[], None] = _nothing
+        """Called when `backlog` has shrunk."""
+        self.on_reschedule: Callable[[], None] = _nothing
+        """Called when `tick` is wanted earlier than it said."""
+        self._ending: Ending | None = None
+        self._aborted = False
+
+    # what the connection looks at
+
+    @property
+    def ending(self) -> Ending | None:
+        """How to close, once `take` has nothing more to follow; None while the connection goes on."""
+        return self._ending
+
+    @property
+    def aborted(self) -> bool:
+        """Whether messages were dropped to end at once."""
+        return self._aborted
+
+    @property
+    @abstractmethod
+    def listening(self) -> bool:
+        """Whether the client may send more."""
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that have not been looked at."""
+        return 0.0
+
+    # what the connection calls
+
+    def start(self) -> None:  # noqa: B027 - most protocols wait for the client's first message
+        """Begin, the connection being open. Never raises `RefusalError`, as `receive`."""
+
+    @abstractmethod
+    def receive(self, data: str | bytes) -> None:
+        """Take a message of the client. Never raises `RefusalError`: failures become the handler's."""
+
+    @abstractmethod
+    def take(self) -> bytes | None:
+        """Return the next message to send, or None. Over WebSockets it is text in UTF-8."""
+
+    def tick(self, now: float) -> float:
+        """Do what is due at the instant `now`, and return the next one."""
+        return math.inf
+
+    @abstractmethod
+    def fail(self, refusal: RefusalError) -> None:
+        """End all input; the error follows when all audio accepted has been recognised."""
+
+    @abstractmethod
+    def abort(self, refusal: RefusalError) -> None:
+        """End at once, with nothing but the error left to send."""
+
+    @abstractmethod
+    def lost(self, *, finished: bool, why: str) -> None:
+        """Let go of everything: the connection is gone.
+
+        Args:
+            finished: whether either side closed it in order, so that the client will not come back.
+            why: how it was closed, for the log.
+        """
+
+
 class Admits(Protocol):
-    """`Admission`, as conversations use it."""
+    """`Admission`, as adapters use it."""
 
     @property
     def model(self) -> str:
@@ -53,39 +149,27 @@ class Admits(Protocol):
         ...
 
 
-class Adapter(ABC):
-    """One connection in one protocol. `receive` takes what the client sends, `take` says what to send to it, and
-    `ending` how to close once that is nothing more.
+class Adapter(Handler):
+    """One connection in the protocol of another server.
 
     A protocol fills in `receive_text`, `receive_audio`, `apply` and `report`, and calls `begin`, `send` and `close`.
     """
 
-    lock_step: ClassVar[bool] = False
-    """Whether `settle` waits until everything received has been recognised, rather than most of it."""
-    idle_timeout: ClassVar[float | None] = None
-    """Seconds without any message after which `fail` is called; None: as the server is configured."""
     max_message: ClassVar[int | None] = None
     """Bytes in one message, where clients rely on more than the server's setting."""
     subprotocols: ClassVar[tuple[str, ...]] = ()
     """Selected when a client offers them, and never required."""
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
-        """`name` is for the log."""
-        self.name = name
+        """Make an adapter; `name` is for the log, `max_unsent` bounds the messages that wait for the client."""
+        super().__init__(name)
         self.admission = admission
         self.request = request
-        self.ending: tuple[int, str] | None = None
-        """Close code and reason, once nothing follows what `take` still has."""
-        self.aborted = False
-        """Whether messages were dropped to end at once."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when there is something to send."""
-        self._max_unsent = max_unsent
-        self._outgoing: deque[tuple[Hashable, str | bytes]] = deque()
+        self._outbox: Outbox[object] = Outbox(max_unsent)
         self._transcriptions: dict[Transcription, None] = {}  # those that have not ended
         self._failure: RefusalError | None = None
 
-    @classmethod  # noqa: B027 - most have no query
+    @classmethod
     def check(cls, request: Request) -> None:
         """Look at a request before its connection is accepted.
 
@@ -95,8 +179,8 @@ class Adapter(ABC):
 
     # for a protocol to fill in
 
-    def open(self) -> None:  # noqa: B027 - most protocols wait for the client's first message
-        """The connection is open."""
+    def open(self) -> None:
+        """Greet the client, the connection being open."""
 
     @abstractmethod
     def receive_text(self, text: str) -> None:
@@ -110,50 +194,47 @@ class Adapter(ABC):
     def apply(self, transcription: Transcription, event: Event) -> None:
         """Take an event of a transcription that was begun here. Errors that end it go to `report` instead."""
 
+    def advance(self, transcription: Transcription, progress: Progress) -> None:
+        """Note how far a transcription has come: every event before that has been taken."""
+
     @abstractmethod
     def report(self, refusal: RefusalError) -> None:
         """Send what the protocol has for an error that ends the connection; it is closed after this."""
-
-    def settle(self) -> None:  # noqa: B027 - most protocols need not know
-        """What was received has been looked at, but for what `backlog` says."""
 
     # for a protocol to call
 
     def begin(self, start: Start) -> Transcription:
         """Begin a transcription, whose events come to `apply`. Raises `RefusalError`."""
 
-        def deliver(event: Event) -> None:
+        def deliver(event: Event | Progress) -> None:
             self._deliver(transcription, event)
 
         transcription = self.admission.begin(start, deliver, self.name)
         self._transcriptions[transcription] = None
         return transcription
 
-    def send(self, message: Any, *, replaces: Hashable = None) -> None:
-        """Send text, bytes or an object that becomes JSON, in order; nothing once the conversation is to be closed.
+    def send(self, message: object, *, replaces: Hashable = None) -> None:
+        """Send text, bytes or an object that becomes JSON, in order; nothing once the connection is to be closed.
 
         With `replaces`, an earlier message with the same that was not sent yet gives way to this one.
         """
-        if self.ending is not None:
+        if self._ending is not None:
             return
-        if replaces is not None:
-            self._outgoing = deque(item for item in self._outgoing if item[0] != replaces)
-        data = message if isinstance(message, str | bytes) else msgspec.json.encode(message).decode()
-        self._outgoing.append((replaces, data))
-        if len(self._outgoing) > self._max_unsent:
+        self._outbox.put(message, key=replaces)
+        if self._outbox.overflowing:
             self.abort(RefusalError("slow_client", "too many messages wait for the client to read them"))
         self.on_change()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close when all messages have been sent."""
-        if self.ending is None:
-            self.ending = code, reason
+        if self._ending is None:
+            self._ending = Ending(code, reason)
             self.on_change()
 
-    # for whoever moves the bytes
+    # for the connection
 
     def start(self) -> None:
-        """Begin, the connection being open. Never raises `RefusalError`, as `receive`."""
+        """See `Handler`."""
         try:
             self.open()
         except RefusalError as refusal:
@@ -162,19 +243,25 @@ class Adapter(ABC):
     @property
     def listening(self) -> bool:
         """Whether the client may send more."""
-        return self.ending is None and self._failure is None
+        return self._ending is None and self._failure is None
 
     @property
     def backlog(self) -> float:
         """Seconds of audio that have not been looked at."""
         return max((transcription.backlog for transcription in self._transcriptions), default=0.0)
 
-    def take(self) -> str | bytes | None:
-        """The next message to send, or None."""
-        return self._outgoing.popleft()[1] if self._outgoing else None
+    def take(self) -> bytes | None:
+        """See `Handler`."""
+        taken = self._outbox.take()
+        if taken is None:
+            return None
+        message = taken[1]
+        if isinstance(message, bytes):
+            return message
+        return message.encode() if isinstance(message, str) else msgspec.json.encode(message)
 
     def receive(self, data: str | bytes) -> None:
-        """Take a message of the client. Never raises `RefusalError`: failures become the conversation's."""
+        """See `Handler`."""
         if not self.listening:
             return  # sent before the client could know
         try:
@@ -186,45 +273,50 @@ class Adapter(ABC):
             self.fail(refusal)
 
     def fail(self, refusal: RefusalError) -> None:
-        """End all input; the error follows when all audio accepted has been recognised."""
-        if self.ending is None and self._failure is None:
+        """See `Handler`."""
+        if self._ending is None and self._failure is None:
             self._failure = refusal
             for transcription in list(self._transcriptions):
                 transcription.fail(refusal)
             self._conclude()
+            self.on_change()
 
     def abort(self, refusal: RefusalError) -> None:
-        """End at once, with nothing but the error left to send."""
-        if not self.aborted and self.ending is None:
-            self.aborted = True
+        """See `Handler`."""
+        if not self._aborted and self._ending is None:
+            self._aborted = True
             self._failure = refusal
-            self._outgoing.clear()
+            self._outbox.clear()
             for transcription in list(self._transcriptions):
                 transcription.abort(refusal)
             self._conclude()
 
-    def leave(self) -> None:
-        """The connection is gone."""
+    def lost(self, *, finished: bool, why: str) -> None:
+        """See `Handler`."""
         for transcription in list(self._transcriptions):
             transcription.leave()
 
-    def _deliver(self, transcription: Transcription, event: Event) -> None:
+    def _deliver(self, transcription: Transcription, event: Event | Progress) -> None:
         if transcription.state is State.ENDED and isinstance(event, messages.Done | messages.Error):
             self._transcriptions.pop(transcription, None)
-        if self.aborted:
+        if self._aborted:
             return
         if isinstance(event, messages.Error) and event.code in messages.CLOSE_CODES:
             self.fail(RefusalError(event.code, event.message, event.allowed))
             self._conclude()
             return
         try:
-            self.apply(transcription, event)
+            if isinstance(event, Progress):
+                self.advance(transcription, event)
+                self.on_progress()
+            else:
+                self.apply(transcription, event)
         except Exception:
             logger.exception("session %s: internal error", self.name)
             self.abort(RefusalError("internal", "internal error; the server's log says more"))
 
     def _conclude(self) -> None:
-        if self._failure is not None and self.ending is None and not self._transcriptions:
+        if self._failure is not None and self._ending is None and not self._transcriptions:
             self.report(self._failure)
             self.close(self._failure.close_code, self._failure.close_reason)
 

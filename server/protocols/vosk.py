@@ -22,12 +22,12 @@ closed with the code of the native protocol.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum, auto
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
-from parastream.server.sessions.transcription import Transcription
+from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Start, Word
 from parastream.server.wire.refusals import RefusalError
@@ -116,19 +116,16 @@ ServerMessage = PartialText | Result | Alternatives | Failure
 # --- the adapter -------------------------------------------------------------------------------------
 
 
-class _Owed(Enum):
+@dataclass(frozen=True)
+class _Owed:
     """A reply that the client waits for."""
 
-    PARTIAL = auto()
-    """For audio: a result instead, if there is one."""
-    RESULT = auto()
-    """For a reset, once it is through."""
+    audio: float | None
+    """For audio that ends here, in seconds: a partial, or a result if there is one. None: for a reset, a result."""
 
 
 class Vosk(Adapter):
     """One connection of a client of vosk-server."""
-
-    lock_step: ClassVar[bool] = True
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
@@ -141,7 +138,8 @@ class Vosk(Adapter):
         self._finals: list[Final] = []  # not told yet
         self._owed: deque[_Owed] = deque()
         self._resets = 0  # finished, but not answered
-        self._ended = False
+        self._ended = False  # the client has said that nothing follows
+        self._done = False  # all of it has been heard
 
     # from the client
 
@@ -181,15 +179,11 @@ class Vosk(Adapter):
         if self._transcription is None:
             self._transcription = self.begin(Start(rate=self._rate, punctuation=False))
         self._transcription.send(data)
-
-    def settle(self) -> None:
-        """Reply to audio. See `Adapter.settle`."""
-        if self.listening:
-            self._owed.append(_Owed.PARTIAL)
-            self._reply()
+        self._owed.append(_Owed(self._transcription.seconds))
+        self._reply()
 
     def _reset(self) -> None:
-        self._owed.append(_Owed.RESULT)
+        self._owed.append(_Owed(None))
         if self._transcription is None:
             self._resets += 1
             self._reply()
@@ -218,18 +212,28 @@ class Vosk(Adapter):
                 self._resets += 1
                 self._reply()
             case Done():
+                self._done = True
+                self._reply()
                 self._send_last()
+
+    def advance(self, transcription: Transcription, progress: Progress) -> None:
+        self._reply()
 
     def _reply(self) -> None:
         """Give the replies that can be given now, in their order."""
-        while self._owed and (self._owed[0] is _Owed.PARTIAL or self._resets):
-            if self._owed.popleft() is _Owed.RESULT:
+        while self._owed and self._can_reply(self._owed[0]):
+            if self._owed.popleft().audio is None:
                 self._resets -= 1
                 self._send_result()
             elif self._finals:
                 self._send_result()
             else:
                 self.send(PartialText(self._partial.lower()))
+
+    def _can_reply(self, owed: _Owed) -> bool:
+        if owed.audio is None:
+            return self._resets > 0
+        return self._done or (self._transcription is not None and self._transcription.progress >= owed.audio)
 
     def _send_result(self) -> None:
         finals, self._finals = self._finals, []

@@ -8,6 +8,7 @@ each has a queue of its own, in which a line's newest partial takes the place of
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
 
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.transcripts.utterance import Utterance
@@ -21,57 +22,12 @@ LINES_KEPT = 20_000
 """For the transcript; the oldest ones are forgotten first. A day of speech has some ten thousand."""
 
 
-class Viewer:
-    """One viewer of a room, served by a link."""
+class Screen(Protocol):
+    """What shows a room to one viewer."""
 
-    listening = False
-
-    def __init__(self, *, max_unsent: int) -> None:
-        self.ending: tuple[int, str] | None = None
-        self.aborted = False
-        self.on_change: Callable[[], None] = lambda: None
-        self._max_unsent = max_unsent
-        self._waiting: dict[Hashable, str] = {}
-
-    @property
-    def backlog(self) -> float:
-        """Viewers send nothing."""
-        return 0.0
-
-    def put(self, key: Hashable, text: str) -> None:
-        """Queue a message, which takes the place of one with the same key that was not sent yet."""
-        if self.ending is not None:
-            return
-        self._waiting.pop(key, None)
-        self._waiting[key] = text
-        if len(self._waiting) > self._max_unsent:
-            self.abort(RefusalError("slow_client", "too many lines wait for the client to read them"))
-        self.on_change()
-
-    def take(self) -> str | None:
-        """The next message to send."""
-        return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
-
-    def receive(self, data: str | bytes) -> None:
-        """Viewers have nothing to say."""
-        self.fail(RefusalError("unexpected_message", "rooms are read-only: viewers send nothing"))
-
-    def settle(self) -> None:
-        """See `receive`."""
-
-    def fail(self, refusal: RefusalError) -> None:
-        """Say why, and close."""
-        if self.ending is None:
-            self.ending = refusal.close_code, refusal.close_reason
-            self._waiting["error"] = messages.encode(refusal.error).decode()
-            self.on_change()
-
-    def abort(self, refusal: RefusalError) -> None:
-        """As `fail`, and forget what waits."""
-        if self.ending is None:
-            self._waiting.clear()
-            self.aborted = True
-            self.fail(refusal)
+    def put(self, key: Hashable, text: bytes) -> None:
+        """Show a message, which takes the place of one with the same key that was not sent yet."""
+        ...
 
 
 class Room:
@@ -83,7 +39,7 @@ class Room:
         """Sessions that are going on."""
         self.empty_since = clock()
         """When the last of them ended or the last viewer left, or the room was made."""
-        self.viewers: dict[Viewer, None] = {}
+        self.viewers: dict[Screen, None] = {}
         self._clock = clock
         self.opened: float | None = None
         """When its first speaker came."""
@@ -160,16 +116,16 @@ class Room:
         if final.text or shown is not None:
             self._show(final.line, final)
 
-    def watch(self, viewer: Viewer) -> None:
+    def watch(self, viewer: Screen) -> None:
         """Show the room to one more viewer, beginning with its last lines."""
         newest = sorted(self._lines)[-LINES_SHOWN:]
         state = RoomState(self.name, self.speakers > 0, tuple(self._lines[line][0] for line in newest))
-        viewer.put("room", _text(state))
+        viewer.put("room", messages.encode(state))
         for line, partial in self._partials.items():
-            viewer.put(line, _text(partial))
+            viewer.put(line, messages.encode(partial))
         self.viewers[viewer] = None
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: Screen) -> None:
         """The viewer is gone."""
         del self.viewers[viewer]
         self.empty_since = self._clock()
@@ -179,7 +135,7 @@ class Room:
         self._show("live", RoomLive(self.speakers > 0))
 
     def _show(self, key: Hashable, message: RoomMessage) -> None:
-        text = _text(message) if self.viewers else ""
+        text = messages.encode(message) if self.viewers else b""
         for viewer in self.viewers:
             viewer.put(key, text)
 
@@ -188,22 +144,23 @@ class Rooms:
     """All rooms of a server. Belongs to one thread."""
 
     def __init__(
-        self, clock: Callable[[], float], *, linger: float, max_rooms: int, max_viewers: int, max_unsent: int
+        self, clock: Callable[[], float], *, heartbeat: float, linger: float, max_rooms: int, max_viewers: int
     ) -> None:
-        """
+        """Make none.
+
         Args:
             clock: seconds.
+            heartbeat: viewers hear something at least every so many seconds.
             linger: how long a room is kept after its last speaker and viewer have gone.
             max_rooms: beyond this an empty one is forgotten: one in which nobody ever spoke, if there is such, then
                 the one that has been empty for the longest.
             max_viewers: in all rooms together.
-            max_unsent: messages that may wait for a viewer.
         """
         self._clock = clock
         self._linger = linger
         self._max_rooms = max_rooms
         self._max_viewers = max_viewers
-        self._max_unsent = max_unsent
+        self._heartbeat = heartbeat
         self._rooms: dict[str, Room] = {}
 
     def listen(self, transcription: Transcription) -> None:
@@ -219,30 +176,30 @@ class Rooms:
         """In all rooms together."""
         return sum(len(room.viewers) for room in self._rooms.values())
 
-    def watch(self, name: str) -> tuple[Room, Viewer]:
-        """A new viewer in a room.
+    def watch(self, name: str, viewer: Screen) -> Room:
+        """Show a room to one more viewer.
 
         Raises:
             RefusalError: there are too many.
         """
         if self.viewers >= self._max_viewers:
             raise RefusalError("capacity", f"all {self._max_viewers} viewers' places are taken; try again later")
-        room, viewer = self._room(name), Viewer(max_unsent=self._max_unsent)
+        room = self._room(name)
         room.watch(viewer)
-        return room, viewer
+        return room
 
     def transcript(self, name: str) -> Sequence[Utterance] | None:
         """What was said in a room so far; None where nobody ever spoke."""
         room = self._rooms.get(name)
         return room.utterances if room is not None and room.opened is not None else None
 
-    def tick(self) -> None:
-        """Say that the server lives, and forget rooms that nobody came back to. To be called every few seconds."""
-        now = self._clock()
+    def tick(self, now: float) -> float:
+        """Say that the server lives, forget rooms that nobody came back to, and return when to do so again."""
         for room in list(self._rooms.values()):
             room.show_live()
             if _empty(room) and room.empty_since + self._linger <= now:
                 del self._rooms[room.name]
+        return now + self._heartbeat
 
     def _room(self, name: str) -> Room:
         if name not in self._rooms:
@@ -256,7 +213,3 @@ class Rooms:
 
 def _empty(room: Room) -> bool:
     return not (room.speakers or room.viewers)
-
-
-def _text(message: RoomMessage) -> str:
-    return messages.encode(message).decode()

@@ -1,15 +1,14 @@
-"""Opens transcriptions on the engine for every protocol: readiness, admission, counting, and who else listens."""
+"""Who gets in: begins transcriptions on the engine for every protocol, counts them, and has others listen."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
+from parastream.server.sessions.mailbox import Mailbox, Post
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
 from parastream.server.wire.messages import Start
 from parastream.server.wire.refusals import RefusalError
@@ -18,8 +17,6 @@ from parastream.streaming.events import Event
 
 logger = logging.getLogger("parastream.server")
 
-Post = Callable[..., Any]
-"""Has a function called, with its arguments, on the thread that owns the transcriptions."""
 Listen = Callable[[Transcription], None]
 """Is told of each transcription that begins, to add itself to its listeners."""
 
@@ -27,17 +24,20 @@ SHUTTING_DOWN = RefusalError("shutting_down", "the server is shutting down; no m
 
 
 class Admission:
-    """The engine as protocols see it. Belongs to one thread; the engine's events come to it through `post`."""
+    """The engine as protocols see it. Belongs to one thread, to which `post` brings the engine's events."""
 
     def __init__(
         self, engine: Engine, config: ServerConfig, metrics: Metrics, post: Post, listen: Sequence[Listen] = ()
     ) -> None:
+        """See `Mailbox` for `post`; `listen` are called with each transcription that begins."""
         self.draining = False
         """Whether nothing new is begun."""
         self._engine = engine
         self._config = config
         self._metrics = metrics
-        self._post = post
+        self.on_empty: Callable[[], None] = lambda: None
+        """Called when the last transcription has ended."""
+        self._mailbox = Mailbox(post)
         self._listen = listen
         self._open: dict[Transcription, None] = {}
 
@@ -105,8 +105,7 @@ class Admission:
 
     def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None]) -> Stream:
         def on_events(events: list[Event]) -> None:  # on the inference thread
-            with contextlib.suppress(RuntimeError):  # the loop has closed, nobody listens any more
-                self._post(apply, events)
+            self._mailbox.put(apply, events)
 
         return self._engine.open(config, on_events)
 
@@ -122,6 +121,13 @@ class Admission:
             transcription.finals,
             f" ({transcription.failure})" if transcription.failure else "",
         )
+        if not self._open:
+            self.on_empty()
+
+    def refuse(self, who: str, refusal: RefusalError) -> None:
+        """Note that a client was turned away."""
+        logger.info("%s: refused: %s: %s", who, refusal.code, refusal)
+        self._metrics.requests_refused.inc()
 
     def drain(self) -> None:
         """Begin nothing more and end what is under way; finals still come."""
@@ -135,3 +141,7 @@ class Admission:
         for transcription in unfinished:
             transcription.abort(SHUTTING_DOWN)
         return unfinished
+
+    def count_resume(self) -> None:
+        """Note that a client came back to its session."""
+        self._metrics.sessions_resumed.inc()

@@ -1,70 +1,88 @@
-"""Events of one session on their way to its client: numbered, in order, replayable, and bounded."""
+"""Messages on their way to one client: in order, bounded, and without those that a newer one has made pointless."""
 
 from __future__ import annotations
 
-import msgspec
-from parastream.server.wire.messages import Event, Final, Partial
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
 from parastream.server.wire.refusals import RefusalError
 
+M = TypeVar("M")
 
-class Outbox:
-    """Numbers events from 1 and keeps them until a client that resumes cannot ask for them any more.
 
-    A partial gives way to a newer partial or the final of its utterance, sent or not, so a slow or resuming
-    client gets only the newest; every other event is kept in order. `limit` bounds the events that wait, and
-    apart from those the ones that are kept after they were sent.
+class Outbox(Generic[M]):
+    """A queue that numbers what is put into it, from 1.
+
+    A message may have a key. It takes the place of the message with the same key before it: so a slow client gets the
+    newest partial of an utterance, not all of them. `limit` bounds the messages that wait.
+
+    With `replay`, as many messages are kept after they have been sent, for a client that comes back on another
+    connection and says which was the last that arrived.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, replay: int = 0) -> None:
         self._limit = limit
-        self._waiting: dict[int, Event] = {}  # by seq, in order
-        self._sent: dict[int, Event] = {}
-        self._partials: dict[int, int] = {}  # utterance -> seq of its one partial
+        self._replay = replay
+        self._waiting: dict[int, tuple[Hashable, M]] = {}  # by number, in order
+        self._sent: dict[int, tuple[Hashable, M]] = {}
+        self._newest: dict[Hashable, int] = {}  # number of the message that has a key
         self._last = 0
-        self._forgotten = 0  # events up to this one cannot be replayed any more
+        self._forgotten = 0  # messages up to this one cannot be sent again
 
-    def add(self, event: Event) -> None:
-        """Number an event and put it at the end."""
-        if isinstance(event, Partial | Final):
-            outdated = self._partials.pop(event.utterance, 0)
-            self._waiting.pop(outdated, None)
-            self._sent.pop(outdated, None)
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, message: M, *, key: Hashable = None) -> None:
+        """Add a message at the end; an earlier one with the same key is dropped, whether it was sent or not."""
         self._last += 1
-        self._waiting[self._last] = msgspec.structs.replace(event, seq=self._last)
-        if isinstance(event, Partial):
-            self._partials[event.utterance] = self._last
+        if key is not None:
+            replaced = self._newest.get(key, 0)
+            self._waiting.pop(replaced, None)
+            self._sent.pop(replaced, None)
+            self._newest[key] = self._last
+        self._waiting[self._last] = key, message
 
-    def take(self) -> Event | None:
-        """The next event to send, or None. It is kept for a replay."""
+    def take(self) -> tuple[int, M] | None:
+        """Remove the next message to send and return it with its number; None when none waits."""
         if not self._waiting:
             return None
-        seq = next(iter(self._waiting))
-        event = self._sent[seq] = self._waiting.pop(seq)
-        if len(self._sent) > self._limit:
+        number = next(iter(self._waiting))
+        taken = self._sent[number] = self._waiting.pop(number)
+        if len(self._sent) > self._replay:
             self._forgotten = next(iter(self._sent))
-            del self._sent[self._forgotten]
-        return event
+            self._forget(self._forgotten, self._sent)
+        return number, taken[1]
 
     def rewind(self, received: int) -> None:
-        """Take up after event `received` of a client that lost its connection: what follows it waits again.
+        """Let everything after message `received`, the last one that arrived, wait to be sent again.
 
         Raises:
-            RefusalError: there is no such event, or events after it are not kept any more.
+            RefusalError: there is no such message, or the messages after it are no longer kept.
         """
         if not self._forgotten <= received <= self._last:
             raise RefusalError(
                 "unknown_session",
                 f"cannot go on after event {received}; possible are {self._forgotten} to {self._last}",
             )
-        self._waiting = {seq: event for seq, event in (self._sent | self._waiting).items() if seq > received}
+        for number in [number for number in self._sent if number <= received]:
+            self._forget(number, self._sent)
+        self._waiting = self._sent | self._waiting
+        for number in [number for number in self._waiting if number <= received]:
+            self._forget(number, self._waiting)
         self._sent = {}
         self._forgotten = received
 
     def clear(self) -> None:
         """Drop everything that waits."""
-        self._waiting = {}
+        for number in list(self._waiting):
+            self._forget(number, self._waiting)
 
     @property
     def overflowing(self) -> bool:
-        """Whether more events wait than the limit allows."""
+        """Whether more messages wait than the limit allows."""
         return len(self._waiting) > self._limit
+
+    def _forget(self, number: int, messages: dict[int, tuple[Hashable, M]]) -> None:
+        key, _ = messages.pop(number)
+        if self._newest.get(key) == number:
+            del self._newest[key]

@@ -1,5 +1,7 @@
-"""One client's audio on its way through the engine: a stream for each channel that is recognised, and the events of
-the native protocol that come of it. Every protocol and every listener (rooms, saved transcripts) builds on these.
+"""One client's audio on its way through the engine: a stream for each channel that is recognised.
+
+What comes of it are events of the native protocol, on which every protocol and every listener (rooms, saved
+transcripts) builds.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from parastream.model.errors import AudioError, ParastreamError
@@ -20,7 +23,18 @@ from parastream.streaming.endpoint import EndpointConfig
 
 logger = logging.getLogger("parastream.server")
 
-Deliver = Callable[[Event], None]
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transcription has come on one of its channels; told after the events of the audio before that."""
+
+    channel: int
+    settled: float
+    """Seconds of audio before which no more speech will be found to begin."""
+
+
+Listener = Callable[[Event], None]
+Deliver = Callable[[Event | Progress], None]
 OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], Stream]
 """Opens a stream of the engine, whose events go to the callback on the thread of the caller."""
 
@@ -37,8 +51,9 @@ class State(enum.Enum):
 
 
 def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]:
-    """What a `start` asks of the engine that serves `model`, which may also be called by its `alias`: one
-    configuration for each channel that is recognised.
+    """Return what a `start` asks of the engine: a configuration for each channel that is recognised.
+
+    The engine serves `model`, which may also be called by its `alias`.
 
     Raises:
         RefusalError: it asks for something that is not there.
@@ -91,7 +106,7 @@ class Transcription:
         self.flushes = 0
         """Calls of `flush` that were accepted."""
         self.finals = 0
-        self.listeners: list[Deliver] = []
+        self.listeners: list[Listener] = []
         """Get each event before `deliver`, which may end all of this. One that raises gets no more."""
         self.on_ended: list[Callable[[], None]] = []
         """Called once, after the last event or when nobody waits for it any more."""
@@ -102,6 +117,7 @@ class Transcription:
         self._utterances: dict[tuple[int, int], int] = {}  # number of each open one, by channel and number there
         self._count = 0
         self._flushed = [0] * len(configs)  # flushes that each stream has told of
+        self._progress = [0.0] * len(configs)  # seconds of each stream's audio that have been looked at
         self._incomplete: str | None = None
         self._duration = 0.0
         self._failure: RefusalError | None = None
@@ -132,9 +148,14 @@ class Transcription:
 
     @property
     def seconds(self) -> float:
-        """Length of the audio accepted."""
-        format = self.configs[0].format
-        return self.accepted / (format.frame_bytes * format.rate)
+        """Length of the audio accepted, in whole samples."""
+        audio = self.configs[0].format
+        return self.accepted // audio.frame_bytes / audio.rate
+
+    @property
+    def progress(self) -> float:
+        """Seconds of that audio that have been looked at: all that can be told of them so far has been delivered."""
+        return min(self._progress)
 
     @property
     def labels(self) -> dict[int, str]:
@@ -146,16 +167,17 @@ class Transcription:
     @property
     def backlog(self) -> float:
         """Seconds of audio accepted that have not been looked at."""
-        return max(stream.backlog for stream in self._streams)
+        return 0.0 if self._state is State.ENDED else self.seconds - self.progress
 
     # what the client sends
 
     def send(self, data: bytes) -> None:
         """Take audio. Ignored once the input has ended."""
         if self._state is State.LISTENING:
+            self.accepted += len(data)
             self._each(lambda stream: stream.send(data))
-            if self._failure is None:
-                self.accepted += len(data)
+            if self._failure is not None:
+                self.accepted -= len(data)
 
     def flush(self) -> None:
         """End the open utterances with the audio accepted so far; `Flushed` follows their finals."""
@@ -216,14 +238,14 @@ class Transcription:
         match event:
             case events.SpeechStarted():
                 self._utterances[index, event.utterance] = self._count
-                self._tell(messages.SpeechStarted(self._count, _seconds(event.time), channel))
+                self._tell(messages.SpeechStarted(self._count, event.time, channel))
                 self._count += 1
             case events.Partial():
                 self._tell(
                     messages.Partial(
                         self._utterances[index, event.utterance],
-                        _seconds(event.start),
-                        _seconds(event.end),
+                        event.start,
+                        event.end,
                         event.stable,
                         event.draft,
                         _words(event.words),
@@ -232,17 +254,17 @@ class Transcription:
                 )
             case events.SpeechEnded():
                 utterance = self._utterances[index, event.utterance]
-                self._tell(messages.SpeechEnded(utterance, _seconds(event.time), channel))
+                self._tell(messages.SpeechEnded(utterance, event.time, channel, event.reason))
             case events.Final():
                 self.finals += 1
                 self._tell(
                     messages.Final(
                         self._utterances.pop((index, event.utterance)),
-                        _seconds(event.start),
-                        _seconds(event.end),
+                        event.start,
+                        event.end,
                         event.text,
                         _words(event.words),
-                        round(event.confidence, 4),
+                        event.confidence,
                         channel,
                     )
                 )
@@ -250,9 +272,11 @@ class Transcription:
                 before = min(self._flushed)
                 self._flushed[index] += 1
                 if min(self._flushed) > before:
-                    self._tell(messages.Flushed(_seconds(event.time)))
+                    self._tell(messages.Flushed(event.time))
             case events.Progress():
-                pass
+                self._progress[index] = event.time
+                if not self._orphaned:
+                    self._deliver(Progress(channel, event.settled))
             case events.InputRejected(code="incomplete_sample"):
                 self._incomplete = event.message  # the same for each channel
             case events.InputRejected(code="internal_error"):
@@ -269,7 +293,7 @@ class Transcription:
         self._state = State.ENDED
         if self._incomplete is not None:
             self._tell(messages.Error("incomplete_sample", self._incomplete))
-        self._tell(messages.Done(_seconds(self._duration)) if self._failure is None else self._failure.error)
+        self._tell(messages.Done(self._duration) if self._failure is None else self._failure.error)
         self._ended()
 
     def _ended(self) -> None:
@@ -287,11 +311,5 @@ class Transcription:
             self._deliver(event)
 
 
-def _seconds(time: float) -> float:
-    return round(time, 3)
-
-
 def _words(words: Iterable[events.Word]) -> tuple[messages.Word, ...]:
-    return tuple(
-        messages.Word(word.text, _seconds(word.start), _seconds(word.end), round(word.confidence, 4)) for word in words
-    )
+    return tuple(messages.Word(word.text, word.start, word.end, word.confidence) for word in words)

@@ -1,10 +1,8 @@
-"""Plain TCP connections for protocols that are not WebSockets, in the form in which a `Link` serves them."""
+"""Plain TCP in the form in which a `Connection` serves it, for protocols that are not WebSockets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any
 
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
@@ -14,12 +12,21 @@ _PIECE = 1 << 16
 class TcpSocket:
     """One connection: `recv` gives bytes as they come. There are no pings: a client that is gone takes no bytes."""
 
+    pings = False
+
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, send_timeout: float, close_timeout: float
     ) -> None:
-        """Seconds in which the client must take what is sent, and what is left at the end."""
-        self.close_code: int | None = None
+        """Take over a connection.
+
+        Args:
+            reader: what the client sends.
+            writer: what goes to the client.
+            send_timeout: seconds in which the client must take what is sent.
+            close_timeout: seconds in which it must take what is left at the end.
+        """
         self.heard = 0.0
+        self.closed: tuple[int | None, str] = None, ""
         self._reader = reader
         self._writer = writer
         self._send_timeout = send_timeout
@@ -31,13 +38,8 @@ class TcpSocket:
         host, port = self._writer.get_extra_info("peername")[:2]
         return f"{host}:{port}"
 
-    @property
-    def transport(self) -> asyncio.WriteTransport:
-        """Has `abort`."""
-        return self._writer.transport
-
     async def recv(self) -> bytes:
-        """The next bytes. Raises `ConnectionClosed` at their end."""
+        """Return the next bytes. Raises `ConnectionClosed` at their end."""
         try:
             data = await self._reader.read(_PIECE)
         except OSError as error:
@@ -47,25 +49,30 @@ class TcpSocket:
         self.heard = asyncio.get_running_loop().time()
         return data
 
-    async def send(self, message: str | bytes, *, text: bool | None = None) -> None:
-        """Send bytes. Raises `ConnectionClosed`."""
+    async def send(self, message: bytes) -> None:
+        """Send bytes. Raises `ConnectionClosed`, also when the client does not take them in time."""
         try:
-            self._writer.write(message.encode() if isinstance(message, str) else message)
+            self._writer.write(message)
             async with asyncio.timeout(self._send_timeout):
                 await self._writer.drain()
         except OSError as error:  # `TimeoutError` is one
             raise ConnectionClosedError(None, None) from error
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close; the protocol has said why."""
-        self.close_code = code
+    async def ping(self) -> None:
+        """Do nothing: there are no pings."""
+
+    async def close(self, code: int, reason: str) -> bool:
+        """Close, and say whether the client took everything; the protocol has told it why."""
+        self.closed = code, reason
         self._writer.close()
         try:
             async with asyncio.timeout(self._close_timeout):
                 await self._writer.wait_closed()
         except OSError:
-            self._writer.transport.abort()
+            self.abort()
+            return False
+        return True
 
-    async def ping(self) -> Awaitable[Any]:
-        """There is nothing to ask."""
-        raise NotImplementedError
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._writer.transport.abort()

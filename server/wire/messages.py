@@ -230,12 +230,18 @@ class Final(Struct, frozen=True, tag_field="type", tag="final"):
     seq: int = 0
 
 
+EndReason = Literal["silence", "cut", "flush", "finish"]
+"""Why an utterance ended: silence followed; it had become too long, and the next one begins right there; the client
+asked for it; the audio ended."""
+
+
 class SpeechEnded(Struct, frozen=True, tag_field="type", tag="speech_ended"):
     """An utterance's audio has ended; its final follows."""
 
     utterance: int
     time: float
     channel: int = 0
+    reason: EndReason = "silence"
     seq: int = 0
 
 
@@ -322,6 +328,16 @@ RoomMessage = RoomState | RoomPartial | RoomFinal | RoomLive
 def encode(message: ClientMessage | ServerMessage | RoomMessage) -> bytes:
     """The JSON text of a message, as UTF-8."""
     return msgspec.json.encode(message)
+
+
+def type_of(message: ClientMessage) -> str:
+    """Return what a message is called on the wire."""
+    return str(message.__struct_config__.tag)
+
+
+def numbered(event: Event, seq: int) -> Event:
+    """Return an event with its place among the session's events."""
+    return msgspec.structs.replace(event, seq=seq)
 
 
 _server_decoder = msgspec.json.Decoder(ServerMessage)

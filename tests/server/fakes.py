@@ -18,7 +18,17 @@ from parastream.server.metrics import Metrics
 from parastream.server.sessions.admission import Admission
 from parastream.server.wire.messages import Error, Ready, ServerMessage, decode_server_message
 from parastream.streaming import Engine, EngineStats, SessionConfig
-from parastream.streaming.events import Event, Final, Flushed, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
+from parastream.streaming.events import (
+    Event,
+    Final,
+    Flushed,
+    Partial,
+    Progress,
+    SessionEnded,
+    SpeechEnded,
+    SpeechStarted,
+    Word,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -73,7 +83,8 @@ class FakeStream:
         self.utterances = 0
         self.ended = False
         self.cancelled = False
-        self.backlog = 0.0
+        self.behind = 0.0
+        """Seconds of audio that it has not looked at."""
         self.failure: Exception | None = None
         self.hold_end = False
         """Whether finals at the end are a long time coming."""
@@ -82,14 +93,26 @@ class FakeStream:
         if self.failure is not None:
             raise self.failure
         self.audio += data
-        while len(self.audio) >= UTTERANCE * (self.utterances + 1):
+        self._look()
+
+    def look(self, behind: float = 0.0) -> None:
+        """Look at all the audio, also at what is to come, but for what lies `behind`, in seconds."""
+        self.behind = behind
+        self._look()
+
+    def _look(self) -> None:
+        audio = self.config.format
+        time = len(self.audio) // audio.frame_bytes / audio.rate - self.behind
+        while UTTERANCE * (self.utterances + 1) <= min(len(self.audio), time * audio.frame_bytes * audio.rate):
             self._hear()
+        if time > 0 and not self.cancelled:
+            self.tell([Progress(time, time)])
 
     def _hear(self) -> None:
         first = UTTERANCE * self.utterances
         events = heard(self.utterances, self.audio[first : first + UTTERANCE])
-        self.tell([event for event in events if self.config.partials or not isinstance(event, Partial)])
         self.utterances += 1
+        self.tell([event for event in events if self.config.partials or not isinstance(event, Partial)])
 
     def flush(self) -> None:
         if len(self.audio) > UTTERANCE * self.utterances:
@@ -98,6 +121,7 @@ class FakeStream:
 
     def end(self) -> None:
         if not self.ended and not self.hold_end:
+            self.look()
             if len(self.audio) > UTTERANCE * self.utterances:
                 self._hear()
             self.tell([SessionEnded(len(self.audio) / 32000)])
@@ -133,7 +157,7 @@ class FakeEngine:
 
 def admission(engine: FakeEngine, **settings: Any) -> Admission:
     """What protocols begin transcriptions with, on this thread."""
-    return Admission(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call, *args: call(*args))
+    return Admission(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call: call())
 
 
 @asynccontextmanager

@@ -120,11 +120,11 @@ async def test_stats_when_asked_for() -> None:
     engine = FakeEngine()
     async with serving(engine) as server, connected(server, '{"type":"start","stats":0.05}') as websocket:
         await receive(websocket)
-        engine.streams[0].backlog = 1.5
+        engine.streams[0].behind = 0.03
         await websocket.send(b"x" * 1600)
         while not isinstance(message := await receive(websocket), Stats) or not message.received:
             pass
-        assert message == Stats(0.05, 1.5)
+        assert message == Stats(0.05, 0.03)
 
 
 @asynchronous
@@ -244,7 +244,7 @@ async def test_foreign_pages_are_refused() -> None:
 @pytest.mark.parametrize(
     ("first", "code", "close_code", "message"),
     [
-        ("start", "invalid_json", 1007, "text frames carry one JSON object each"),
+        ("start", "invalid_json", 1007, "text messages carry one JSON object each"),
         ('{"type":"start"', "invalid_json", 1007, "truncated"),
         ('{"type":"start","speed":2}', "invalid_message", 1007, "unknown field `speed`"),
         ('{"type":"start","format":"mp3"}', "invalid_message", 1007, "Invalid enum value 'mp3' - at `$.format`"),
@@ -646,21 +646,27 @@ async def test_a_client_that_never_reads_is_cut_off_and_harms_nobody() -> None:
 async def test_reading_pauses_while_the_engine_is_behind() -> None:
     engine = FakeEngine()
     settings: dict[str, Any] = {"backlog_high": 2.0, "backlog_low": 1.0, "ping_interval": 0.1, "ping_timeout": 0.1}
+    second = b"x" * 32000
     async with serving(engine, idle_timeout=0.5, **settings) as server, connected(server, START) as websocket:
         await receive(websocket)
         stream = engine.streams[0]
-        stream.backlog = 2.5
-        for _ in range(40):
-            await websocket.send(b"x" * 10)
-        await until(lambda: bool(stream.audio))
-        stream.backlog = 1.5  # below the high mark, but the low one counts now
-        await asyncio.sleep(0.8)  # longer than pings and idleness are allowed to take
-        assert len(stream.audio) == 10
-        stream.backlog = 0.5
+        stream.behind = 1e9  # seconds
+        for _ in range(20):
+            await websocket.send(second)
+        await until(lambda: len(stream.audio) == len(second) * 3)
+        # Longer than pings and idleness are allowed to take. Each answer shows that the server has read on, had it
+        # wanted to.
+        waited = asyncio.get_running_loop().time() + 0.8
+        while asyncio.get_running_loop().time() < waited:
+            await receive(websocket)
+        assert len(stream.audio) == len(second) * 3
+        stream.look(1.5)  # below the high mark, but the low one counts now
+        assert len(stream.audio) == len(second) * 3
+        stream.look()
         await websocket.send(STOP)
         messages, code, _ = await receive_all(websocket)
-    assert (stream.audio, code) == (b"x" * 400, 1000)
-    assert texts(messages) == expected_texts(b"x" * 400)
+    assert (stream.audio, code) == (second * 20, 1000)
+    assert texts(messages) == expected_texts(second * 20)
 
 
 # --- the end of the server -------------------------------------------------------------------

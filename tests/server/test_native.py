@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import pytest
 from parastream.model.errors import EngineError
-from parastream.server.protocols.native.handler import NativeSession, decode, opening
-from parastream.server.sessions.transcription import State, session_configs
+from parastream.server.protocols.native.decoding import decode, opening
+from parastream.server.protocols.native.handler import NativeHandler, NativeSettings
+from parastream.server.protocols.native.registry import Registry
+from parastream.server.sessions.transcription import State, Transcription, session_configs
 from parastream.server.wire import messages
-from parastream.server.wire.messages import EndpointOptions, Event, Resume, Start, Stop
+from parastream.server.wire.messages import EndpointOptions, Event, Resume, ServerMessage, Start, Stop
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig, SessionConfig
 from parastream.streaming import events as ev
@@ -142,83 +144,103 @@ def test_what_a_start_cannot_ask_for(fields: dict[str, Any], code: str, message:
     assert (caught.value.code, caught.value.close_code) == (code, 1003)
 
 
-class Adapter:
-    """A session with scripted streams, one for each channel that is recognised."""
+class Talk:
+    """A session with scripted streams, one for each channel that is recognised, and the handler of its connection."""
 
     def __init__(self, start: Start = Start(), *, max_unsent: int = 100) -> None:
-        engine = FakeEngine()
-        self.session = NativeSession("name", start, admission(engine).begin, max_unsent=max_unsent)
-        self.streams = engine.streams
-        self.stream = engine.streams[0]
+        self.now = 1000.0
+        self.engine = FakeEngine()
+        self.registry = Registry(admission(self.engine), lambda: self.now, resume_window=30.0, max_unsent=max_unsent)
+        self.handler = self.connect()
+        self.handler.receive(messages.encode(start).decode())
+        self.streams = self.engine.streams
+        self.stream = self.streams[0]
+        (self.ready,) = self.taken()
+
+    def connect(self) -> NativeHandler:
+        settings = NativeSettings(start_timeout=10.0, acknowledge_interval=1.0, heartbeat=20.0, resume_window=30.0)
+        return NativeHandler(self.registry, settings, lambda: self.now, peer="test")
+
+    def receive(self, data: str | bytes) -> None:
+        self.handler.receive(data)
+
+    @property
+    def transcription(self) -> Transcription:
+        (transcription,) = self.registry.admission.open
+        return transcription
+
+    def taken(self) -> list[ServerMessage]:
+        """What was sent since the last time."""
+        sent = []
+        while (message := self.handler.take()) is not None:
+            sent.append(messages.decode_server_message(message))
+        return sent
 
     def sent(self) -> list[Event]:
-        events = []
-        while (event := self.session.outbox.take()) is not None:
-            events.append(event)
-        return events
+        """The events in that."""
+        return [message for message in self.taken() if isinstance(message, Event)]
 
 
 def kinds(sent: Sequence[Event]) -> list[str]:
     return [type(event).__name__ for event in sent]
 
 
-def test_a_conversation() -> None:
-    conversation = Adapter()
-    session = conversation.session
-    session.receive(b"ab" * UTTERANCE)
-    session.receive('{"type":"stop"}')
-    sent = conversation.sent()
+def test_a_talk() -> None:
+    talk = Talk()
+    transcription = talk.transcription
+    talk.receive(b"ab" * UTTERANCE)
+    talk.receive('{"type":"stop"}')
+    sent = talk.sent()
     assert kinds(sent) == 2 * ["SpeechStarted", "SpeechEnded", "Final"] + ["Done"]
     expected = cast(ev.Final, heard(0, b"ab" * (UTTERANCE // 2))[-1])
     assert sent[2] == messages.Final(
         0, 0.0, 0.1, expected.text, (messages.Word(expected.text, 0.0, 0.1, 0.5),), 0.5, seq=4
     )
     assert sent[-1] == messages.Done(0.2, seq=9)
-    assert session.ending == (1000, "")
-    transcription = session.transcription
+    assert talk.handler.ending == (1000, "")
     assert (transcription.accepted, transcription.seconds, transcription.finals) == (2 * UTTERANCE, 0.2, 2)
 
 
 def test_every_event_is_mapped() -> None:
-    conversation = Adapter()
-    word = ev.Word("word", 1.00049, 2.0, 0.123456)
-    conversation.stream.tell(
+    talk = Talk()
+    word = ev.Word("word", 1.0, 2.0, 0.1235)
+    talk.stream.tell(
         [
-            ev.SpeechStarted(3, 1 / 3),
-            ev.Partial(3, 1 / 3, 2.0, "st", " dr", (word,)),
+            ev.SpeechStarted(3, 0.333),
+            ev.Partial(3, 0.333, 2.0, "st", " dr", (word,)),
         ]
     )
     wire = messages.Word("word", 1.0, 2.0, 0.1235)
-    assert conversation.sent() == [
+    assert talk.sent() == [
         messages.SpeechStarted(0, 0.333, seq=1),
         messages.Partial(0, 0.333, 2.0, "st", " dr", (wire,), seq=2),
     ]
 
 
 def test_an_incomplete_sample_is_told_between_finals_and_done() -> None:
-    conversation = Adapter()
-    conversation.stream.hold_end = True
-    conversation.session.receive('{"type":"stop"}')
-    conversation.stream.tell([*heard(0, b"x"), ev.InputRejected("incomplete_sample", "odd"), ev.SessionEnded(1.0)])
-    sent = conversation.sent()
+    talk = Talk()
+    talk.stream.hold_end = True
+    talk.receive('{"type":"stop"}')
+    talk.stream.tell([*heard(0, b"x"), ev.InputRejected("incomplete_sample", "odd"), ev.SessionEnded(1.0)])
+    sent = talk.sent()
     assert kinds(sent)[-3:] == ["Final", "Error", "Done"]
     assert isinstance(error := sent[-2], messages.Error)
     assert (error.code, error.message) == ("incomplete_sample", "odd")
-    assert conversation.session.ending == (1000, "")
+    assert talk.handler.ending == (1000, "")
 
 
 @pytest.mark.parametrize(
     ("told", "code", "close_code"), [("invalid_audio", "invalid_audio", 1007), ("internal_error", "internal", 1011)]
 )
 def test_rejected_audio_ends_the_session_after_its_finals(told: str, code: str, close_code: int) -> None:
-    conversation = Adapter()
-    conversation.session.receive(b"x" * 10)
-    conversation.stream.tell([ev.InputRejected(told, "why")])
-    sent = conversation.sent()
+    talk = Talk()
+    talk.receive(b"x" * 10)
+    talk.stream.tell([ev.InputRejected(told, "why")])
+    sent = talk.sent()
     assert kinds(sent)[-2:] == ["Final", "Error"]
     assert isinstance(error := sent[-1], messages.Error)
     assert error.code == code
-    assert conversation.session.ending == (close_code, f"{code}: why")
+    assert talk.handler.ending == (close_code, f"{code}: why")
 
 
 @pytest.mark.parametrize(
@@ -231,49 +253,50 @@ def test_rejected_audio_ends_the_session_after_its_finals(told: str, code: str, 
     ],
 )
 def test_a_wrong_message_in_a_session_loses_no_audio(data: str, code: str) -> None:
-    conversation = Adapter()
-    conversation.session.receive(b"x" * 10)
-    conversation.session.receive(data)
-    conversation.session.receive(b"ignored")
-    sent = conversation.sent()
+    talk = Talk()
+    talk.receive(b"x" * 10)
+    talk.receive(data)
+    talk.receive(b"ignored")
+    sent = talk.sent()
     assert kinds(sent)[-2:] == ["Final", "Error"]
     assert isinstance(error := sent[-1], messages.Error)
     assert error.code == code
-    assert conversation.session.ending is not None
-    assert conversation.session.ending[0] == messages.CLOSE_CODES[code]
-    assert conversation.stream.audio == b"x" * 10
+    assert talk.handler.ending is not None
+    assert talk.handler.ending[0] == messages.CLOSE_CODES[code]
+    assert talk.stream.audio == b"x" * 10
 
 
 def test_audio_after_stop() -> None:
-    conversation = Adapter()
-    conversation.stream.hold_end = True
-    conversation.session.receive('{"type":"stop"}')
-    conversation.session.receive('{"type":"stop"}')  # a client that resumed may repeat it
-    assert conversation.session.transcription.state is State.ENDING
-    conversation.session.receive(b"late")
-    conversation.stream.tell([ev.SessionEnded(0.0)])
-    assert isinstance(error := conversation.sent()[-1], messages.Error)
+    talk = Talk()
+    talk.stream.hold_end = True
+    talk.receive('{"type":"stop"}')
+    talk.receive('{"type":"stop"}')  # a client that resumed may repeat it
+    assert talk.transcription.state is State.ENDING
+    talk.receive(b"late")
+    talk.stream.tell([ev.SessionEnded(0.0)])
+    assert isinstance(error := talk.sent()[-1], messages.Error)
     assert (error.code, error.message) == ("unexpected_message", "audio after `stop`")
 
 
 def test_a_failing_engine_ends_the_session_at_once() -> None:
-    conversation = Adapter()
-    conversation.stream.failure = EngineError("the engine has stopped")
-    conversation.session.receive(b"x")
-    assert kinds(conversation.sent()) == ["Error"]
-    assert conversation.session.ending == (1011, "internal: the engine has stopped")
-    assert conversation.stream.cancelled
-    assert conversation.session.transcription.accepted == 0
+    talk = Talk()
+    transcription = talk.transcription
+    talk.stream.failure = EngineError("the engine has stopped")
+    talk.receive(b"x")
+    assert kinds(talk.sent()) == ["Error"]
+    assert talk.handler.ending == (1011, "internal: the engine has stopped")
+    assert talk.stream.cancelled
+    assert transcription.accepted == 0
 
 
 def test_a_client_that_never_reads_is_cut_off() -> None:
-    conversation = Adapter(max_unsent=9)
-    conversation.session.receive(b"x" * (10 * UTTERANCE))
-    assert kinds(conversation.sent()) == ["Error"]
-    assert conversation.session.ending is not None
-    assert conversation.session.ending[0] == 1008
-    assert conversation.session.aborted
-    assert conversation.stream.cancelled
+    talk = Talk(max_unsent=9)
+    talk.receive(b"x" * (10 * UTTERANCE))
+    assert kinds(talk.sent()) == ["Error"]
+    assert talk.handler.ending is not None
+    assert talk.handler.ending[0] == 1008
+    assert talk.handler.aborted
+    assert talk.stream.cancelled
 
 
 def test_long_close_reasons_fit_a_close_frame() -> None:
@@ -282,19 +305,19 @@ def test_long_close_reasons_fit_a_close_frame() -> None:
 
 
 def test_a_flush_ends_the_utterance_and_the_session_goes_on() -> None:
-    conversation = Adapter()
-    conversation.session.receive(b"x" * 100)
-    conversation.session.receive('{"type":"flush"}')
-    assert kinds(conversation.sent()) == ["SpeechStarted", "SpeechEnded", "Final", "Flushed"]
-    conversation.session.receive(b"x" * 100)
-    conversation.session.receive('{"type":"stop"}')
-    conversation.session.receive('{"type":"flush"}')
-    assert conversation.session.ending == (1000, "")
+    talk = Talk()
+    talk.receive(b"x" * 100)
+    talk.receive('{"type":"flush"}')
+    assert kinds(talk.sent()) == ["SpeechStarted", "SpeechEnded", "Final", "Flushed"]
+    talk.receive(b"x" * 100)
+    talk.receive('{"type":"stop"}')
+    talk.receive('{"type":"flush"}')
+    assert talk.handler.ending == (1000, "")
 
 
 def test_channels_become_one_session() -> None:
-    conversation = Adapter(Start(channels=2, channel="all"))
-    left, right = conversation.streams
+    talk = Talk(Start(channels=2, channel="all"))
+    left, right = talk.streams
     assert (left.config.format.channel, right.config.format.channel) == (0, 1)
     word = ev.Word("word", 1.0, 2.0, 0.5)
     left.tell([ev.SpeechStarted(0, 1.0)])
@@ -303,7 +326,7 @@ def test_channels_become_one_session() -> None:
     )
     left.tell([ev.SpeechEnded(0, 3.0, "silence"), ev.Final(0, 1.0, 3.0, "left", (word,), 0.5), ev.Flushed(3.0)])
     wire = messages.Word("word", 1.0, 2.0, 0.5)
-    assert conversation.sent() == [
+    assert talk.sent() == [
         messages.SpeechStarted(0, 1.0, 0, seq=1),
         messages.SpeechStarted(1, 1.1, 1, seq=2),
         messages.SpeechEnded(1, 2.0, 1, seq=3),
@@ -312,9 +335,9 @@ def test_channels_become_one_session() -> None:
         messages.Final(0, 1.0, 3.0, "left", (wire,), 0.5, 0, seq=6),
     ]
     right.tell([ev.Flushed(3.0), ev.SessionEnded(3.0)])
-    assert conversation.session.ending is None
+    assert talk.handler.ending is None
     left.tell([ev.SessionEnded(3.0)])
-    assert conversation.sent() == [messages.Flushed(3.0, seq=7), messages.Done(3.0, seq=8)]
+    assert talk.sent() == [messages.Flushed(3.0, seq=7), messages.Done(3.0, seq=8)]
 
 
 def test_decode_of_stop() -> None:

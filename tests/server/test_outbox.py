@@ -18,77 +18,97 @@ def final(utterance: int) -> Final:
     return Final(utterance, 0.0, 1.0, "text", (), 0.0)
 
 
-def drain(outbox: Outbox) -> list[Event]:
-    events = []
-    while (event := outbox.take()) is not None:
-        events.append(event)
-    return events
+def box(limit: int) -> Outbox[Event]:
+    return Outbox(limit, replay=limit)
+
+
+def put(outbox: Outbox[Event], event: Event) -> None:
+    outbox.put(event, key=event.utterance if isinstance(event, Partial | Final) else None)
+
+
+def drain(outbox: Outbox[Event]) -> list[tuple[int, Event]]:
+    taken = []
+    while (next := outbox.take()) is not None:
+        taken.append(next)
+    return taken
 
 
 def test_events_are_numbered_and_kept_in_order() -> None:
-    outbox = Outbox(10)
-    outbox.add(SpeechStarted(0, 0.0))
-    outbox.add(final(0))
-    assert [(type(event), event.seq) for event in drain(outbox)] == [(SpeechStarted, 1), (Final, 2)]
+    outbox = box(10)
+    put(outbox, SpeechStarted(0, 0.0))
+    put(outbox, final(0))
+    assert [(type(event), seq) for seq, event in drain(outbox)] == [(SpeechStarted, 1), (Final, 2)]
     assert outbox.take() is None
 
 
 def test_only_the_newest_partial_waits() -> None:
-    outbox = Outbox(10)
-    outbox.add(SpeechStarted(0, 0.0))
+    outbox = box(10)
+    put(outbox, SpeechStarted(0, 0.0))
     for text in ("a", "ab", "abc"):
-        outbox.add(partial(0, text))
-    outbox.add(partial(1, "other utterance"))
-    assert [event.seq for event in drain(outbox)] == [1, 4, 5]
-    outbox.add(partial(1))
-    outbox.add(final(1))
-    assert [type(event) for event in drain(outbox)] == [Final]
+        put(outbox, partial(0, text))
+    put(outbox, partial(1, "other utterance"))
+    assert [seq for seq, _ in drain(outbox)] == [1, 4, 5]
+    put(outbox, partial(1))
+    put(outbox, final(1))
+    assert [type(event) for _, event in drain(outbox)] == [Final]
 
 
 def test_rewind_sends_again_what_did_not_arrive() -> None:
-    outbox = Outbox(10)
+    outbox = box(10)
     for utterance in range(3):
-        outbox.add(partial(utterance))
-        outbox.add(final(utterance))
-    assert [event.seq for event in drain(outbox)] == [2, 4, 6]
+        put(outbox, partial(utterance))
+        put(outbox, final(utterance))
+    assert [seq for seq, _ in drain(outbox)] == [2, 4, 6]
     outbox.rewind(2)
-    assert [event.seq for event in drain(outbox)] == [4, 6]
+    assert [seq for seq, _ in drain(outbox)] == [4, 6]
     outbox.rewind(6)
     assert drain(outbox) == []
 
 
 @pytest.mark.parametrize("received", [0, 3, 99])
 def test_rewind_refuses_what_it_cannot_do(received: int) -> None:
-    outbox = Outbox(10)
+    outbox = box(10)
     for utterance in range(20):
-        outbox.add(final(utterance))
+        put(outbox, final(utterance))
         outbox.take()
     with pytest.raises(RefusalError, match="possible are 10 to 20"):
         outbox.rewind(received)
 
 
 def test_it_overflows_with_events_but_not_with_partials() -> None:
-    outbox = Outbox(5)
+    outbox = box(5)
     for _ in range(100):
-        outbox.add(partial(0))
+        put(outbox, partial(0))
     assert not outbox.overflowing
     for utterance in range(5):
-        outbox.add(SpeechEnded(utterance, 1.0))
+        put(outbox, SpeechEnded(utterance, 1.0))
     assert outbox.overflowing
+
+
+def test_without_replay_nothing_is_kept() -> None:
+    outbox: Outbox[str] = Outbox(2)
+    for text in ("first", "second", "third"):
+        outbox.put(text, key="line")
+    assert (len(outbox), outbox.take(), outbox.take()) == (1, (3, "third"), None)
+    with pytest.raises(RefusalError, match="possible are 3 to 3"):
+        outbox.rewind(2)
+    outbox.put("fourth")
+    outbox.clear()
+    assert outbox.take() is None
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["partial", "final", "take", "break"]), max_size=60), st.data())
 def test_a_client_that_reconnects_misses_and_repeats_nothing(steps: list[str], data: st.DataObject) -> None:
     """Whatever is sent when, and wherever the connection breaks: every final arrives once, in order."""
-    outbox, utterance = Outbox(100), 0
-    received: list[Event] = []
-    in_flight: list[Event] = []  # sent on this connection
+    outbox, utterance = box(100), 0
+    received: list[tuple[int, Event]] = []
+    in_flight: list[tuple[int, Event]] = []  # sent on this connection
     for step in steps:
         if step == "partial":
-            outbox.add(partial(utterance))
+            put(outbox, partial(utterance))
         elif step == "final":
-            outbox.add(final(utterance))
+            put(outbox, final(utterance))
             utterance += 1
         elif step == "take":
             if (event := outbox.take()) is not None:
@@ -97,8 +117,8 @@ def test_a_client_that_reconnects_misses_and_repeats_nothing(steps: list[str], d
             arrived = data.draw(st.integers(0, len(in_flight)))
             received += in_flight[:arrived]
             in_flight = []
-            outbox.rewind(received[-1].seq if received else 0)
+            outbox.rewind(received[-1][0] if received else 0)
     received += in_flight + drain(outbox)
-    assert [event.utterance for event in received if isinstance(event, Final)] == list(range(utterance))
-    seqs = [event.seq for event in received]
+    assert [event.utterance for _, event in received if isinstance(event, Final)] == list(range(utterance))
+    seqs = [seq for seq, _ in received]
     assert seqs == sorted(set(seqs))

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 import webvtt
 from parastream.server.app import Server
-from parastream.server.rooms.rooms import LINES_SHOWN, Room, Rooms, Viewer
+from parastream.server.rooms.rooms import LINES_SHOWN, Rooms
+from parastream.server.rooms.viewer import Viewer
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import ROOMS_PATH, Error, RoomMessage, Start
 from parastream.server.wire.refusals import RefusalError
@@ -34,7 +35,7 @@ class Hall:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        limits = {"linger": 60.0, "max_rooms": 3, "max_viewers": 10, "max_unsent": 5}
+        limits = {"heartbeat": 20.0, "linger": 60.0, "max_rooms": 3, "max_viewers": 10}
         self.rooms = Rooms(self.clock, **(limits | settings))
         self.engine = FakeEngine()
         self.admission = admission(self.engine)
@@ -45,8 +46,10 @@ class Hall:
         self.rooms.listen(transcription)
         return transcription, self.engine.streams[before:]
 
-    def watch(self, room: str) -> tuple[Room, Viewer]:
-        return self.rooms.watch(room)
+    def watch(self, room: str) -> Viewer:
+        viewer = Viewer(self.rooms, room, name="viewer", max_unsent=5, refuse=self.admission.refuse)
+        viewer.start()
+        return viewer
 
 
 def told(viewer: Viewer) -> list[Any]:
@@ -69,7 +72,7 @@ def said(index: int, text: str, start: float = 1.0) -> list[Event]:
 
 def test_a_viewer_sees_what_is_said() -> None:
     hall = Hall()
-    _, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     assert told(viewer) == [{"type": "room", "room": "talk", "live": False, "lines": []}]
     _, (stream,) = hall.speak("talk", labels=("Ann",))
     assert told(viewer) == [{"type": "live", "live": True}]
@@ -88,7 +91,7 @@ def test_who_comes_late_gets_the_last_lines_and_the_newest_partial() -> None:
     for index in range(LINES_SHOWN + 3):
         stream.tell(said(index, f"line {index}"))
     stream.tell(said(LINES_SHOWN + 3, "going on")[:2])
-    _, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     state, partial = told(viewer)
     assert state["live"] is True
     assert [line["text"] for line in state["lines"]] == [f"line {index}" for index in range(3, LINES_SHOWN + 3)]
@@ -99,7 +102,7 @@ def test_who_comes_late_gets_the_last_lines_and_the_newest_partial() -> None:
 def test_a_slow_viewer_gets_only_the_newest_of_a_line() -> None:
     hall = Hall()
     _, (stream,) = hall.speak("talk")
-    _, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     stream.tell([SpeechStarted(0, 0.0)])
     for end in (1.0, 2.0, 3.0):
         stream.tell([Partial(0, 0.0, end, "", "text", ())])
@@ -111,7 +114,7 @@ def test_a_slow_viewer_gets_only_the_newest_of_a_line() -> None:
 def test_a_viewer_who_never_reads_is_cut_off_and_others_are_not() -> None:
     hall = Hall()
     _, (stream,) = hall.speak("talk")
-    (_, stuck), (_, reader) = hall.watch("talk"), hall.watch("talk")
+    stuck, reader = hall.watch("talk"), hall.watch("talk")
     seen = []
     for index in range(10):
         stream.tell(said(index, "words"))
@@ -126,7 +129,7 @@ def test_a_viewer_who_never_reads_is_cut_off_and_others_are_not() -> None:
 def test_what_turns_out_to_be_nothing_vanishes() -> None:
     hall = Hall()
     transcription, (stream,) = hall.speak("talk")
-    _, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     stream.tell([SpeechStarted(0, 0.0), Final(0, 0.0, 1.0, "", (), 0.0)])
     assert [message["type"] for message in told(viewer)] == ["room"]  # nothing was shown either
     stream.tell(said(1, "noise")[:2])
@@ -143,7 +146,7 @@ def test_what_turns_out_to_be_nothing_vanishes() -> None:
 def test_speakers_share_one_clock_and_one_count_of_lines() -> None:
     hall = Hall()
     _, (first,) = hall.speak("talk")
-    _, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     hall.clock.now += 10.0
     _, channels = hall.speak("talk", channels=2, channel="all")
     first.tell(said(0, "one", start=12.0))
@@ -163,14 +166,14 @@ def test_speakers_share_one_clock_and_one_count_of_lines() -> None:
 def test_rooms_are_forgotten_some_time_after_the_last_one_left() -> None:
     hall = Hall()
     _, (stream,) = hall.speak("talk")
-    room, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     stream.tell([*said(0, "words"), SessionEnded(5.0)])
     hall.clock.now += 61
-    hall.rooms.tick()
+    hall.rooms.tick(hall.clock.now)
     assert hall.rooms.transcript("talk")  # somebody is there
-    room.leave(viewer)
+    viewer.lost(finished=True, why="1000")
     hall.clock.now += 60
-    hall.rooms.tick()
+    hall.rooms.tick(hall.clock.now)
     assert hall.rooms.transcript("talk") is None
 
 
@@ -188,15 +191,15 @@ def test_a_room_outlives_its_last_viewer_too() -> None:
     hall = Hall(linger=60.0)
     transcription, (stream,) = hall.speak("talk")
     stream.tell(said(0, "hello"))
-    room, viewer = hall.watch("talk")
+    viewer = hall.watch("talk")
     transcription.end()
     hall.clock.now += 500
-    room.leave(viewer)  # to reload the page, say
+    viewer.lost(finished=True, why="1000")  # to reload the page, say
     hall.clock.now += 59
-    hall.rooms.tick()
+    hall.rooms.tick(hall.clock.now)
     assert hall.rooms.transcript("talk")
     hall.clock.now += 1
-    hall.rooms.tick()
+    hall.rooms.tick(hall.clock.now)
     assert hall.rooms.transcript("talk") is None
 
 
@@ -206,8 +209,8 @@ def test_rooms_in_which_nobody_spoke_make_place_first() -> None:
     transcription.end()
     for name in ("a", "b", "c"):
         hall.clock.now += 1
-        room, viewer = hall.watch(name)
-        room.leave(viewer)
+        viewer = hall.watch(name)
+        viewer.lost(finished=True, why="1000")
     assert len(hall.rooms) == 2
     assert hall.rooms.transcript("talk") == []
 
@@ -215,8 +218,11 @@ def test_rooms_in_which_nobody_spoke_make_place_first() -> None:
 def test_there_is_a_limit_of_viewers() -> None:
     hall = Hall(max_viewers=1)
     hall.watch("talk")
-    with pytest.raises(RefusalError, match="all 1 viewers' places are taken"):
-        hall.watch("other")
+    viewer = hall.watch("other")
+    assert viewer.ending is not None
+    assert viewer.ending.code == 1013
+    assert told(viewer)[0]["message"] == "all 1 viewers' places are taken; try again later"
+    viewer.lost(finished=True, why="1013")
 
 
 # --- over sockets ----------------------------------------------------------------------------

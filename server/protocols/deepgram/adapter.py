@@ -43,9 +43,9 @@ from parastream.server.protocols.deepgram import messages
 from parastream.server.protocols.deepgram.messages import ClientMessage, CloseStream, Configure, Finalize, KeepAlive
 from parastream.server.protocols.deepgram.options import ENCODINGS, read_options
 from parastream.server.protocols.wav import WavInput
-from parastream.server.sessions.transcription import Transcription
+from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
-from parastream.server.wire.messages import Done, Event, Final, Flushed, Partial, SpeechStarted, Word
+from parastream.server.wire.messages import Done, Event, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Word
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig
 
@@ -60,8 +60,6 @@ _CLOSES = {
 """What Deepgram calls errors, and how it closes after them."""
 _IDLE = 10.0
 _MARKS = string.punctuation + "。，、？！；：…“”‘’（）《》"
-_ARRIVAL = 0.2
-"""Seconds after which an utterance that begins has been told: its first speech, the delay of a resampler, a frame."""
 
 
 _reader = Reader[ClientMessage](ClientMessage)
@@ -75,19 +73,16 @@ class _Channel:
     endpoint: EndpointConfig
     open: dict[int, float] = field(default_factory=dict)
     """Starts of open utterances."""
-    started: float = -1.0
-    """Start of the latest."""
+    cut: bool = False
+    """Whether the utterance that ended last did so only because it was too long."""
+    settled: float = 0.0
+    """Seconds before which no more speech will be found to begin."""
     held: Final | None = None
     """The newest final while a `Finalize` waits for its answer: it may turn out to be the answer."""
     told: float = 0.0
     """Where the last final result ends."""
     last_word: float | None = None
     """Where the last word ends, if no `UtteranceEnd` followed."""
-
-    def was_cut(self, final: Final) -> bool:
-        """Whether an utterance ended only because it was too long: then the next begins right there."""
-        long = final.end - final.start >= self.endpoint.max_utterance - self.endpoint.cut_search
-        return long and self.started == final.end
 
 
 class Deepgram(Adapter):
@@ -106,8 +101,6 @@ class Deepgram(Adapter):
         self._transcription: Transcription | None = None
         self._channels: list[_Channel] = []
         self._finalizing = 0  # `Finalize` messages that wait for their answer
-        self._judged = 0.0  # seconds of audio in which every beginning utterance has been told
-        self._looked = 0.0  # those that have been looked at
         self._closing = False
 
     @classmethod
@@ -170,7 +163,7 @@ class Deepgram(Adapter):
             raise RefusalError("invalid_message", refusal.message, refusal.allowed) from refusal
         match message:
             case KeepAlive():
-                self.settle()
+                pass
             case Finalize():
                 self._finalize()
             case CloseStream():
@@ -200,22 +193,18 @@ class Deepgram(Adapter):
 
     # --- from the transcription
 
-    def settle(self) -> None:
-        """See `Adapter.settle`."""
-        # Of what was looked at before the last message, every event has arrived.
-        self._judged = self._looked - _ARRIVAL
-        for channel in self._channels:
-            self._tell_utterance_end(channel, self._judged)
-        if self._transcription is not None:
-            self._looked = self._transcription.seconds - self._transcription.backlog
+    def advance(self, transcription: Transcription, progress: Progress) -> None:
+        channel = self._channels[progress.channel]
+        channel.settled = progress.settled
+        self._tell_utterance_end(channel, channel.settled)
 
     def apply(self, transcription: Transcription, event: Event) -> None:
         """See `Adapter.apply`."""
         match event:
             case SpeechStarted():
                 channel = self._channels[event.channel]
-                channel.open[event.utterance] = channel.started = event.time
-                self._tell_utterance_end(channel, self._judged)
+                channel.open[event.utterance] = event.time
+                self._tell_utterance_end(channel, channel.settled)
                 if self._options.vad_events:
                     self.send(messages.SpeechStarted(self._place(channel), event.time))
             case Partial():
@@ -223,6 +212,8 @@ class Deepgram(Adapter):
                 if event.utterance == min(channel.open):  # the text of an earlier one is not final yet
                     text = event.stable + event.draft
                     self._send_results(channel, event.words, text, event.start, event.end)
+            case SpeechEnded():
+                self._channels[event.channel].cut = event.reason == "cut"
             case Final():
                 channel = self._channels[event.channel]
                 del channel.open[event.utterance]
@@ -246,13 +237,13 @@ class Deepgram(Adapter):
             final.start,
             final.end,
             is_final=True,
-            speech_final=from_finalize or (self._options.speech_final and not channel.was_cut(final)),
+            speech_final=from_finalize or (self._options.speech_final and not channel.cut),
             from_finalize=from_finalize,
         )
         channel.told = final.end
         if final.words:
             channel.last_word = final.words[-1].end
-        self._tell_utterance_end(channel, self._judged)
+        self._tell_utterance_end(channel, channel.settled)
 
     def _release(self, channel: _Channel) -> None:
         """Send a final that is held back, if there is one."""

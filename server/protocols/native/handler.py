@@ -1,164 +1,226 @@
-"""The native protocol `parastream.v1` as a pure mapping: messages to calls of a transcription, its events to an outbox.
-
-No sockets, clocks or tasks here: `parastream.server.app` moves the bytes. A `NativeSession` outlives its
-connections, so that a client can resume it.
-"""
+"""The native protocol `parastream.v1` on one connection: begins or resumes a session, then passes messages on."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
+from parastream.server.protocols.base import Ending, Handler
+from parastream.server.protocols.native.decoding import decode, opening
+from parastream.server.protocols.native.registry import Registry
+from parastream.server.protocols.native.session import NOBODY, Connected, NativeSession
 from parastream.server.sessions.outbox import Outbox
-from parastream.server.sessions.transcription import Deliver, State, Transcription
 from parastream.server.wire import messages
-from parastream.server.wire.explain import Reader
-from parastream.server.wire.messages import ClientMessage, Event, Flush, Resume, Start, Stop
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.messages import ServerMessage, Start
+from parastream.server.wire.refusals import RefusalError, printable
 
-_reader = Reader[ClientMessage](ClientMessage)
+logger = logging.getLogger("parastream.server")
 
-Begin = Callable[[Start, Deliver, str], Transcription]
-"""`Admission.begin`."""
-
-
-def decode(text: str) -> ClientMessage:
-    """Read a text frame of a client.
-
-    Raises:
-        RefusalError: `invalid_json`, or `invalid_message` with the place and what is allowed there.
-    """
-    return _reader.read(text)
+_ACKNOWLEDGE_BYTES = 1 << 16
+"""Audio is acknowledged at the latest after this much, so that fast clients need not keep more."""
 
 
-def opening(data: str | bytes) -> Start | Resume:
-    """Read the first message of a connection.
+@dataclass(frozen=True)
+class NativeSettings:
+    """What a handler needs to know of the server. Times in seconds."""
 
-    Raises:
-        RefusalError: it is neither `start` nor `resume`.
-    """
-    if isinstance(data, bytes):
-        raise RefusalError("unexpected_message", "audio before `start`", ("start", "resume"))
-    message = decode(data)
-    if not isinstance(message, Start | Resume):
-        raise RefusalError("unexpected_message", f"`{_name(message)}` before `start`", ("start", "resume"))
-    return message
+    start_timeout: float
+    acknowledge_interval: float
+    heartbeat: float
+    """The server is never silent for longer."""
+    resume_window: float
 
 
-def _name(message: ClientMessage) -> str:
-    return str(message.__struct_config__.tag)
+class NativeHandler(Handler, Connected):
+    """One connection. Until the first message it has no session; a resume on another connection takes it away."""
 
+    only_audio_counts: ClassVar[bool] = True
 
-class NativeSession:
-    """One session: `receive` takes what its client sends; `outbox` and `ending` say what to send and how to close.
+    def __init__(
+        self,
+        registry: Registry,
+        settings: NativeSettings,
+        clock: Callable[[], float],
+        *,
+        peer: str,
+    ) -> None:
+        """Wait for a first message.
 
-    However a session fails, audio that was accepted is recognised first: the input ends, the finals go out,
-    then the error, then the connection closes.
-    """
+        Args:
+            registry: where sessions are.
+            settings: the server's.
+            clock: seconds; the same as that of `tick`.
+            peer: the client's address, for the log.
+        """
+        super().__init__(peer)
+        self._registry = registry
+        self._settings = settings
+        self._clock = clock
+        self._peer = peer
+        self._session: NativeSession | None = None
+        self._outbox: Outbox[ServerMessage] = Outbox(4)  # besides events: one of each kind
+        self._deadline = clock() + settings.start_timeout
+        self._acknowledged = 0  # bytes
+        self._told = self._reported = 0.0  # when the client was last told of its audio, and got statistics
 
-    def __init__(self, name: str, start: Start, begin: Begin, *, max_unsent: int, opened: float = 0.0) -> None:
-        """Raises `RefusalError` when `begin` does."""
-        self.name = name
-        self.opened = opened
-        """When the session began, on the caller's clock."""
-        self.outbox = Outbox(max_unsent)
-        self.ending: tuple[int, str] | None = None
-        """Close code and reason, once the last message is in the outbox."""
-        self.aborted = False
-        """Whether events were dropped to end at once."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when there is something to send."""
-        self.transcription = begin(start, self._deliver, name[:8])
+    # the first message
 
-    @property
-    def listening(self) -> bool:
-        """Whether audio is accepted."""
-        return self.transcription.state is State.LISTENING
+    def _open(self, data: str | bytes) -> None:
+        message = opening(data)
+        if isinstance(message, Start):
+            session = self._registry.open(message)
+            room = f", room {message.room}" if message.room else ""
+            logger.info("session %.8s: opened by %s%s", session.name, self._peer, room)
+        else:
+            session = self._registry.resume(message.session, message.received)
+            logger.info("session %.8s: resumed by %s", session.name, self._peer)
+        earlier, session.connected = session.connected, self
+        if isinstance(earlier, NativeHandler):
+            earlier._let_go()
+        self._session = session
+        self.name = f"session {session.name[:8]}"
+        self.opened = session.opened
+        self._acknowledged = session.transcription.accepted
+        self._told = self._reported = self._clock()
+        self._send(self._ready(session))
+        self.on_reschedule()
 
-    @property
-    def backlog(self) -> float:
-        """Seconds of audio that have not been looked at."""
-        return self.transcription.backlog
-
-    # what the client sends
-
-    def receive(self, data: str | bytes) -> None:
-        """Take a message that came after the opening one. Never raises: failures become the session's."""
-        if self.transcription.failure is not None or self.transcription.state is State.ENDED:
-            return  # sent before the client could know
-        try:
-            if isinstance(data, bytes):
-                if not self.listening:
-                    raise RefusalError("unexpected_message", "audio after `stop`", ())
-                self.transcription.send(data)
-            else:
-                self._receive_message(decode(data))
-        except RefusalError as refusal:
-            self.transcription.fail(refusal)
-
-    def _receive_message(self, message: ClientMessage) -> None:
-        match message:
-            case Stop():
-                self.transcription.end()
-            case Flush() if self.listening:
-                self.transcription.flush()
-            case Flush():
-                raise RefusalError("unexpected_message", "`flush` after `stop`", ())
-            case _:
-                where = f"`{_name(message)}` in a session that has begun"
-                raise RefusalError("unexpected_message", where, ("flush", "stop"))
-
-    def settle(self) -> None:
-        """What was received has been looked at: nothing comes of that here."""
-
-    def fail(self, refusal: RefusalError) -> None:
-        """End the input; the error follows when all audio accepted has been recognised."""
-        self.transcription.fail(refusal)
-
-    def abort(self, refusal: RefusalError) -> None:
-        """End the session at once, with nothing but the error left to send."""
-        if self.ending is None:
-            self.outbox.clear()
-            self.aborted = True
-            self.transcription.abort(refusal)
-
-    # what comes of it
-
-    def _deliver(self, event: Event) -> None:
-        self.outbox.add(event)
-        match event:
-            case messages.Done():
-                self.ending = (1000, "")
-            case messages.Error() if event.code in messages.CLOSE_CODES:
-                refusal = RefusalError(event.code, event.message)
-                self.ending = (refusal.close_code, refusal.close_reason)
-            case _ if self.outbox.overflowing:
-                self.abort(RefusalError("slow_client", "too many events wait for the client to read them"))
-        self.on_change()
-
-    def take(self) -> bytes | None:
-        """The next event to send, as JSON text in UTF-8, or None."""
-        event = self.outbox.take()
-        return None if event is None else messages.encode(event)
-
-    # what goes out besides events
-
-    def ready(self, model: str, *, heartbeat: float, resume_window: float) -> messages.Ready:
-        """The answer to `start` or `resume`."""
-        start = self.transcription.start
+    def _ready(self, session: NativeSession) -> messages.Ready:
+        start = session.transcription.start
         return messages.Ready(
-            session=self.name,
+            session=session.name,
             protocol=messages.PROTOCOL,
-            model=model,
+            model=self._registry.admission.model,
             format=start.format,
             rate=start.rate,
             channels=start.channels,
             channel=start.channel,
-            acknowledged=self.transcription.accepted,
-            heartbeat=heartbeat,
-            resume_window=resume_window,
-            flushes=self.transcription.flushes,
+            acknowledged=session.transcription.accepted,
+            heartbeat=self._settings.heartbeat,
+            resume_window=self._settings.resume_window,
+            flushes=session.transcription.flushes,
         )
 
-    def stats(self) -> messages.Stats:
-        """How the session keeps up."""
-        return messages.Stats(round(self.transcription.seconds, 3), round(self.transcription.backlog, 3))
+    def _let_go(self) -> None:
+        """Leave the session to another connection."""
+        self._session = None
+        self._outbox.clear()
+        self._ending = Ending(1008, "the session went on with another connection")
+        self._aborted = True
+        self.on_change()
+
+    # from the session
+
+    def changed(self) -> None:
+        """See `Connected`."""
+        self.on_change()
+
+    def progressed(self) -> None:
+        """See `Connected`."""
+        self.on_progress()
+
+    # for the connection
+
+    @property
+    def ending(self) -> Ending | None:
+        """See `Handler`."""
+        return self._ending if self._session is None else self._session.ending
+
+    @property
+    def aborted(self) -> bool:
+        """See `Handler`."""
+        return self._aborted if self._session is None else self._session.aborted
+
+    @property
+    def listening(self) -> bool:
+        """Whether audio is accepted."""
+        return self._session is not None and self._session.listening
+
+    @property
+    def backlog(self) -> float:
+        """See `Handler`."""
+        return 0.0 if self._session is None else self._session.transcription.backlog
+
+    def receive(self, data: str | bytes) -> None:
+        """See `Handler`."""
+        session = self._session
+        if self.ending is not None or (session is not None and session.deaf):
+            return
+        try:
+            if session is None:
+                self._open(data)
+            elif isinstance(data, bytes):
+                session.hear(data)
+                if session.transcription.accepted - self._acknowledged >= _ACKNOWLEDGE_BYTES:
+                    self._acknowledge(session, self._clock())
+            else:
+                session.obey(decode(data))
+        except RefusalError as refusal:
+            self.fail(refusal)
+
+    def take(self) -> bytes | None:
+        """See `Handler`."""
+        taken = self._outbox.take()
+        message = taken[1] if taken is not None else self._session.take() if self._session is not None else None
+        return None if message is None else messages.encode(message)
+
+    def tick(self, now: float) -> float:
+        """See `Handler`."""
+        session = self._session
+        if session is None:
+            if now >= self._deadline and self._ending is None:
+                self.fail(RefusalError("start_timeout", f"no `start` within {self._settings.start_timeout:g} s"))
+            return self._deadline if self._ending is None else math.inf
+        every, quiet = session.transcription.start.stats, now - self._told
+        owed = session.transcription.accepted > self._acknowledged
+        if quiet >= (self._settings.acknowledge_interval if owed else self._settings.heartbeat):
+            self._acknowledge(session, now)
+        if every and now - self._reported >= every:
+            self._reported = now
+            transcription = session.transcription
+            self._send(messages.Stats(round(transcription.seconds, 3), round(transcription.backlog, 3)))
+        # Nothing calls when audio comes, so it is looked for now and then.
+        due = min(now + self._settings.acknowledge_interval, self._told + self._settings.heartbeat)
+        return min(due, self._reported + every) if every else due
+
+    def _acknowledge(self, session: NativeSession, now: float) -> None:
+        self._acknowledged, self._told = session.transcription.accepted, now
+        self._send(messages.Acknowledged(self._acknowledged))
+
+    def _send(self, message: messages.Ready | messages.Acknowledged | messages.Stats | messages.Error) -> None:
+        self._outbox.put(message, key=type(message))
+        self.on_change()
+
+    def fail(self, refusal: RefusalError) -> None:
+        """See `Handler`."""
+        if self._session is not None:
+            self._session.fail(refusal)
+        elif self._ending is None:
+            self._registry.admission.refuse(self._peer, refusal)
+            self._ending = Ending(refusal.close_code, refusal.close_reason)
+            self._send(refusal.error)
+        self.on_change()
+
+    def abort(self, refusal: RefusalError) -> None:
+        """See `Handler`."""
+        if self._session is not None:
+            self._session.abort(refusal)
+        else:
+            self.fail(refusal)
+
+    def lost(self, *, finished: bool, why: str) -> None:
+        """See `Handler`."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.connected = NOBODY
+        if finished:
+            self._registry.remove(session)
+        else:
+            logger.info(
+                "session %.8s: connection broke (%s), waiting for the client to resume", session.name, printable(why)
+            )
+            self._registry.release(session)

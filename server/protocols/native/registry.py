@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import secrets
+from collections.abc import Callable
 
-from parastream.server.protocols.native.handler import NativeSession
+from parastream.server.protocols.native.session import NativeSession
+from parastream.server.sessions.admission import Admission
+from parastream.server.wire.messages import Start
 from parastream.server.wire.refusals import RefusalError
 
 
 class Registry:
     """Sessions by name. One that lost its connection stays for `resume_window` seconds."""
 
-    def __init__(self, *, resume_window: float) -> None:
+    def __init__(
+        self, admission: Admission, clock: Callable[[], float], *, resume_window: float, max_unsent: int
+    ) -> None:
+        """Make an empty one; `max_unsent` is that of `NativeSession`, `clock` gives seconds."""
+        self.admission = admission
+        self.on_reschedule: Callable[[], None] = lambda: None
+        """Called when `tick` is wanted earlier than it said."""
+        self._clock = clock
         self._resume_window = resume_window
+        self._max_unsent = max_unsent
+        self._closed = False
         self._sessions: dict[str, NativeSession] = {}
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._expiries: dict[str, float] = {}  # in the order in which they come
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    @property
-    def waiting(self) -> list[NativeSession]:
-        """Sessions whose connection broke and which may be resumed."""
-        return [self._sessions[name] for name in self._expiries]
-
-    @staticmethod
-    def new_name() -> str:
-        """A name that nobody can guess."""
-        return secrets.token_urlsafe(24)
-
-    def add(self, session: NativeSession) -> None:
-        """Take in a session that has a connection."""
-        self._sessions[session.name] = session
+    def open(self, start: Start) -> NativeSession:
+        """Begin a session, under a name that nobody can guess. Raises `RefusalError`."""
+        name = secrets.token_urlsafe(24)
+        session = NativeSession(name, start, self.admission.begin, max_unsent=self._max_unsent, opened=self._clock())
+        self._sessions[name] = session
+        return session
 
     def resume(self, name: str, received: int) -> NativeSession:
-        """Give a session to a new connection, with the events after `received` waiting in its outbox.
+        """Return a session to go on with on a new connection, the events after `received` waiting to be sent.
 
         Raises:
             RefusalError: there is no such session, or it cannot go on from there.
@@ -46,20 +51,35 @@ class Registry:
                 "unknown_session",
                 f"there is no such session; it ended, or its connection broke more than {self._resume_window:g} s ago",
             )
-        session.outbox.rewind(received)
-        expiry = self._expiries.pop(name, None)
-        if expiry is not None:
-            expiry.cancel()
+        session.rewind(received)
+        self._expiries.pop(name, None)
+        self.admission.count_resume()
         return session
 
     def release(self, session: NativeSession) -> None:
         """Note that a session's connection broke."""
-        self._expiries[session.name] = asyncio.get_running_loop().call_later(self._resume_window, self.remove, session)
+        if self._closed:
+            self.remove(session)
+            return
+        self._expiries[session.name] = self._clock() + self._resume_window
+        self.on_reschedule()
 
     def remove(self, session: NativeSession) -> None:
         """Forget a session: nobody waits for what it has not told yet."""
-        expiry = self._expiries.pop(session.name, None)
-        if expiry is not None:
-            expiry.cancel()
+        self._expiries.pop(session.name, None)
         del self._sessions[session.name]
         session.transcription.leave()
+
+    def close(self) -> None:
+        """Forget the sessions whose connection broke, and wait for nobody any more."""
+        self._closed = True
+        for name in list(self._expiries):
+            self.remove(self._sessions[name])
+
+    def tick(self, now: float) -> float:
+        """Forget the sessions that nobody came back to, and return when to look again."""
+        for name, expiry in list(self._expiries.items()):
+            if expiry > now:
+                return expiry
+            self.remove(self._sessions[name])
+        return math.inf

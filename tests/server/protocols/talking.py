@@ -1,4 +1,4 @@
-"""Talk with a conversation by hand, and with a server over a socket."""
+"""Talk with an adapter by hand, and with a server over a socket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from parastream.server.app import Server
 from parastream.server.protocols.base import Adapter, Request
@@ -35,19 +35,17 @@ def hears(utterance: int, stable: str, draft: str = "", *, start: float = 1.0) -
 
 
 class Talk:
-    """A conversation over a scripted engine, held as a link would."""
+    """An adapter over a scripted engine, held as a connection would."""
 
     def __init__(self, kind: type[Adapter], path: str = "/", **settings: Any) -> None:
         self.engine = FakeEngine()
         self.admission = admission(self.engine, **settings)
-        self.conversation = kind(self.admission, Request(path))
+        self.adapter = kind(self.admission, Request(path))
         self._started: set[tuple[int, int]] = set()
 
     def say(self, *messages: bytes | str | Message) -> None:
         for message in messages:
-            self.conversation.receive(json.dumps(message) if isinstance(message, dict) else message)
-            if isinstance(message, bytes):
-                self.conversation.settle()
+            self.adapter.receive(json.dumps(message) if isinstance(message, dict) else message)
 
     @property
     def stream(self) -> FakeStream:
@@ -66,8 +64,8 @@ class Talk:
     def raw(self) -> list[str]:
         """What was sent since the last time."""
         sent = []
-        while (message := self.conversation.take()) is not None:
-            sent.append(cast(str, message))
+        while (message := self.adapter.take()) is not None:
+            sent.append(message.decode())
         return sent
 
     def heard(self) -> list[Message]:
@@ -76,7 +74,7 @@ class Talk:
 
     @property
     def close_code(self) -> int | None:
-        return None if self.conversation.ending is None else self.conversation.ending[0]
+        return None if self.adapter.ending is None else self.adapter.ending[0]
 
 
 @asynccontextmanager

@@ -45,8 +45,8 @@ def test_any_messages(kind: type[Adapter], messages: list[str | bytes]) -> None:
     talk.say(*messages)
     sent = talk.raw()
     assert all(isinstance(json.loads(text), dict) for text in sent if text != "Done!")
-    assert talk.conversation.listening or talk.close_code is not None
-    if not talk.conversation.listening and talk.close_code != 1000:
+    assert talk.adapter.listening or talk.close_code is not None
+    if not talk.adapter.listening and talk.close_code != 1000:
         assert json.loads(sent[-1])["error"]
-    if kind is Vosk and talk.conversation.listening:
+    if kind is Vosk and talk.adapter.listening:
         assert len(sent) == sum(isinstance(each, bytes) or '"reset"' in each for each in messages)

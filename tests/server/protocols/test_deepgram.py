@@ -62,14 +62,12 @@ TYPES: dict[str, Any] = {
 Message = dict[str, Any]
 
 
-def said(utterance: int, start: float, end: float, *words: str) -> list[ev.Event]:
+def said(utterance: int, start: float, end: float, *words: str, reason: ev.EndReason = "silence") -> list[ev.Event]:
     """The end of an utterance, its last word a tenth of a second before it."""
     spoken = tuple(ev.Word(word, start, end - 0.1, 0.9) for word in words)
     confidence = 0.9 if words else 0.0
-    return [
-        ev.SpeechEnded(utterance, end, "silence"),
-        ev.Final(utterance, start, end, " ".join(words), spoken, confidence),
-    ]
+    final = ev.Final(utterance, start, end, " ".join(words), spoken, confidence)
+    return [ev.SpeechEnded(utterance, end, reason), final]
 
 
 class Talk:
@@ -79,24 +77,23 @@ class Talk:
         self.engine = FakeEngine()
         max_unsent = settings.pop("max_unsent", 1000)
         recognizes = admission(self.engine, **settings)
-        self.conversation = Deepgram(recognizes, parse(f"/v1/listen?{query}"), name="test", max_unsent=max_unsent)
-        self.conversation.start()
+        self.adapter = Deepgram(recognizes, parse(f"/v1/listen?{query}"), name="test", max_unsent=max_unsent)
+        self.adapter.start()
 
     @property
     def stream(self) -> FakeStream:
         return self.engine.streams[0]
 
     def send(self, audio: bytes) -> None:
-        self.conversation.receive(audio)
-        self.conversation.settle()
+        self.adapter.receive(audio)
 
     def say(self, type: str, **fields: Any) -> None:
-        self.conversation.receive(json.dumps({"type": type, **fields}))
+        self.adapter.receive(json.dumps({"type": type, **fields}))
 
     def sent(self) -> list[Message]:
         """What was sent since the last call; each of it is a message of Deepgram's."""
         sent = []
-        while (message := self.conversation.take()) is not None:
+        while (message := self.adapter.take()) is not None:
             sent.append(json.loads(message))
         for one in sent:
             TYPES[one["type"]].model_validate(one, strict=True)
@@ -237,7 +234,7 @@ def test_each_utterance_has_one_final_result() -> None:
     assert metadata["sha256"] == hashlib.sha256(audio).hexdigest()
     assert (metadata["duration"], metadata["channels"]) == (0.2, 1)
     assert metadata["created"].endswith("Z")
-    assert talk.conversation.ending == (1000, "")
+    assert talk.adapter.ending == (1000, "")
 
 
 def test_an_interim_result_is_the_whole_text_so_far() -> None:
@@ -271,9 +268,15 @@ def test_an_interim_result_waits_for_the_final_one_before() -> None:
 
 def test_an_utterance_that_was_cut_is_not_the_end_of_speech() -> None:
     talk = Talk()
-    talk.stream.tell([ev.SpeechStarted(0, 0.0), ev.SpeechStarted(1, 17.5), *said(0, 0.0, 17.5, "long")])
+    talk.stream.tell([ev.SpeechStarted(0, 0.0), ev.SpeechStarted(1, 17.5), *said(0, 0.0, 17.5, "long", reason="cut")])
     talk.stream.tell([ev.SpeechStarted(2, 18.0), *said(1, 17.5, 18.0, "short"), *said(2, 18.0, 19.0)])
     assert [message["speech_final"] for message in results(talk.sent())] == [False, True, True]
+
+
+def test_a_long_utterance_that_silence_ended_is_the_end_of_speech_even_if_the_next_follows_at_once() -> None:
+    talk = Talk(RAW + "&endpointing=300")
+    talk.stream.tell([ev.SpeechStarted(0, 0.0), ev.SpeechStarted(1, 15.0), *said(0, 0.0, 15.0, "long")])
+    assert [message["speech_final"] for message in results(talk.sent())] == [True]
 
 
 def test_without_endpointing_no_result_is_the_end_of_speech() -> None:
@@ -330,20 +333,20 @@ ENDS = RAW + "&interim_results=true&utterance_end_ms=1000"
 
 def test_an_utterance_ends_when_no_word_follows() -> None:
     talk = Talk(ENDS)
-    second = b"\0\0" * 16000
-    talk.stream.send = lambda data: None  # type: ignore[method-assign]
-    talk.send(second)
     talk.stream.tell([ev.SpeechStarted(0, 0.2), *said(0, 0.2, 1.1, "one")])
-    talk.send(second)
     assert kinds(talk.sent()) == ["Results"]
     told = []
-    for _ in range(5):  # 2.0 to 2.5 seconds; the last word ends at 1.0
-        talk.send(second[:3200])
+    for settled in (1.5, 1.9, 2.0, 2.5):  # the last word ends at 1.0
+        talk.stream.tell([ev.Progress(settled + 0.1, settled)])
         told.append(talk.sent())
-    assert told == [[], [], [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.0}], [], []]
-    talk.send(second)
-    talk.send(second)
-    assert talk.sent() == []
+    assert told == [[], [], [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.0}], []]
+
+
+def test_an_utterance_does_not_end_in_what_may_turn_out_to_be_speech() -> None:
+    talk = Talk(ENDS)
+    talk.stream.tell([ev.SpeechStarted(0, 0.2), *said(0, 0.2, 1.1, "one"), ev.Progress(2.05, 1.95)])
+    talk.stream.tell([ev.SpeechStarted(1, 1.65), ev.Progress(9.0, 9.0), *said(1, 1.65, 9.0, "two")])
+    assert kinds(talk.sent()) == ["Results", "Results"]
 
 
 def test_an_utterance_ends_before_the_next_begins() -> None:
@@ -361,16 +364,13 @@ def test_an_utterance_ends_when_its_result_comes_late() -> None:
     assert kinds(talk.sent()) == ["Results", "UtteranceEnd"]
 
 
-def test_keeping_alive_and_closing_tell_of_ends() -> None:
+def test_closing_tells_of_ends() -> None:
     talk = Talk(ENDS)
-    talk.stream.send = lambda data: None  # type: ignore[method-assign]
-    talk.send(bytes(32000 * 3))
-    talk.stream.tell([ev.SpeechStarted(0, 0.0), *said(0, 0.0, 1.1, "one")])
-    talk.say("KeepAlive")
+    talk.stream.tell([ev.SpeechStarted(0, 0.0), *said(0, 0.0, 1.1, "one"), ev.Progress(3.0, 3.0)])
     assert kinds(talk.sent()) == ["Results", "UtteranceEnd"]
-    talk.stream.tell([ev.SpeechStarted(1, 2.0), *said(1, 2.0, 2.1, "two")])
+    talk.stream.tell([ev.SpeechStarted(1, 3.0), *said(1, 3.0, 3.1, "two")])
     talk.say("CloseStream")
-    talk.conversation.receive(b"ignored")
+    talk.adapter.receive(b"ignored")
     sent = talk.sent()
     assert kinds(sent) == ["Results", "Metadata"]
     talk = Talk(ENDS)
@@ -451,9 +451,9 @@ def test_audio_that_cannot_be_used(audio: bytes, message: str) -> None:
     assert error["type"] == "Error"
     assert error["code"] == "DATA-0000"
     assert message in error["description"]
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1008
-    assert talk.conversation.ending[1].startswith("DATA-0000: ")
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1008
+    assert talk.adapter.ending[1].startswith("DATA-0000: ")
 
 
 def test_before_the_header_there_is_nothing_to_recognise() -> None:
@@ -465,7 +465,7 @@ def test_before_the_header_there_is_nothing_to_recognise() -> None:
     talk.say("CloseStream")
     (metadata,) = talk.sent()
     assert (metadata["duration"], metadata["channels"]) == (0.0, 0)
-    assert talk.conversation.ending == (1000, "")
+    assert talk.adapter.ending == (1000, "")
 
 
 # --- mistakes and ends -------------------------------------------------------------------------------
@@ -487,13 +487,13 @@ def test_before_the_header_there_is_nothing_to_recognise() -> None:
 def test_a_text_message_that_cannot_be_read(text: str) -> None:
     talk = Talk()
     talk.send(b"x" * 100)
-    talk.conversation.receive(text)
+    talk.adapter.receive(text)
     error, final = talk.sent()
     assert (error["variant"], error["code"], error["message"]) == ("SchemaError", "DATA-0000", text[:1000])
     assert transcripts([final]) == expected_texts(b"x" * 100)
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1008
-    assert talk.conversation.ending[1].startswith("DATA-0000: ")
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1008
+    assert talk.adapter.ending[1].startswith("DATA-0000: ")
 
 
 @pytest.mark.parametrize(
@@ -509,14 +509,14 @@ def test_nothing_can_be_configured(fields: Message, code: str) -> None:
     talk.say("Configure", **fields)
     (failure,) = talk.sent()
     assert (failure["type"], failure["code"]) == ("ConfigureFailure", code)
-    assert talk.conversation.listening
+    assert talk.adapter.listening
 
 
 def test_an_empty_message_ends_the_stream() -> None:
     talk = Talk()
     talk.send(b"x" * 100)
-    talk.conversation.receive(b"")
-    assert not talk.conversation.listening
+    talk.adapter.receive(b"")
+    assert not talk.adapter.listening
     assert kinds(talk.sent()) == ["Results", "Metadata"]
 
 
@@ -534,7 +534,7 @@ def test_no_room_for_another_session() -> None:
     engine.refusal = CapacityError("the machine is full")
     conversation = Deepgram(admission(engine), parse(f"/v1/listen?{RAW}"))
     conversation.start()
-    assert json.loads(str(conversation.take()))["description"] == "the machine is full"
+    assert json.loads(conversation.take() or b"")["description"] == "the machine is full"
     assert conversation.ending == (1013, "capacity: the machine is full")
 
 
@@ -545,7 +545,7 @@ def test_a_model_that_is_still_being_loaded(query: str) -> None:
     conversation = Deepgram(admission(engine), parse(f"/v1/listen?{query}"))
     conversation.start()
     conversation.receive(wav(np.zeros(800), 8000, "PCM_16"))
-    assert json.loads(str(conversation.take()))["code"] == "not_ready"
+    assert json.loads(conversation.take() or b"")["code"] == "not_ready"
     assert conversation.ending is not None
 
 
@@ -555,7 +555,7 @@ def test_a_failing_engine() -> None:
     talk.send(b"x")
     (error,) = talk.sent()
     assert (error["code"], error["description"]) == ("NET-0000", "the engine has stopped")
-    assert talk.conversation.ending == (1011, "NET-0000: the engine has stopped")
+    assert talk.adapter.ending == (1011, "NET-0000: the engine has stopped")
 
 
 def test_a_stopping_server_says_what_it_has_heard() -> None:
@@ -563,12 +563,12 @@ def test_a_stopping_server_says_what_it_has_heard() -> None:
     talk.stream.flush = lambda: None  # type: ignore[method-assign]
     talk.send(b"x" * 100)
     talk.say("Finalize")
-    talk.conversation.admission.drain()  # type: ignore[attr-defined]
+    talk.adapter.admission.drain()  # type: ignore[attr-defined]
     final, error = talk.sent()
     assert transcripts([final]) == expected_texts(b"x" * 100)
     assert error["code"] == "shutting_down"
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1001
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1001
 
 
 def test_a_client_that_never_reads_is_cut_off() -> None:
@@ -576,8 +576,8 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
     talk.send(b"x" * (10 * UTTERANCE))
     (error,) = talk.sent()
     assert error["code"] == "slow_client"
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1008
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1008
 
 
 @settings(max_examples=30, deadline=None)

@@ -72,7 +72,7 @@ def test_two_passes() -> None:
     assert bare(talk.heard()) == [message("2pass-offline", " Six.")]
     talk.tell([ev.SessionEnded(9.0)])
     assert bare(talk.heard()) == [message("2pass-offline", " Seven.", final=True)]
-    assert talk.conversation.listening
+    assert talk.adapter.listening
 
 
 def test_texts_of_chinese_are_put_together_without_spaces() -> None:

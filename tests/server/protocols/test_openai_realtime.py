@@ -31,7 +31,7 @@ from parastream.server.wire.messages import Final, Word
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 from parastream.streaming.audio import AudioInput
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
@@ -52,8 +52,8 @@ class Talk:
         self.engine = FakeEngine()
         max_unsent = settings.pop("max_unsent", 1000)
         recognizes = admission(self.engine, **settings)
-        self.conversation = OpenAIRealtime(recognizes, Request("/v1/realtime"), name="test", max_unsent=max_unsent)
-        self.conversation.start()
+        self.adapter = OpenAIRealtime(recognizes, Request("/v1/realtime"), name="test", max_unsent=max_unsent)
+        self.adapter.start()
         self.created = self.sent()
         for update in updates:
             self.say("session.update", session={"type": "transcription", **update})
@@ -64,7 +64,7 @@ class Talk:
         return self.engine.streams[0]
 
     def say(self, type: str, **fields: Any) -> None:
-        self.conversation.receive(json.dumps({"type": type, **fields}))
+        self.adapter.receive(json.dumps({"type": type, **fields}))
 
     def append(self, audio: bytes) -> None:
         self.say("input_audio_buffer.append", audio=base64.b64encode(audio).decode())
@@ -72,7 +72,7 @@ class Talk:
     def sent(self) -> list[dict[str, Any]]:
         """What was sent since the last call; each of it is an event of OpenAI's."""
         events = []
-        while (message := self.conversation.take()) is not None:
+        while (message := self.adapter.take()) is not None:
             events.append(json.loads(message))
         for event in events:
             if "beta" not in event["type"] and not event["type"].startswith("transcription_session"):
@@ -326,21 +326,21 @@ def test_a_mistake_is_answered_and_the_session_goes_on(
     text: str, code: str, param: str | None, event_id: str | None
 ) -> None:
     talk = Talk()
-    talk.conversation.receive(text)
+    talk.adapter.receive(text)
     error = talk.error()
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
     assert error["event_id"] == event_id
     assert error["message"]
     talk.append(b"x" * UTTERANCE)
     assert len(transcripts(talk.sent())) == 1
-    assert talk.conversation.listening
+    assert talk.adapter.listening
 
 
 def test_what_an_unknown_event_could_have_been() -> None:
     talk = Talk()
     talk.say("response.create")
     assert talk.error()["message"].startswith("Invalid value 'response.create'; allowed: session.update, ")
-    talk.conversation.receive(b"audio")
+    talk.adapter.receive(b"audio")
     error = talk.error()
     assert error["code"] == "invalid_event"
     assert "base64" in error["message"]
@@ -351,7 +351,7 @@ def test_the_largest_append() -> None:
     audio = base64.b64encode(bytes(LARGEST_APPEND))
     assert OpenAIRealtime.max_message is not None
     assert len(audio) + 200 < OpenAIRealtime.max_message
-    talk.conversation.receive('{"type":"input_audio_buffer.append","audio":"AAAA' + audio.decode() + '"}')
+    talk.adapter.receive('{"type":"input_audio_buffer.append","audio":"AAAA' + audio.decode() + '"}')
     error = talk.error()
     assert (error["code"], error["param"]) == ("invalid_value", "audio")
     assert str(LARGEST_APPEND) in error["message"]
@@ -368,11 +368,11 @@ def test_the_largest_append() -> None:
 )
 def test_only_audio_may_be_large(message: str, words: str) -> None:
     talk = Talk()
-    talk.conversation.receive(message.format("x" * LARGEST_OTHER))
+    talk.adapter.receive(message.format("x" * LARGEST_OTHER))
     error = talk.error()
     assert error["code"] == "invalid_value"
     assert words in error["message"]
-    assert talk.conversation.ending is None
+    assert talk.adapter.ending is None
 
 
 # --- with turn detection -----------------------------------------------------------------------------
@@ -678,7 +678,7 @@ def test_no_room_for_another_session() -> None:
     talk.append(b"x")
     error = talk.error()
     assert (error["type"], error["code"], error["message"]) == ("server_error", "capacity", "the machine is full")
-    assert talk.conversation.ending == (1013, "capacity: the machine is full")
+    assert talk.adapter.ending == (1013, "capacity: the machine is full")
 
 
 def test_a_model_that_is_still_being_loaded() -> None:
@@ -686,20 +686,20 @@ def test_a_model_that_is_still_being_loaded() -> None:
     talk.engine.ready = False
     talk.append(b"x")
     assert talk.error()["code"] == "not_ready"
-    assert talk.conversation.ending is not None
+    assert talk.adapter.ending is not None
 
 
 @pytest.mark.parametrize("update", [{}, MANUAL])
 def test_a_stopping_server_says_what_it_has_heard(update: dict[str, Any]) -> None:
     talk = Talk(update)
     talk.append(b"x" * 100)
-    talk.conversation.admission.drain()  # type: ignore[attr-defined]
+    talk.adapter.admission.drain()  # type: ignore[attr-defined]
     events = talk.sent()
     assert transcripts(events) == expected_texts(b"x" * 100)
     assert of(BUFFER + "committed", events)
     assert events[-1]["error"]["code"] == "shutting_down"
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1001
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1001
 
 
 @pytest.mark.parametrize("update", [{}, MANUAL])
@@ -717,7 +717,7 @@ def test_a_failing_engine_fails_the_items_that_were_begun(update: dict[str, Any]
     assert {failed["item_id"]} == identifiers
     assert failed["error"]["message"] == error["error"]["message"] == "the engine has stopped"
     assert (error["error"]["type"], error["error"]["code"]) == ("server_error", "internal")
-    assert talk.conversation.ending == (1011, "internal: the engine has stopped")
+    assert talk.adapter.ending == (1011, "internal: the engine has stopped")
 
 
 def test_a_client_that_never_reads_is_cut_off() -> None:
@@ -726,8 +726,8 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
     events = talk.sent()
     assert events[-1]["error"]["code"] == "slow_client"
     assert of("error", events) == events[-1:]
-    assert talk.conversation.ending is not None
-    assert talk.conversation.ending[0] == 1008
+    assert talk.adapter.ending is not None
+    assert talk.adapter.ending[0] == 1008
 
 
 # --- with OpenAI's client ----------------------------------------------------------------------------
@@ -876,6 +876,11 @@ async def test_tokens_of_openais_client() -> None:
             assert json.loads(await browser.recv())["type"] == "session.created"
 
 
+async def append_text(socket: ClientConnection, audio: bytes) -> None:
+    text = base64.b64encode(audio).decode()
+    await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": text}))
+
+
 @asynchronous
 async def test_a_long_append_and_a_client_that_is_slowed_down() -> None:
     engine, size = FakeEngine(), 2 << 20
@@ -883,16 +888,18 @@ async def test_a_long_append_and_a_client_that_is_slowed_down() -> None:
         serving(engine, backlog_high=2.0, backlog_low=1.0, max_unsent=10_000) as server,
         connect(f"ws://127.0.0.1:{server.port}/v1/realtime", close_timeout=0.2) as socket,
     ):
-        for audio in (bytes(size), bytes(3), bytes(3)):  # the first is larger than messages of other protocols may be
-            text = base64.b64encode(audio).decode()
-            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": text}))
-            await until(lambda: bool(engine.streams) and len(engine.streams[0].audio) >= size)
-            engine.streams[0].backlog = 3.0
-        await until(lambda: len(engine.streams[0].audio) == size + 3)
-        await asyncio.sleep(0.1)
-        assert len(engine.streams[0].audio) == size + 3  # no more is read while too much waits
-        engine.streams[0].backlog = 0.5
-        await until(lambda: len(engine.streams[0].audio) == size + 6)
+        second = bytes(48_000)
+        await append_text(socket, bytes(size))  # larger than messages of other protocols may be
+        await until(lambda: bool(engine.streams) and len(engine.streams[0].audio) == size)
+        stream = engine.streams[0]
+        stream.behind = 1e9  # seconds
+        for _ in range(4):
+            await append_text(socket, second)
+        await until(lambda: len(stream.audio) == size + 3 * len(second))  # no more is read while so much waits
+        stream.look(1.5)
+        assert len(stream.audio) == size + 3 * len(second)
+        stream.look()
+        await until(lambda: len(stream.audio) == size + 4 * len(second))
 
 
 @asynchronous

@@ -127,7 +127,7 @@ def test_a_configuration(rate: str) -> None:
     talk.say(AUDIO)
     assert talk.stream.config.format.rate == 16000
     talk.say('{"config":{"sample_rate":16000}}')
-    assert talk.conversation.listening
+    assert talk.adapter.listening
 
 
 @pytest.mark.parametrize(("words", "listed"), [("1", True), ("true", True), ("0", False), ("false", False)])

@@ -50,14 +50,14 @@ class Talk:
 
     def __init__(self) -> None:
         self.engine = FakeEngine()
-        self.conversation = Wyoming(admission(self.engine), Request())
+        self.adapter = Wyoming(admission(self.engine), Request())
         self._reader = EventReader()
 
     def say(self, kind: str, data: dict[str, Any] | None = None, payload: bytes = b"") -> None:
-        self.conversation.receive(encoded(kind, data, payload))
+        self.adapter.receive(encoded(kind, data, payload))
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        while (sent := self.conversation.take()) is not None:
+        while (sent := self.adapter.take()) is not None:
             assert isinstance(sent, bytes)
             self._reader.push(sent)
         events = []
@@ -142,7 +142,7 @@ def test_a_recording_becomes_one_transcript() -> None:
         "transcript",
         "transcript-stop",
     ]
-    assert talk.conversation.ending is None
+    assert talk.adapter.ending is None
 
 
 def test_silence_is_an_empty_transcript() -> None:
@@ -172,13 +172,13 @@ def test_errors(events: list[tuple[str, dict[str, Any]]], code: str, message: st
     kind, data = talk.heard()[-1]
     assert (kind, data["code"]) == ("error", code)
     assert message in data["text"]
-    assert talk.conversation.ending is not None
+    assert talk.adapter.ending is not None
 
 
 def test_an_error_comes_after_the_text_of_what_was_accepted() -> None:
     talk = Talk()
     talk.say("audio-chunk", FORMAT, b"x" * 100)
-    talk.conversation.receive(b"nonsense\n")
+    talk.adapter.receive(b"nonsense\n")
     assert [kind for kind, _ in talk.heard()] == ["transcript-start", "transcript-chunk", "error"]
 
 
@@ -186,7 +186,7 @@ def test_unknown_events_are_ignored() -> None:
     talk = Talk()
     talk.say("synthesize", {"text": "hello"}, b"payload")
     assert talk.heard() == []
-    assert talk.conversation.ending is None
+    assert talk.adapter.ending is None
 
 
 # --- with the client library -----------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_the_model_is_not_loaded_yet() -> None:
     talk.say("describe")
     error = {"text": "the models are not loaded yet, try again later", "code": "not_ready"}
     assert talk.heard() == [("error", error)]
-    assert talk.conversation.ending is not None
+    assert talk.adapter.ending is not None
 
 
 def test_a_token_and_a_protocol_without_tokens_exclude_each_other() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from parastream.server.protocols.base import Adapter
-from parastream.server.protocols.native.handler import NativeSession
+from parastream.server.protocols.native.session import NativeSession
 from parastream.server.protocols.vosk import Vosk
-from parastream.server.sessions.transcription import State, Transcription
+from parastream.server.sessions.transcription import Progress, State, Transcription
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Start
 
@@ -31,7 +31,11 @@ def test_a_listener_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> 
     def fail(event: Event) -> None:
         raise ValueError("no room")
 
-    transcription = admission(FakeEngine()).begin(Start(), delivered.append, "session")
+    def keep(event: Event | Progress) -> None:
+        if not isinstance(event, Progress):
+            delivered.append(event)
+
+    transcription = admission(FakeEngine()).begin(Start(), keep, "session")
     transcription.listeners += [fail, heard.append]
     transcription.send(bytes(UTTERANCE))
     transcription.end()
@@ -54,7 +58,7 @@ def test_a_protocol_that_fails_ends_its_own_connection(
     transcription.listeners.append(heard.append)
     talk.say(bytes(UTTERANCE))
     assert transcription.state is State.ENDED
-    assert talk.conversation.ending == (1011, "internal: internal error; the server's log says more")
+    assert talk.adapter.ending == (1011, "internal: internal error; the server's log says more")
     assert "a bug" in caplog.text
     assert not any(isinstance(event, Final) for event in heard)  # it was cancelled
     assert isinstance(heard[-1], messages.Error)

@@ -1,0 +1,128 @@
+"""The ports of a server: what comes in on each is answered, or becomes a socket that has a handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from parastream.server.config import ServerConfig
+from parastream.server.http.answers import HttpAnswers
+from parastream.server.protocols.base import Request
+from parastream.server.routes import ADAPTERS, TCP_ADAPTERS, parse, protocol_at, subprotocols
+from parastream.server.transport.connection import Socket
+from parastream.server.transport.tcp import TcpSocket
+from parastream.server.transport.websocket import ListeningConnection, WebSocket
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+_logger = logging.getLogger("parastream.server.websockets")
+_logger.setLevel(logging.WARNING)  # it tells of each connection what "parastream.server" tells of each session
+# Browsers open connections ahead of need, and close them unused.
+_logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+
+_MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
+
+Serve = Callable[[Socket, str, Request, str], Awaitable[None]]
+"""Serves a socket until it is closed, given the name of its protocol, the request, and the client's address."""
+
+
+class Listeners:
+    """Everything that a server listens on."""
+
+    def __init__(self, config: ServerConfig, http: HttpAnswers, serve: Serve) -> None:
+        self._config = config
+        self._http = http
+        self._serve = serve
+        self._websocket: list[WebSocketServer] = []
+        self._tcp: list[asyncio.Server] = []
+        self._tcp_tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, port: int, protocol: str | None = None) -> int:
+        """Listen on a port, for one protocol or for all of them by path, and return it.
+
+        Raises:
+            ConfigError: the certificate cannot be used.
+            OSError: the address cannot be had.
+        """
+        listen = self._open_tcp if protocol in TCP_ADAPTERS else self._open_websocket
+        return await listen(port, protocol)
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        for listener in self._websocket:
+            listener.close(close_connections=False)
+        for tcp_listener in self._tcp:
+            tcp_listener.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the last connection has been closed."""
+        websockets_closed = (listener.wait_closed() for listener in self._websocket)
+        await asyncio.gather(*websockets_closed, *self._tcp_tasks, return_exceptions=True)
+
+    async def _open_websocket(self, port: int, protocol: str | None) -> int:
+        config = self._config
+
+        def name(request: HttpRequest) -> str:
+            return protocol or protocol_at(parse(request.path).path)
+
+        async def handle(connection: ServerConnection) -> None:
+            assert isinstance(connection, ListeningConnection)
+            assert connection.request is not None
+            socket, request = WebSocket(connection), connection.request
+            await self._serve(socket, name(request), parse(request.path), socket.peer)
+
+        async def process(connection: ServerConnection, request: HttpRequest) -> Response | None:
+            spoken = name(request)
+            kind = ADAPTERS.get(spoken)
+            if kind is not None and kind.max_message is not None:  # nothing has been read yet
+                connection.protocol.max_message_size = max(kind.max_message, config.max_message)
+            return await self._http.answer(connection, request, spoken, pages=protocol is None)
+
+        def select(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+            """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
+            assert connection.request is not None
+            known = subprotocols(name(connection.request))
+            return next((subprotocol for subprotocol in offered if subprotocol in known), None)
+
+        listener = await serve(
+            handle,
+            config.host or None,
+            port,
+            create_connection=ListeningConnection,
+            process_request=process,
+            select_subprotocol=select,
+            ssl=config.tls,
+            compression=None,  # PCM hardly shrinks, and the event loop has better things to do
+            open_timeout=config.start_timeout,
+            ping_interval=None,  # see `Keepalive`
+            close_timeout=config.close_timeout,
+            max_size=config.max_message,
+            max_queue=_MAX_QUEUE,
+            logger=_logger,
+            server_header="parastream",
+        )
+        self._websocket.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    async def _open_tcp(self, port: int, protocol: str | None) -> int:
+        config = self._config
+        assert protocol is not None
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tcp_tasks.add(task)
+            socket = TcpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
+            try:
+                await self._serve(socket, protocol, Request(), socket.peer)
+            finally:
+                self._tcp_tasks.discard(task)
+                socket.abort()
+
+        listener = await asyncio.start_server(handle, config.host or None, port)
+        self._tcp.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
