@@ -54,6 +54,34 @@ def test_imports_point_one_way(path: Path) -> None:
     assert [name for name in ours if not any(within(name, module) for module in allowed)] == []
 
 
+FLOORS = [
+    "config",
+    "metrics",
+    "wire",
+    "transcripts",
+    "sessions",
+    "protocols",
+    "rooms",
+    "transport",
+    "routes",
+    "http",
+    "listeners",
+    "app",
+    "main",
+]
+"""The rooms of `server/`, from the ground up: each imports from those before it only."""
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "server"], ids=str)
+def test_no_room_of_the_server_imports_from_one_above_it(path: Path) -> None:
+    room = path.parts[1].removesuffix(".py")
+    if room == "__init__":
+        return
+    below = [f"parastream.server.{name}" for name in FLOORS[: FLOORS.index(room) + 1]]
+    ours = [name for name in imports(path) if within(name, "parastream.server")]
+    assert [name for name in ours if not any(within(name, module) for module in below)] == []
+
+
 @pytest.mark.parametrize("path", [*MODULES, *(p.relative_to(ROOT) for p in (ROOT / "tests").rglob("*.py"))], ids=str)
 def test_no_second_copy_of_a_module(path: Path) -> None:
     """`import server` finds the same files from the root, and makes other module objects of them."""

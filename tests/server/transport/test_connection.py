@@ -1,0 +1,260 @@
+"""One connection over a socket in memory, with a scripted handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from parastream.server.config import ServerConfig
+from parastream.server.protocols.base import Ending, Handler
+from parastream.server.transport.connection import Connection
+from parastream.server.wire.refusals import RefusalError
+from websockets.exceptions import ConnectionClosedError
+
+from ..fakes import asynchronous, until
+
+
+class Pipe:
+    """A socket whose other end is the test."""
+
+    pings = True
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.sent: list[bytes] = []
+        self.pinged = 0
+        self.closed: tuple[int | None, str] = None, ""
+        self.aborted = False
+        self.heard = 0.0
+        self.taking = asyncio.Event()
+        """Whether the client reads."""
+        self.taking.set()
+
+    def say(self, data: str | bytes) -> None:
+        self.heard = asyncio.get_running_loop().time()
+        self.incoming.put_nowait(data)
+
+    def hang_up(self, code: int) -> None:
+        self.closed = code, ""
+        self.incoming.put_nowait(None)
+
+    async def recv(self) -> str | bytes:
+        data = await self.incoming.get()
+        if data is None:
+            raise ConnectionClosedError(None, None)
+        return data
+
+    async def send(self, message: bytes) -> None:
+        await self.taking.wait()
+        self.sent.append(message)
+
+    async def ping(self) -> None:
+        self.pinged += 1
+
+    async def close(self, code: int, reason: str) -> bool:
+        self.closed = code, reason
+        return self.taking.is_set()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Script(Handler):
+    """Keeps what it is told, and says what the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__("script")
+        self.received: list[str | bytes] = []
+        self.saying: list[bytes] = []
+        self.waiting = 0.0
+        self.ticks = 0
+        self.failure: RefusalError | None = None
+        self.lost_as: tuple[bool, str] | None = None
+        self.due = float("inf")
+        self.bug = False
+
+    @property
+    def listening(self) -> bool:
+        return self._ending is None and self.failure is None
+
+    @property
+    def backlog(self) -> float:
+        return self.waiting
+
+    def receive(self, data: str | bytes) -> None:
+        if self.bug:
+            raise ValueError("a bug")
+        self.received.append(data)
+
+    def say(self, message: bytes) -> None:
+        self.saying.append(message)
+        self.on_change()
+
+    def end(self, code: int, *, aborted: bool = False) -> None:
+        self._ending, self._aborted = Ending(code, "the end"), aborted
+        self.on_change()
+
+    def take(self) -> bytes | None:
+        return self.saying.pop(0) if self.saying else None
+
+    def tick(self, now: float) -> float:
+        self.ticks += 1
+        return self.due
+
+    def fail(self, refusal: RefusalError) -> None:
+        self.failure = refusal
+        self.end(refusal.close_code)
+
+    def abort(self, refusal: RefusalError) -> None:
+        self.fail(refusal)
+
+    def lost(self, *, finished: bool, why: str) -> None:
+        self.lost_as = finished, why
+
+
+@asynccontextmanager
+async def connected(**settings: Any) -> AsyncIterator[tuple[Pipe, Script, asyncio.Task[None]]]:
+    """A connection that is being served."""
+    pipe, script = Pipe(), Script()
+    serving = asyncio.create_task(Connection(pipe, script, ServerConfig(**settings)).run())
+    try:
+        yield pipe, script, serving
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+@asynchronous
+async def test_messages_go_both_ways_until_the_handler_has_nothing_more_to_say() -> None:
+    async with connected() as (pipe, script, serving):
+        pipe.say(b"audio")
+        await until(lambda: script.received == [b"audio"])
+        script.say(b"one")
+        script.say(b"two")
+        script.end(1000)
+        await serving
+    assert (pipe.sent, pipe.closed) == ([b"one", b"two"], (1000, "the end"))
+    assert script.lost_as == (True, "1000 the end")
+
+
+@pytest.mark.parametrize(("code", "finished"), [(1000, True), (1001, True), (1006, False), (1011, False)])
+@asynchronous
+async def test_a_client_that_hangs_up_may_come_back_unless_it_closed_in_order(code: int, finished: bool) -> None:
+    async with connected() as (pipe, script, serving):
+        pipe.hang_up(code)
+        await serving
+    assert script.lost_as == (finished, str(code))
+
+
+@asynchronous
+async def test_nothing_is_read_while_too_much_waits_and_everything_once_it_has_been_looked_at() -> None:
+    async with connected(backlog_high=2.0, backlog_low=1.0) as (pipe, script, _):
+        script.waiting = 2.5
+        pipe.say(b"1")
+        pipe.say(b"2")
+        await until(lambda: script.received == [b"1"])
+        script.waiting = 1.5
+        script.on_progress()
+        await asyncio.sleep(0)
+        assert script.received == [b"1"], "the low mark counts now"
+        script.waiting = 1.0
+        script.on_progress()
+        await until(lambda: script.received == [b"1", b"2"])
+
+
+@asynchronous
+async def test_a_paused_connection_is_read_on_when_the_handler_listens_no_more() -> None:
+    async with connected(backlog_high=2.0, backlog_low=1.0) as (pipe, script, serving):
+        script.waiting = 9.0
+        pipe.say(b"1")
+        await until(lambda: script.received == [b"1"])
+        script.fail(RefusalError("shutting_down", "the end"))
+        await serving
+    assert pipe.closed == (1001, "the end")
+
+
+@asynchronous
+async def test_a_client_that_does_not_read_is_dropped_when_the_handler_aborts() -> None:
+    async with connected(close_timeout=0.01) as (pipe, script, serving):
+        pipe.taking.clear()
+        script.say(b"stuck")
+        script.say(b"next")
+        script.end(1008, aborted=True)
+        await serving
+    assert pipe.aborted
+    assert script.lost_as == (False, "None")
+
+
+@asynchronous
+async def test_a_client_that_says_nothing_is_cut_off() -> None:
+    async with connected(idle_timeout=0.05) as (_, script, serving):
+        await serving
+        assert script.failure is not None
+        assert script.failure.code == "idle_timeout"
+
+
+@asynchronous
+async def test_a_session_that_began_on_another_connection_is_as_old_as_it_is() -> None:
+    async with connected(max_session=60.0) as (pipe, script, serving):
+        script.opened = asyncio.get_running_loop().time() - 61
+        script.on_reschedule()
+        await serving
+        assert script.failure is not None
+        assert (script.failure.code, pipe.closed[0]) == ("session_too_long", 1008)
+
+
+@asynchronous
+async def test_a_client_of_which_nothing_is_heard_after_a_ping_is_gone() -> None:
+    async with connected(ping_interval=0.02, ping_timeout=0.02) as (pipe, script, serving):
+        await serving
+    assert pipe.pinged == 1
+    assert pipe.closed == (1011, "no answer to a ping")
+    assert script.lost_as == (False, "1011 no answer to a ping")
+
+
+@asynchronous
+async def test_any_byte_is_an_answer_to_a_ping() -> None:
+    async with connected(ping_interval=0.01, ping_timeout=0.01) as (pipe, _, serving):
+        while pipe.pinged < 3:
+            pipe.heard = asyncio.get_running_loop().time()
+            await asyncio.sleep(0)
+        assert not serving.done()
+
+
+@asynchronous
+async def test_no_answer_is_expected_of_a_client_that_is_not_read() -> None:
+    async with connected(ping_interval=0.01, ping_timeout=0.01, backlog_high=2.0, backlog_low=1.0) as (pipe, script, _):
+        script.waiting = 9.0
+        pipe.say(b"1")
+        await until(lambda: pipe.pinged == 3)
+        script.waiting = 0.0
+        script.on_progress()
+        pipe.say(b"2")
+        await until(lambda: script.received == [b"1", b"2"])
+
+
+@asynchronous
+async def test_the_handler_is_told_the_time_when_it_wants_to_be() -> None:
+    async with connected() as (_, script, _serving):
+        await until(lambda: script.ticks == 1)
+        script.on_reschedule()
+        await until(lambda: script.ticks == 2)
+        script.due = 0.0  # long ago
+        script.on_reschedule()
+        await until(lambda: script.ticks > 9)
+        script.due = float("inf")
+
+
+@asynchronous
+async def test_a_bug_ends_the_connection_with_an_error_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected() as (pipe, script, serving):
+        script.bug = True
+        pipe.say(b"1")
+        await serving
+    assert pipe.closed == (1011, "the end")
+    assert script.failure is not None
+    assert script.failure.code == "internal"
+    assert "a bug" in caplog.text

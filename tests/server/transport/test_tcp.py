@@ -1,0 +1,79 @@
+"""Plain TCP connections as sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from parastream.server.transport.tcp import TcpSocket
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+
+from ..fakes import asynchronous
+
+
+@asynccontextmanager
+async def pair(**timeouts: float) -> AsyncIterator[tuple[TcpSocket, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A socket of a server, and the client's end."""
+    timeouts = {"send_timeout": 5.0, "close_timeout": 5.0, **timeouts}
+    accepted: asyncio.Queue[TcpSocket] = asyncio.Queue()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(TcpSocket(reader, writer, **timeouts))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    socket = await accepted.get()
+    try:
+        yield socket, reader, writer
+    finally:
+        socket.abort()
+        writer.transport.abort()
+        server.close()
+        await server.wait_closed()
+
+
+async def read_all(socket: TcpSocket) -> None:
+    while True:
+        await socket.recv()
+
+
+async def write_for_ever(socket: TcpSocket) -> None:
+    while True:
+        await socket.send(bytes(1 << 20))
+
+
+@asynchronous
+async def test_bytes_go_both_ways_and_the_end_is_told() -> None:
+    async with pair() as (socket, reader, writer):
+        assert socket.peer == "{}:{}".format(*writer.get_extra_info("sockname")[:2])
+        before = socket.heard
+        writer.write(b"hello")
+        assert await socket.recv() == b"hello"
+        assert socket.heard > before
+        await socket.send(b"world")
+        assert await reader.readexactly(5) == b"world"
+        writer.write_eof()
+        with pytest.raises(ConnectionClosedOK):
+            await socket.recv()
+        assert await socket.close(1000, "done")
+        assert await reader.read() == b""
+        assert socket.closed == (1000, "done")
+
+
+@asynchronous
+async def test_a_client_that_resets_the_connection() -> None:
+    async with pair() as (socket, _, writer):
+        await socket.send(b"never read")
+        writer.transport.abort()
+        with pytest.raises((ConnectionClosedError, ConnectionClosedOK)):
+            await read_all(socket)
+
+
+@asynchronous
+async def test_a_client_that_takes_nothing_is_gone() -> None:
+    async with pair(send_timeout=0.05, close_timeout=0.05) as (socket, _, _writer):
+        with pytest.raises(ConnectionClosedError):
+            await write_for_ever(socket)
+        assert not await socket.close(1011, "gone")
