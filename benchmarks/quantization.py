@@ -37,6 +37,7 @@ from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
 from parastream.model import SpeechModel, blas, catalogue, checkpoint, random_weights
 from parastream.model.config import Precision
+from parastream.model.directory import ModelDirectory
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
 from rapidfuzz.distance import Levenshtein
@@ -98,7 +99,7 @@ def main() -> None:
         for form, directory in directories.items():
             write(source, directory, form)
         sizes = {
-            form: checkpoint.weights_file(directory).stat().st_size / 1e6 for form, directory in directories.items()
+            form: ModelDirectory(directory).weights_file.stat().st_size / 1e6 for form, directory in directories.items()
         }
         streams = {form: Streams(load(directory, form), options.sessions) for form, directory in directories.items()}
     for _ in range(options.windows):
@@ -146,7 +147,7 @@ def load(directory: Path, form: str) -> SpeechModel:
     if isinstance(kind, Quantization) or kind == speech.dtype:
         return speech
     network = Paraformer(speech.config)
-    checkpoint.load_weights(network, directory, getattr(mx, kind))
+    checkpoint.load_weights(network, ModelDirectory(directory), getattr(mx, kind))
     network.pack()
     mx.eval(network.parameters())
     return replace(speech, network=network, dtype=kind)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 from parastream.model.cache_directory import cache_directory
+from parastream.model.directory import CMVN, DESCRIPTION, PUNCTUATION_WEIGHTS, REQUIRED, SPEECH_WEIGHTS
 from parastream.model.errors import HubError
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ DEFAULT_PUNCTUATION = "punc-small-realtime"
 _ASSETS = Path(__file__).parent / "assets"
 _PUBLIC_ID = re.compile(r"(?:(hf|ms):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 _ON = ("1", "true", "yes", "on")
-
-_DESCRIPTION = ("config.yaml", "configuration.json", "am.mvn", "tokens.json", "seg_dict")
-_REQUIRED = ("config.yaml", "tokens.json")
-_SPEECH_WEIGHTS = ("model.safetensors", "model.pt")
-_PUNCTUATION_WEIGHTS = ("model_quant.onnx", "model.onnx")
-"""Files that hold weights, the preferred one first."""
 
 Kind = Literal["speech", "punctuation"]
 
@@ -206,15 +201,15 @@ def _download(hub: str, model_id: str, progress: bool | None) -> Path:
 def _choose(files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """Picks what the model needs: its description, and one file of weights."""
     by_name = {file.name: file for file in files}
-    missing = [name for name in _REQUIRED if name not in by_name]
+    missing = [name for name in REQUIRED if name not in by_name]
     if missing:
         raise HubError(f"not a model that we can use: it has no {' and no '.join(missing)}")
     # Only speech models have statistics of features.
-    allowed = _SPEECH_WEIGHTS if "am.mvn" in by_name else _PUNCTUATION_WEIGHTS
+    allowed = SPEECH_WEIGHTS if CMVN in by_name else PUNCTUATION_WEIGHTS
     weights = next((name for name in allowed if name in by_name), None)
     if weights is None:
         raise HubError(f"not a model that we can use: it has neither {' nor '.join(allowed)}")
-    return [by_name[name] for name in (*_DESCRIPTION, weights) if name in by_name]
+    return [by_name[name] for name in (*DESCRIPTION, weights) if name in by_name]
 
 
 @contextmanager

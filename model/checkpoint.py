@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,14 +22,13 @@ from numpy.typing import NDArray
 from parastream.model import torch_zip
 from parastream.model.config import ModelConfig, Precision
 from parastream.model.dense import Dense
+from parastream.model.directory import CMVN, CONFIG, CONFIGURATION, SAFETENSORS, SEG_DICT, TOKENS, ModelDirectory
 from parastream.model.errors import CheckpointError
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
 
 logger = logging.getLogger(__name__)
 
-SAFETENSORS = "model.safetensors"
-_WEIGHTS_FILES = (SAFETENSORS, "model.pt")
 _FORMAT = {"format": "parastream"}
 """Metadata that marks a safetensors file whose names and layouts are ours already."""
 
@@ -58,7 +56,7 @@ _MOST_NAMED = 10
 """Names that an error lists of each kind."""
 
 
-def read_weights(directory: Path) -> dict[str, NDArray[Any]]:
+def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
     """Reads a model directory's weights under the names and in the layouts of our network.
 
     The file is the one that `configuration.json` names (`file_path_metas`, `init_param`), else
@@ -68,7 +66,7 @@ def read_weights(directory: Path) -> dict[str, NDArray[Any]]:
     Raises:
         CheckpointError: there is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
-    path = weights_file(directory)
+    path = directory.weights_file
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return sanitize(torch_zip.read(path))
@@ -103,7 +101,7 @@ def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return result
 
 
-def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float32) -> None:
+def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype = mx.float32) -> None:
     """Loads a model directory's weights into a network, all of them and no others.
 
     They are evaluated one by one, on the calling thread. Quantised weights stay as they are; the predictor's become
@@ -115,7 +113,7 @@ def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float
     """
     weights = read_weights(directory)
     expected = {name: value.shape for name, value in _parameters(network).items()}
-    quantization = stored_quantization(directory)
+    quantization = Quantization.of(directory.configuration)
     quantized: dict[str, Dense] = {}
     if quantization is not None:
         quantized = _quantizable(network, quantization)
@@ -128,21 +126,12 @@ def load_weights(network: nn.Module, directory: Path, dtype: mx.Dtype = mx.float
     problems += _listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
     if problems:
         raise CheckpointError(
-            f"{weights_file(directory)} does not fit the network of its config.yaml: {'; '.join(problems)}"
+            f"{directory.weights_file} does not fit the network of its config.yaml: {'; '.join(problems)}"
         )
     for layer in quantized.values():
         layer.quantized(cast(Quantization, quantization))
     kinds = {name: mx.uint32 if name in packed else mx.float32 if _FLOAT32.match(name) else dtype for name in expected}
     network.load_weights([(name, _to_mlx(weights.pop(name), kind)) for name, kind in kinds.items()])
-
-
-def stored_quantization(directory: Path) -> Quantization | None:
-    """How a model directory's linear layers are quantised; None if they are not.
-
-    Raises:
-        CheckpointError: its `configuration.json` cannot be used.
-    """
-    return Quantization.of(_configuration(directory))
 
 
 def save(weights: Mapping[str, mx.array], directory: Path) -> None:
@@ -163,8 +152,8 @@ def convert(source: Path, destination: Path, dtype: Precision = "float16") -> No
             destination is not empty or cannot be written.
     """
     _refuse_to_overwrite(destination)
-    configuration = _configuration(source)
-    _write(source, destination, _converted(source, configuration, dtype), configuration)
+    directory = ModelDirectory(source)
+    _write(directory, destination, _converted(directory, dtype), directory.configuration)
 
 
 def quantize(
@@ -184,14 +173,14 @@ def quantize(
     """
     quantization = quantization or Quantization()
     _refuse_to_overwrite(destination)
-    configuration = _configuration(source)
-    network = Paraformer(ModelConfig.from_directory(source))
+    directory = ModelDirectory(source)
+    network = Paraformer(ModelConfig.from_directory(directory))
     layers = _quantizable(network, quantization)
     if not layers:
         raise CheckpointError(
             f"{source} cannot be quantised: no layer has inputs in groups of {quantization.group_size}"
         )
-    weights = _converted(source, configuration, dtype)
+    weights = _converted(directory, dtype)
     expected = {name: value.shape for name, value in _parameters(network).items()}
     if problems := _differences(expected, {name: value.shape for name, value in weights.items()}):
         raise CheckpointError(f"{source} does not fit the network of its config.yaml: {'; '.join(problems)}")
@@ -199,7 +188,7 @@ def quantize(
         parts = quantization.quantize(weights.pop(f"{name}.weight"))
         mx.eval(parts)
         weights |= {f"{name}.{part}": value for part, value in parts.items()}
-    _write(source, destination, weights, configuration | {KEY: quantization.described()})
+    _write(directory, destination, weights, {**directory.configuration, KEY: quantization.described()})
 
 
 def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, Dense]:
@@ -217,10 +206,12 @@ def _refuse_to_overwrite(destination: Path) -> None:
         raise CheckpointError(f"{destination} exists already: name a new or an empty directory")
 
 
-def _converted(source: Path, configuration: Mapping[str, Any], dtype: Precision) -> dict[str, mx.array]:
-    """A directory's weights, in `dtype`."""
-    if quantization := Quantization.of(configuration):
-        raise CheckpointError(f"{source} is quantised already ({quantization}): name the model that it was made from")
+def _converted(source: ModelDirectory, dtype: Precision) -> dict[str, mx.array]:
+    """Read a directory's weights and convert them to `dtype`."""
+    if quantization := Quantization.of(source.configuration):
+        raise CheckpointError(
+            f"{source.path} is quantised already ({quantization}): name the model that it was made from"
+        )
     weights = read_weights(source)
     converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
     too_large = _listed(
@@ -228,60 +219,29 @@ def _converted(source: Path, configuration: Mapping[str, Any], dtype: Precision)
         "has values out of range",
     )
     if too_large:
-        raise CheckpointError(f"{source} cannot be converted to {dtype}: {too_large[0]}")
+        raise CheckpointError(f"{source.path} cannot be converted to {dtype}: {too_large[0]}")
     return converted
 
 
-def _write(source: Path, destination: Path, weights: Mapping[str, mx.array], configuration: Mapping[str, Any]) -> None:
-    """Makes a model directory of weights and of what else `source` has."""
+def _write(
+    source: ModelDirectory, destination: Path, weights: Mapping[str, mx.array], configuration: Mapping[str, Any]
+) -> None:
+    """Make a model directory of weights and of the rest of `source`."""
     metas = {**configuration.get("file_path_metas", {}), "init_param": SAFETENSORS}
     text = json.dumps({**configuration, "file_path_metas": metas}, ensure_ascii=False, indent=1)
+    others = [CONFIG, CMVN, TOKENS, *([SEG_DICT] if source.has(SEG_DICT) else [])]
+    description = {name: source.content(name) for name in others} | {CONFIGURATION: f"{text}\n".encode()}
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
             made = Path(scratch) / destination.name
             made.mkdir()
             save(weights, made)
-            for name in ("config.yaml", "am.mvn", "tokens.json"):
-                shutil.copyfile(source / name, made / name)
-            if (source / "seg_dict").exists():
-                shutil.copyfile(source / "seg_dict", made / "seg_dict")
-            (made / "configuration.json").write_text(text + "\n", encoding="utf-8")
+            for name, content in description.items():
+                (made / name).write_bytes(content)
             made.replace(destination)
     except OSError as error:
-        raise CheckpointError(f"cannot convert {source} to {destination}: {error}") from None
-
-
-def _configuration(directory: Path) -> dict[str, Any]:
-    """The parsed `configuration.json`, which a model directory may do without."""
-    path = directory / "configuration.json"
-    try:
-        configuration = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(configuration, dict) or not isinstance(configuration.get("file_path_metas", {}), dict):
-        raise CheckpointError(f"{path} must hold an object, and in it the object file_path_metas")
-    return configuration
-
-
-def weights_file(directory: Path) -> Path:
-    """The file that holds a model directory's weights.
-
-    Raises:
-        CheckpointError: there is none, or `configuration.json` cannot be used.
-    """
-    named = _configuration(directory).get("file_path_metas", {}).get("init_param")
-    if named is not None and (not isinstance(named, str) or Path(named).name != named):
-        raise CheckpointError(
-            f"{directory / 'configuration.json'}: init_param is {named!r}, not the name of a file beside it"
-        )
-    candidates = [named, *_WEIGHTS_FILES] if named else _WEIGHTS_FILES
-    for name in candidates:
-        if (directory / name).is_file():
-            return directory / name
-    raise CheckpointError(f"{directory} has no weights: looked for {', '.join(dict.fromkeys(candidates))}")
+        raise CheckpointError(f"cannot convert {source.path} to {destination}: {error}") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:

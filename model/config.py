@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
+from parastream.model.directory import CONFIG, ModelDirectory
 from parastream.model.errors import ModelConfigError
-from parastream.model.tokenizer import read_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -259,25 +257,17 @@ class ModelConfig:
         return cls(str(name), frontend, encoder, decoder, predictor)
 
     @classmethod
-    def from_directory(cls, directory: Path) -> ModelConfig:
-        """Reads `config.yaml` and the size of the token list.
+    def from_directory(cls, directory: ModelDirectory) -> ModelConfig:
+        """Take the model's sizes from `config.yaml` and the length of the token list.
 
         Raises:
-            ModelConfigError: a file is missing or cannot be used; the message names it.
+            ModelConfigError: One of the files is missing or cannot be used; the message names it.
         """
-        path = directory / "config.yaml"
+        config, vocab_size = directory.config, len(directory.tokens)
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ModelConfigError(f"{path} is not valid YAML: {error}") from None
-        if not isinstance(config, dict):
-            raise ModelConfigError(f"{path} must hold a mapping, not {type(config).__name__}")
-        try:
-            return cls.from_dict(config, vocab_size=len(read_tokens(directory / "tokens.json")))
+            return cls.from_dict(config, vocab_size=vocab_size)
         except ModelConfigError as error:
-            raise ModelConfigError(f"{path}: {error}") from None
+            raise ModelConfigError(f"{directory.path / CONFIG}: {error}") from None
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

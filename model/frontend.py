@@ -7,7 +7,6 @@ float64, so the features do not depend on how the audio was cut.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +53,6 @@ class Frontend:
         self._fft = 1 << (self._frame - 1).bit_length()
         self._window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(self._frame) / (self._frame - 1))
         self._mel = _mel_bank(config.n_mels, self._fft, config.fs)
-
-    @classmethod
-    def from_directory(cls, config: FrontendConfig, directory: Path) -> Frontend:
-        """Reads the CMVN statistics of a model directory (`am.mvn`).
-
-        Raises:
-            ModelConfigError: the file is missing or cannot be used.
-        """
-        return cls(config, *read_cmvn(directory / "am.mvn"))
 
     @property
     def row_samples(self) -> int:
@@ -155,29 +145,3 @@ def _mel_bank(n_mels: int, fft: int, rate: int) -> Float64:
 
 def _to_mel(hertz: float | Float64) -> Float64:
     return np.asarray(1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0))
-
-
-def read_cmvn(path: Path) -> tuple[Float32, Float32]:
-    """Reads shift and scale from Kaldi nnet1 text (`am.mvn`).
-
-    Raises:
-        ModelConfigError: the file is missing, damaged, or holds values that are not finite.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ModelConfigError(f"{path}: {error.strerror}: a model directory needs this file") from None
-    except UnicodeDecodeError as error:
-        raise ModelConfigError(f"{path} is not text: {error}") from None
-    found = []
-    for tag in ("<AddShift>", "<Rescale>"):
-        after = next((i + 1 for i, line in enumerate(lines) if line.startswith(tag)), len(lines))
-        try:
-            # "<LearnRateCoef> 0 [ v v … ]"
-            values = np.array(lines[after].split()[3:-1], dtype=np.float32)
-        except (IndexError, ValueError) as error:
-            raise ModelConfigError(f"{path}: no line of numbers after {tag}: {error}") from None
-        if not values.size or not np.isfinite(values).all():
-            raise ModelConfigError(f"{path}: the values after {tag} must be finite numbers")
-        found.append(values)
-    return found[0], found[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from parastream.model import catalogue
 from parastream.model.config import TRAINED_CHUNKS, ChunkSize, Precision
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.process import warn_if_slow
 from parastream.model.punctuation import Punctuator
@@ -51,7 +52,7 @@ def load(
             f"chunk size [{chunk.left}, {chunk.hop}, {chunk.look_ahead}]: Paraformer was trained for {allowed}"
         )
     warn_if_slow()
-    directory = catalogue.resolve(name_or_directory, offline=offline)
+    directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
     return SpeechModel.from_directory(directory, chunk=chunk, dtype=dtype)
 
 
@@ -69,4 +70,4 @@ def load_punctuation(
         ModelConfigError: The directory's configuration cannot be used.
         CheckpointError: The network is damaged or does not fit the configuration.
     """
-    return Punctuator.from_directory(catalogue.resolve(name_or_directory, offline=offline))
+    return Punctuator.from_directory(ModelDirectory(catalogue.resolve(name_or_directory, offline=offline)))

@@ -27,18 +27,16 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnxruntime
-import yaml
 from numpy.typing import NDArray
+from parastream.model.directory import CONFIG, JIEBA_DICT, PUNCTUATION_WEIGHTS, TOKENS, ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError
 from parastream.model.text import is_unspaced, join, units
-from parastream.model.tokenizer import read_tokens
 
 PIECE: Final = 20
 """Tokens that are added to the network's input at a time."""
 CARRY_LIMIT: Final = 200
 """Tokens of an unfinished sentence that are looked at again with the next piece."""
 
-_MODEL_FILES = ("model_quant.onnx", "model.onnx")  # the first is preferred: a quarter of the size, and faster
 _MARK_OF_LABEL = {"<unk>": "", "_": "", ",": "，", "，": "，", "。": "。", "?": "？", "？": "？", "、": "、"}
 _SENTENCE_ENDS = ("。", "？")
 _FIRST_END = 2  # a sentence has at least three tokens: FunASR looks for no end before that
@@ -75,35 +73,35 @@ class Punctuator:
         self._unknown = len(tokens) - 1
 
     @classmethod
-    def from_directory(cls, directory: Path) -> Punctuator:
+    def from_directory(cls, directory: ModelDirectory) -> Punctuator:
         """Load a FunASR punctuation model: model_quant.onnx or model.onnx, config.yaml and tokens.json.
 
         Raises:
             ModelConfigError: A file is missing, or config.yaml or tokens.json cannot be used, or the model needs jieba.
             CheckpointError: The ONNX file is damaged, is no CT-Transformer, or has other sizes than the lists.
         """
-        path = next((directory / name for name in _MODEL_FILES if (directory / name).is_file()), None)
+        path = directory.punctuation_file
         if path is None:
             raise ModelConfigError(
-                f"{directory}: no {' or '.join(_MODEL_FILES)} here, which a punctuation model needs"
+                f"{directory.path}: no {' or '.join(PUNCTUATION_WEIGHTS)} here, which a punctuation model needs"
                 " (FunASR makes one of a model.pt: AutoModel(model=...).export(type='onnx', quantize=True))"
             )
-        if (directory / "jieba_usr_dict").exists():
+        if directory.has(JIEBA_DICT):
             raise ModelConfigError(
-                f"{directory}: its tokens are Chinese words as jieba cuts them (jieba_usr_dict), which is not"
+                f"{directory.path}: its tokens are Chinese words as jieba cuts them ({JIEBA_DICT}), which is not"
                 " supported; models whose tokens are Chinese characters are, such as ct-punc"
             )
-        tokens = read_tokens(directory / "tokens.json")
-        marks = _read_marks(directory / "config.yaml")
+        tokens = directory.tokens
+        marks = _read_marks(directory)
         network = _Network(path)
         try:
             classes = network.logits([0, len(tokens) - 1], cached=0).shape[-1]
-        except Exception as error:  # as above
+        except Exception as error:  # onnxruntime's errors have no common base of their own
             raise CheckpointError(
-                f"{path}: does not run with the {len(tokens)} tokens of tokens.json ({error})"
+                f"{path}: does not run with the {len(tokens)} tokens of {TOKENS} ({error})"
             ) from error
         if classes != len(marks):
-            raise CheckpointError(f"{path}: gives {classes} labels, but punc_list in config.yaml has {len(marks)}")
+            raise CheckpointError(f"{path}: gives {classes} labels, but punc_list in {CONFIG} has {len(marks)}")
         return cls(network, tokens, marks)
 
     @property
@@ -212,16 +210,13 @@ class _Network:
         return best
 
 
-def _read_marks(path: Path) -> list[str]:
-    """The mark of each label, from `model_conf.punc_list`."""
+def _read_marks(directory: ModelDirectory) -> list[str]:
+    """Read the mark of each label from `model_conf.punc_list`."""
+    path = directory.path / CONFIG
     try:
-        labels = yaml.safe_load(path.read_text(encoding="utf-8"))["model_conf"]["punc_list"]
-    except OSError as error:
-        raise ModelConfigError(f"{path}: cannot read it ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelConfigError(f"{path}: not a YAML file in UTF-8 ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise ModelConfigError(f"{path}: has no model_conf.punc_list") from error
+        labels = directory.config["model_conf"]["punc_list"]
+    except (KeyError, TypeError):
+        raise ModelConfigError(f"{path}: has no model_conf.punc_list") from None
     if not isinstance(labels, list) or "。" not in labels or not set(map(str, labels)) <= _MARK_OF_LABEL.keys():
         raise ModelConfigError(
             f"{path}: punc_list must hold 。 and may hold {' '.join(_MARK_OF_LABEL)}, got {labels!r}"

@@ -17,12 +17,12 @@ import mlx.core as mx
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from parastream.model.checkpoint import SAFETENSORS
+from parastream.model.directory import CMVN, CONFIG, SAFETENSORS, TOKENS
 
 NAME = "random-full"
 """What benchmarks call this model."""
 
-CONFIG: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "model": "ParaformerStreaming",
     "model_conf": {
         "ctc_weight": 0.0,
@@ -91,7 +91,7 @@ _ROW = 560  # features in a row
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """FunASR's name and shape of each weight that inference uses."""
-    encoder, decoder = CONFIG["encoder_conf"], CONFIG["decoder_conf"]
+    encoder, decoder = SIZES["encoder_conf"], SIZES["decoder_conf"]
     size, hidden, kernel = encoder["output_size"], encoder["linear_units"], encoder["kernel_size"]
     found: dict[str, tuple[int, ...]] = {}
 
@@ -168,10 +168,10 @@ def save(directory: Path, seed: int = 0) -> None:
         OSError: the directory, which is made if need be, cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
-    (directory / "tokens.json").write_text(json.dumps(tokens(), ensure_ascii=False), encoding="utf-8")
+    (directory / CONFIG).write_text(yaml.safe_dump(SIZES, sort_keys=False), encoding="utf-8")
+    (directory / TOKENS).write_text(json.dumps(tokens(), ensure_ascii=False), encoding="utf-8")
     # About the mean and spread of log mel energies of speech.
-    (directory / "am.mvn").write_text(
+    (directory / CMVN).write_text(
         f"<Nnet> \n<Splice> {_ROW} {_ROW}\n[ 0 ]\n"
         f"<AddShift> {_ROW} {_ROW} \n<LearnRateCoef> 0 [ {' '.join(['-12.0'] * _ROW)} ]\n"
         f"<Rescale> {_ROW} {_ROW} \n<LearnRateCoef> 0 [ {' '.join(['0.2'] * _ROW)} ]\n"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from parastream.model.config import ChunkSize, ModelConfig, Precision
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import Frontend
 from parastream.model.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ class SpeechModel:
     """How the linear layers are stored in the model's directory; None if they are not quantised."""
 
     @classmethod
-    def from_directory(cls, directory: Path, *, chunk: ChunkSize, dtype: Precision | None) -> SpeechModel:
+    def from_directory(cls, directory: ModelDirectory, *, chunk: ChunkSize, dtype: Precision | None) -> SpeechModel:
         """Load a FunASR model directory; see `parastream.model.load`.
 
         Raises:
@@ -51,6 +51,7 @@ class SpeechModel:
         import mlx.core as mx
         from parastream.model import checkpoint
         from parastream.model.paraformer import Paraformer
+        from parastream.model.quantization import Quantization
 
         dtype = _computed_in(dtype)
         config = replace(ModelConfig.from_directory(directory), chunk=chunk)
@@ -60,14 +61,14 @@ class SpeechModel:
         network.pack()
         mx.eval(network.parameters())
         return cls(
-            name=directory.name,
+            name=directory.path.name,
             config=config,
-            frontend=Frontend.from_directory(config.frontend, directory),
+            frontend=Frontend(config.frontend, *directory.cmvn),
             network=network,
-            tokenizer=Tokenizer.from_file(directory / "tokens.json"),
+            tokenizer=Tokenizer(directory.tokens),
             parameters=parameters,
             dtype=dtype,
-            quantization=checkpoint.stored_quantization(directory),
+            quantization=Quantization.of(directory.configuration),
         )
 
     @property

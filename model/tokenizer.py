@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
-from parastream.model.errors import ModelConfigError
 from parastream.model.text import is_unspaced, join, units
 
 SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
@@ -62,29 +59,6 @@ class _Word:
         return self.script is not _Script.CHINESE
 
 
-def read_tokens(path: Path) -> list[str]:
-    """Reads a FunASR `tokens.json`: a JSON list of different strings; an id is an index into it.
-
-    Raises:
-        ModelConfigError: the file is missing, damaged, or not such a list.
-    """
-    try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelConfigError(f"{path}: cannot read the token list ({error.strerror})") from error
-    except ValueError as error:
-        raise ModelConfigError(f"{path}: not a JSON file in UTF-8 ({error})") from error
-    if not isinstance(tokens, list) or not tokens:
-        raise ModelConfigError(f"{path}: must be a list of tokens, got {type(tokens).__name__} without any")
-    for index, token in enumerate(tokens):
-        if not isinstance(token, str) or not token:
-            raise ModelConfigError(f"{path}: token {index} must be a string with text in it, got {token!r}")
-    if len(set(tokens)) != len(tokens):
-        twice = next(token for index, token in enumerate(tokens) if token in tokens[:index])
-        raise ModelConfigError(f"{path}: token {twice!r} is listed twice")
-    return tokens
-
-
 class Tokenizer:
     """Turns the token ids of one model into words and text.
 
@@ -100,15 +74,6 @@ class Tokenizer:
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
         self._ids = {token: index for index, token in enumerate(self.tokens)}
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Tokenizer:
-        """Reads `tokens.json`.
-
-        Raises:
-            ModelConfigError: the file is missing, damaged, or not a list of different strings.
-        """
-        return cls(read_tokens(Path(path)))
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -138,7 +138,7 @@ class Parastream:
         parastream.model.prepare_process()
         self._speech = parastream.model.load(directory, dtype=dtype)
         self._network = self._speech.network
-        self._tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
+        self._tokens = self._speech.tokenizer.tokens
 
     def new_stream(self) -> Any:
         """Return the states of frontend and network, and the token ids so far."""

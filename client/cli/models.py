@@ -10,6 +10,7 @@ from pathlib import Path
 from parastream.client.sources import SourceError, read
 from parastream.model import SpeechModel, catalogue, checkpoint, load, load_punctuation
 from parastream.model.config import Precision
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelError
 from parastream.model.quantization import Quantization
 from parastream.streaming import Transcriber
@@ -52,7 +53,7 @@ def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: 
     """Write a model with quantised linear layers, and say how much smaller it is. Raises `ModelError`."""
     directory = catalogue.resolve(source, offline=offline)
     checkpoint.quantize(directory, destination, Quantization(bits, group_size), dtype)
-    before, after = (checkpoint.weights_file(d).stat().st_size for d in (directory, destination))
+    before, after = (ModelDirectory(d).weights_file.stat().st_size for d in (directory, destination))
     print(f"{destination}: {after / 1e6:.1f} MB instead of {before / 1e6:.1f}")
 
 
@@ -63,7 +64,7 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     """
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
-    if _is_punctuation(directory):
+    if ModelDirectory(directory).punctuation_file is not None:
         if recordings is not None:
             raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
         return _check_punctuation(directory)
@@ -75,10 +76,6 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     if recordings is None:
         return 0
     return _compare(model, recordings)
-
-
-def _is_punctuation(directory: Path) -> bool:
-    return any((directory / name).is_file() for name in ("model.onnx", "model_quant.onnx"))
 
 
 def _check_punctuation(directory: Path) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model.errors import ModelConfigError
-from parastream.model.frontend import Frontend, read_cmvn
+from parastream.model.frontend import Frontend
 
 from ..reference import recipe
 from ..reference.driver import frontend
@@ -79,36 +77,6 @@ def test_an_utterance_of_any_length_has_its_rows(front: Frontend, wave: Float32,
 def test_silence_is_finite(front: Frontend) -> None:
     rows = front(np.zeros(16000, np.float32))
     assert np.isfinite(rows).all()
-
-
-def test_absent_statistics_are_named(front: Frontend, tmp_path: Path) -> None:
-    with pytest.raises(ModelConfigError, match=r"am\.mvn: No such file"):
-        Frontend.from_directory(front.config, tmp_path)
-
-
-def test_statistics_that_are_no_text_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "am.mvn"
-    path.write_bytes(b"\xff\xfe<AddShift>")
-    with pytest.raises(ModelConfigError, match=r"am\.mvn is not text"):
-        read_cmvn(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "AddShift"),
-        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 2 ]\n", "Rescale"),
-        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 x ]\n", "AddShift"),
-        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 nan ]\n", "finite"),
-        ("<AddShift> 2 2\n<LearnRateCoef> 0 [ ]\n", "finite"),
-    ],
-)
-def test_damaged_statistics_are_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "am.mvn"
-    path.write_text(text)
-    with pytest.raises(ModelConfigError, match=message) as caught:
-        read_cmvn(path)
-    assert str(path) in str(caught.value)
 
 
 def test_statistics_of_another_size_are_refused(front: Frontend) -> None:

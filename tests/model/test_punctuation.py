@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError, ModelError
 from parastream.model.punctuation import (
     CARRY_LIMIT,
@@ -36,7 +37,7 @@ GOLDEN: dict[str, Any] = json.loads(
 
 @cache
 def model(form: str) -> Punctuator:
-    return Punctuator.from_directory(ASSETS / f"punc-small-{form}")
+    return Punctuator.from_directory(ModelDirectory(ASSETS / f"punc-small-{form}"))
 
 
 @pytest.fixture(params=FORMS)
@@ -265,7 +266,7 @@ def test_funasr_layouts(directory: Path) -> None:
     (directory / "model_quant.onnx").rename(directory / "model.onnx")
     for name in ("README.md", "configuration.json"):
         (directory / name).unlink(missing_ok=True)
-    assert Punctuator.from_directory(directory).punctuate("how are you") == "How are you?"
+    assert Punctuator.from_directory(ModelDirectory(directory)).punctuate("how are you") == "How are you?"
 
 
 def edit_config(directory: Path, labels: object) -> None:
@@ -278,12 +279,12 @@ def edit_config(directory: Path, labels: object) -> None:
         ("model_quant.onnx", None, ModelConfigError, r"no model_quant\.onnx or model\.onnx here"),
         ("model_quant.onnx", b"", CheckpointError, "not an ONNX model"),
         ("model_quant.onnx", b"not an onnx file", CheckpointError, "not an ONNX model"),
-        ("config.yaml", None, ModelConfigError, "cannot read it"),
+        ("config.yaml", None, ModelConfigError, r"config\.yaml: a model needs this file"),
         ("config.yaml", b"a: [", ModelConfigError, "not a YAML file"),
         ("config.yaml", b"\xff\xfe\x00", ModelConfigError, "not a YAML file"),
         ("config.yaml", b"model_conf: {}", ModelConfigError, r"no model_conf\.punc_list"),
-        ("config.yaml", b"just text", ModelConfigError, r"no model_conf\.punc_list"),
-        ("tokens.json", None, ModelConfigError, "cannot read the token list"),
+        ("config.yaml", b"just text", ModelConfigError, "must hold a mapping, not str"),
+        ("tokens.json", None, ModelConfigError, r"tokens\.json: a model needs this file"),
         ("tokens.json", b"[1]", ModelConfigError, "token 0 must be a string"),
         ("jieba_usr_dict", b"", ModelConfigError, "jieba"),
     ],
@@ -297,7 +298,7 @@ def test_damaged_directory(
     else:
         path.write_bytes(content)
     with pytest.raises(error, match=message) as caught:
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))
     assert str(directory) in str(caught.value)
 
 
@@ -305,25 +306,25 @@ def test_damaged_directory(
 def test_bad_label_list(directory: Path, labels: object) -> None:
     edit_config(directory, labels)
     with pytest.raises(ModelConfigError, match="punc_list must hold 。"):
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))
 
 
 def test_lists_of_other_sizes(directory: Path) -> None:
     edit_config(directory, ["<unk>", "_", "，", "。", "？"])
     with pytest.raises(CheckpointError, match=r"gives 6 labels, but punc_list in config\.yaml has 5"):
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))
     shutil.copy(ASSETS / "punc-small-offline" / "config.yaml", directory)
     tokens = json.loads((directory / "tokens.json").read_text(encoding="utf-8"))
     (directory / "tokens.json").write_text(json.dumps([*tokens, "one more"]), encoding="utf-8")
     with pytest.raises(CheckpointError, match=f"does not run with the {len(tokens) + 1} tokens"):
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))
 
 
 def test_truncated_network(directory: Path) -> None:
     path = directory / "model_quant.onnx"
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(CheckpointError, match="not an ONNX model"):
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))
 
 
 def test_some_other_network(directory: Path) -> None:
@@ -333,4 +334,4 @@ def test_some_other_network(directory: Path) -> None:
     other = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad_16k_op15.onnx"
     shutil.copy(other, directory / "model_quant.onnx")
     with pytest.raises(CheckpointError, match="has the inputs input, state, sr; a CT-Transformer has"):
-        Punctuator.from_directory(directory)
+        Punctuator.from_directory(ModelDirectory(directory))

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import SpeechModel, catalogue, checkpoint
 from parastream.model.dense import Dense
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
@@ -107,7 +108,7 @@ def test_products_from_quantised_weights_are_those_of_the_dequantised(
     _, directory = quantized
     packed, dequantised = Paraformer(speech.config), Paraformer(speech.config)
     for model in (packed, dequantised):
-        checkpoint.load_weights(model, directory)
+        checkpoint.load_weights(model, ModelDirectory(directory))
     dequantised.pack()
     layer = packed.encoder.layers[1].feed_forward.w_1
     assert layer.weight.dtype == mx.uint32
@@ -240,7 +241,7 @@ def test_a_cpu_computes_in_float32_only() -> None:
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_half_precision_hears_the_same(speech: SpeechModel, features: list[Float32], dtype: mx.Dtype) -> None:
     model = Paraformer(speech.config)
-    checkpoint.load_weights(model, EMBEDDED, dtype)
+    checkpoint.load_weights(model, ModelDirectory(EMBEDDED), dtype)
     model.pack()
     for found, expected in zip(model.transcribe(features), speech.network.transcribe(features), strict=True):
         assert same(found, expected) > 0.9

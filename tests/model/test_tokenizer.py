@@ -9,7 +9,7 @@ import parastream.model.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parastream.model.errors import ModelConfigError
+from parastream.model.directory import ModelDirectory
 from parastream.model.text import join
 from parastream.model.tokenizer import SPECIAL, Tokenizer, TokenWord
 
@@ -33,7 +33,7 @@ def ids_of(*tokens: str) -> list[int]:
 
 
 def test_decodes_an4_as_funasr_does() -> None:
-    tokenizer = Tokenizer.from_file(ASSETS / "asr-small-en" / "tokens.json")
+    tokenizer = Tokenizer(ModelDirectory(ASSETS / "asr-small-en").tokens)
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert len(golden) == 130
     for record in golden:
@@ -142,28 +142,3 @@ def test_longest_piece_first() -> None:
 def test_refuses_an_unknown_id(mixed: Tokenizer, token_id: int) -> None:
     with pytest.raises(IndexError, match=f"token id {token_id} is not in the list of {len(MIXED)} tokens"):
         mixed.decode([3, token_id])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"[", "not a JSON file"),
-        (b'["\xff"]', "not a JSON file in UTF-8"),
-        (b"{}", "must be a list of tokens"),
-        (b"[]", "must be a list of tokens"),
-        (b'["a", 1]', "token 1 must be a string"),
-        (b'["a", ""]', "token 1 must be a string"),
-        (b'["a", "b", "a"]', "'a' is listed twice"),
-    ],
-)
-def test_damaged_token_list(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "tokens.json"
-    path.write_bytes(content)
-    with pytest.raises(ModelConfigError, match=message) as caught:
-        Tokenizer.from_file(path)
-    assert str(path) in str(caught.value)
-
-
-def test_missing_token_list(tmp_path: Path) -> None:
-    with pytest.raises(ModelConfigError, match=r"tokens\.json: cannot read the token list"):
-        Tokenizer.from_file(tmp_path / "tokens.json")

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model import checkpoint, torch_zip
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import CheckpointError
 
 KINDS = {
@@ -181,7 +182,7 @@ def test_a_network_loads_from_model_pt(tmp_path: Path) -> None:
     weight = np.arange(6, dtype="f4").reshape(2, 3)
     write_arrays(tmp_path / "model.pt", {"weight": weight, "bias": np.ones(2, dtype="f2")})
     network = nn.Linear(3, 2)
-    checkpoint.load_weights(network, tmp_path)
+    checkpoint.load_weights(network, ModelDirectory(tmp_path))
     np.testing.assert_array_equal(np.array(network(mx.ones(3))), weight.sum(axis=1) + 1)
 
 

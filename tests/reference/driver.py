@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.checkpoint import sanitize
 from parastream.model.config import ChunkSize, ModelConfig
+from parastream.model.directory import ModelDirectory
 from parastream.model.frontend import Frontend
 from parastream.model.lanes import finish
 from parastream.model.paraformer import Paraformer, StreamState
@@ -58,7 +59,7 @@ def frontend(directory: Path) -> Frontend:
     """The reference models' frontend; writes its statistics to a directory first."""
     recipe.write_cmvn(directory / "am.mvn")
     config = ModelConfig.from_dict(recipe.config(recipe.SIZES["tiny"], streaming=True), vocab_size=64)
-    return Frontend.from_directory(config.frontend, directory)
+    return Frontend(config.frontend, *ModelDirectory(directory).cmvn)
 
 
 def reference_features(name: str) -> Float32:

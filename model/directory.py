@@ -1,0 +1,172 @@
+"""The files of a FunASR model directory: their names, and what is in them, each read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from parastream.model.errors import CheckpointError, ModelConfigError
+
+CONFIG = "config.yaml"
+"""FunASR's description of the model."""
+CONFIGURATION = "configuration.json"
+"""ModelScope's description of the directory, which may be missing. Here mlx-lm, and so do we, note a quantization."""
+CMVN = "am.mvn"
+"""Mean and variance of the features, in Kaldi's nnet1 text; only speech models have it."""
+TOKENS = "tokens.json"
+"""The vocabulary."""
+SEG_DICT = "seg_dict"
+"""How FunASR cuts hotwords into pieces; kept for it, but not used here."""
+JIEBA_DICT = "jieba_usr_dict"
+"""It marks punctuation models whose tokens are words."""
+SAFETENSORS = "model.safetensors"
+SPEECH_WEIGHTS = (SAFETENSORS, "model.pt")
+"""Weights of speech models, the preferred file first."""
+PUNCTUATION_WEIGHTS = ("model_quant.onnx", "model.onnx")
+"""Networks of punctuation models, the preferred one first: it has a quarter of the size, and is faster."""
+
+DESCRIPTION = (CONFIG, CONFIGURATION, CMVN, TOKENS, SEG_DICT)
+"""All that is not weights, as far as there is any."""
+REQUIRED = (CONFIG, TOKENS)
+"""What every model has."""
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """A model directory, whose description is read file by file when it is first asked for, and never again.
+
+    Weights are large and used up by loading, so this only says where they are.
+    """
+
+    path: Path
+    _contents: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def content(self, name: str) -> bytes:
+        """Return what is in a file of the description.
+
+        Raises:
+            ModelConfigError: The file is missing or cannot be read.
+        """
+        if name not in self._contents:
+            try:
+                self._contents[name] = (self.path / name).read_bytes()
+            except OSError as error:
+                raise ModelConfigError(f"{self.path / name}: a model needs this file: {error.strerror}") from None
+        return self._contents[name]
+
+    def has(self, name: str) -> bool:
+        """Say whether there is such a file."""
+        return (self.path / name).is_file()
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The parsed `config.yaml`.
+
+        Raises:
+            ModelConfigError: It is missing, damaged, or no mapping.
+        """
+        path = self.path / CONFIG
+        try:
+            config = yaml.safe_load(self.content(CONFIG).decode("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ModelConfigError(f"{path}: not a YAML file in UTF-8: {error}") from None
+        if not isinstance(config, dict):
+            raise ModelConfigError(f"{path}: must hold a mapping, not {type(config).__name__}")
+        return config
+
+    @cached_property
+    def configuration(self) -> Mapping[str, Any]:
+        """The parsed `configuration.json`; empty where there is none.
+
+        Raises:
+            CheckpointError: It is damaged, or not an object in which `file_path_metas`, if it is there, is another.
+        """
+        if not self.has(CONFIGURATION):
+            return {}
+        path = self.path / CONFIGURATION
+        try:
+            configuration = json.loads(self.content(CONFIGURATION).decode("utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not a JSON file in UTF-8: {error}") from None
+        if not isinstance(configuration, dict) or not isinstance(configuration.get("file_path_metas", {}), dict):
+            raise CheckpointError(f"{path}: must hold an object, and in it the object file_path_metas")
+        return configuration
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The vocabulary, of different strings; an id is an index into it.
+
+        Raises:
+            ModelConfigError: `tokens.json` is missing, damaged, or not such a list.
+        """
+        path = self.path / TOKENS
+        try:
+            tokens = json.loads(self.content(TOKENS).decode("utf-8"))
+        except ValueError as error:
+            raise ModelConfigError(f"{path}: not a JSON file in UTF-8: {error}") from None
+        if not isinstance(tokens, list) or not tokens:
+            raise ModelConfigError(f"{path}: must be a list of tokens, got {type(tokens).__name__} without any")
+        for index, token in enumerate(tokens):
+            if not isinstance(token, str) or not token:
+                raise ModelConfigError(f"{path}: token {index} must be a string with text in it, got {token!r}")
+        if len(set(tokens)) != len(tokens):
+            twice = next(token for index, token in enumerate(tokens) if token in tokens[:index])
+            raise ModelConfigError(f"{path}: token {twice!r} is listed twice")
+        return tuple(tokens)
+
+    @cached_property
+    def cmvn(self) -> tuple[Float32, Float32]:
+        """Shift and scale of the features, (row_size,) each, from `am.mvn`.
+
+        Raises:
+            ModelConfigError: The file is missing, damaged, or holds values that are not finite.
+        """
+        path = self.path / CMVN
+        try:
+            lines = self.content(CMVN).decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ModelConfigError(f"{path}: not a text file in UTF-8: {error}") from None
+        found = []
+        for tag in ("<AddShift>", "<Rescale>"):
+            after = next((i + 1 for i, line in enumerate(lines) if line.startswith(tag)), len(lines))
+            try:
+                # "<LearnRateCoef> 0 [ v v … ]"
+                values = np.array(lines[after].split()[3:-1], dtype=np.float32)
+            except (IndexError, ValueError) as error:
+                raise ModelConfigError(f"{path}: no line of numbers after {tag}: {error}") from None
+            if not values.size or not np.isfinite(values).all():
+                raise ModelConfigError(f"{path}: the values after {tag} must be finite numbers")
+            found.append(values)
+        return found[0], found[1]
+
+    @cached_property
+    def weights_file(self) -> Path:
+        """The weights of a speech model: the file that `configuration.json` names, else one of `SPEECH_WEIGHTS`.
+
+        Raises:
+            CheckpointError: There is none, or `configuration.json` cannot be used.
+        """
+        named = self.configuration.get("file_path_metas", {}).get("init_param")
+        if named is not None and (not isinstance(named, str) or Path(named).name != named):
+            raise CheckpointError(
+                f"{self.path / CONFIGURATION}: init_param is {named!r}, not the name of a file beside it"
+            )
+        candidates = [named, *SPEECH_WEIGHTS] if named else SPEECH_WEIGHTS
+        for name in candidates:
+            if self.has(name):
+                return self.path / name
+        raise CheckpointError(f"{self.path} has no weights: looked for {', '.join(dict.fromkeys(candidates))}")
+
+    @property
+    def punctuation_file(self) -> Path | None:
+        """The network of a punctuation model; None where there is none, as in a speech model."""
+        return next((self.path / name for name in PUNCTUATION_WEIGHTS if self.has(name)), None)
