@@ -68,6 +68,26 @@ def test_files_that_are_named_exist(document: Path) -> None:
             assert list(ROOT.glob(name)), name
 
 
+def test_the_rooms_of_the_server_use_each_other_as_documented() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.split("| Room |")[1].split("\n\n")[0].splitlines()[2:]]
+    documented: dict[str, set[str]] = {}
+    for row in rows:
+        name, uses = row[0].strip("`"), row[2] if len(row) > 2 else ""
+        named = set(re.findall(r"`([\w./]+)`", uses))
+        documented[name] = documented.keys() - named if uses.startswith("all of the above") else named
+    server = ROOT / "server"
+    actual: dict[str, set[str]] = {}
+    for path in server.rglob("*.py"):
+        room = path.relative_to(server).parts[0]
+        names = re.findall(r"^ *(?:from|import) parastream\.server\.(\w+)", path.read_text("utf-8"), re.MULTILINE)
+        if room != "__init__.py":
+            used = {f"{name}/" if (server / name).is_dir() else f"{name}.py" for name in names}
+            own = f"{room}/" if (server / room).is_dir() else room
+            actual[own] = actual.get(own, set()) | used - {own}
+    assert actual == documented
+
+
 def shell_lines() -> Iterator[tuple[str, list[str]]]:
     """Each command in a code block of the shell: where it is, and its words."""
     for document in DOCUMENTS:
