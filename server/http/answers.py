@@ -19,7 +19,7 @@ from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS
 from parastream.server.sessions.admission import Admission
 from parastream.server.transcripts.cues import CueCache
 from parastream.server.transcripts.formats import TranscriptFormat, json_line, srt_file, text_file, vtt_file
-from parastream.server.transcripts.utterance import Utterance
+from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
 from parastream.server.wire.refusals import RefusalError
@@ -140,7 +140,7 @@ class HttpAnswers:
             return response
         return None  # websockets says that an upgrade is required
 
-    def _transcript(self, utterances: Sequence[Utterance], form: TranscriptFormat, room: str) -> str:
+    def _transcript(self, utterances: Sequence[AttributedUtterance], form: TranscriptFormat, room: str) -> str:
         match form:
             case TranscriptFormat.TEXT:
                 return text_file(utterances)

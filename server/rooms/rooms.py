@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.transcripts.utterance import Utterance
+from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, RoomFinal, RoomLine, RoomLive, RoomMessage, RoomPartial, RoomState
 from parastream.server.wire.refusals import RefusalError
@@ -44,11 +44,11 @@ class Room:
         self.opened: float | None = None
         """When its first speaker came."""
         self._count = 0
-        self._lines: dict[int, tuple[RoomLine, Utterance]] = {}  # by number
+        self._lines: dict[int, tuple[RoomLine, AttributedUtterance]] = {}  # by number
         self._partials: dict[int, RoomPartial] = {}  # of lines that have no final yet
 
     @property
-    def utterances(self) -> list[Utterance]:
+    def utterances(self) -> list[AttributedUtterance]:
         """The transcript so far, by the time at which each line began."""
         return [self._lines[line][1] for line in sorted(self._lines)]
 
@@ -105,7 +105,7 @@ class Room:
                         for word in event.words
                     )
                     shown = RoomLine(line, speaker, start, end, event.text)
-                    self._lines[line] = shown, Utterance(event.text, start, end, words, speaker)
+                    self._lines[line] = shown, AttributedUtterance(event.text, start, end, words, speaker)
                     if len(self._lines) > LINES_KEPT:
                         del self._lines[min(self._lines)]
                 self._settle(RoomFinal(line, speaker, start, end, event.text))
@@ -188,7 +188,7 @@ class Rooms:
         room.watch(viewer)
         return room
 
-    def transcript(self, name: str) -> Sequence[Utterance] | None:
+    def transcript(self, name: str) -> Sequence[AttributedUtterance] | None:
         """What was said in a room so far; None where nobody ever spoke."""
         room = self._rooms.get(name)
         return room.utterances if room is not None and room.opened is not None else None

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from parastream.model.text import is_wide
 from parastream.server.transcripts.labels import speaker_prefix
-from parastream.server.transcripts.utterance import SpokenUtterance, SpokenWord, Utterance, speaker_of
+from parastream.server.transcripts.utterance import AttributedUtterance, SpokenUtterance, SpokenWord, speaker_of
 
 SENTENCE_MARKS = frozenset(".?!。？！…")
 PHRASE_MARKS = frozenset(",;:，、；：")
@@ -102,13 +102,13 @@ class CueCache:
 
     def __init__(self, style: SubtitleStyle = SubtitleStyle()) -> None:
         self._style = style
-        self._laid_out: WeakKeyDictionary[Utterance, list[Cue]] = WeakKeyDictionary()
+        self._laid_out: WeakKeyDictionary[AttributedUtterance, list[Cue]] = WeakKeyDictionary()
 
-    def cues(self, utterances: Iterable[Utterance]) -> list[Cue]:
+    def cues(self, utterances: Iterable[AttributedUtterance]) -> list[Cue]:
         """Return what the function `cues` returns."""
         return time_cues((cue for utterance in utterances for cue in self._lay_out(utterance)), self._style)
 
-    def _lay_out(self, utterance: Utterance) -> list[Cue]:
+    def _lay_out(self, utterance: AttributedUtterance) -> list[Cue]:
         found = self._laid_out.get(utterance)
         if found is None:
             found = self._laid_out[utterance] = lay_out(utterance, self._style)

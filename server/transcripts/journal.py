@@ -23,7 +23,7 @@ from typing import Self
 import msgspec
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, lay_out, time_cues
 from parastream.server.transcripts.formats import VTT_HEADER, TranscriptFormat, srt_entry, text_line, vtt_entry
-from parastream.server.transcripts.utterance import Utterance, spoken
+from parastream.server.transcripts.utterance import AttributedUtterance, spoken
 from parastream.server.wire.messages import (
     Acknowledged,
     Final,
@@ -67,7 +67,7 @@ class SavedSession:
     started: datetime
     """UTC."""
     labels: tuple[str, ...]
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[AttributedUtterance, ...]
     """By start time, without those in which nothing was said."""
 
 
@@ -153,7 +153,7 @@ class Journal:
             self._close_files()
             raise
         self._unwritten = b""
-        self._spoken: list[Utterance] = []
+        self._spoken: list[AttributedUtterance] = []
         self._cues: list[Cue] = []  # as `lay_out` gives them
         self._settled_cues = 0
         self._horizon = 0.0
@@ -214,7 +214,7 @@ class Journal:
         while self._unwritten:
             self._unwritten = self._unwritten[os.write(self._events, self._unwritten) :]
 
-    def _show(self, utterance: Utterance) -> None:
+    def _show(self, utterance: AttributedUtterance) -> None:
         """Write an utterance in its place."""
         if utterance.start < self._horizon:
             self._show_again()

@@ -28,7 +28,7 @@ class SpokenWord(Protocol):
 
 
 class SpokenUtterance(Protocol):
-    """A finished utterance: the engine's `Final`, the wire's, or an `Utterance`.
+    """A finished utterance: the engine's `Final`, the wire's, or an `AttributedUtterance`.
 
     Times arrive rounded to the millisecond.
     """
@@ -51,7 +51,7 @@ class SpokenUtterance(Protocol):
 
 
 @dataclass(frozen=True)
-class Utterance:
+class AttributedUtterance:
     """A finished utterance and who spoke it."""
 
     text: str
@@ -64,12 +64,12 @@ class Utterance:
     """Name of the speaker; empty where lines have no names."""
 
 
-def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> Utterance:
+def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> AttributedUtterance:
     """Attribute an utterance to the speaker on its channel; to nobody where `labels` has no name for it."""
     speaker = labels[channel] if channel < len(labels) else ""
-    return Utterance(final.text, final.start, final.end, tuple(final.words), speaker)
+    return AttributedUtterance(final.text, final.start, final.end, tuple(final.words), speaker)
 
 
 def speaker_of(utterance: SpokenUtterance) -> str:
     """Return the speaker's name on one line; nothing for an utterance without one."""
-    return " ".join(utterance.speaker.split()) if isinstance(utterance, Utterance) else ""
+    return " ".join(utterance.speaker.split()) if isinstance(utterance, AttributedUtterance) else ""

@@ -24,7 +24,7 @@ from parastream.server.transcripts import journal as module
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat, render
 from parastream.server.transcripts.journal import Journal, JournalError, journal_name, read_journal
-from parastream.server.transcripts.utterance import Utterance
+from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire.messages import Done, Final, Partial, ServerMessage, SpeechEnded, SpeechStarted, Word
 
 SUFFIXES = [".jsonl", ".srt", ".txt", ".vtt"]
@@ -52,7 +52,9 @@ SESSION: list[ServerMessage] = [
 
 def expected(finals: Sequence[Final], labels: Sequence[str], form: TranscriptFormat) -> str:
     utterances = [
-        Utterance(f.text, f.start, f.end, f.words, labels[f.channel] if labels else "") for f in finals if f.text
+        AttributedUtterance(f.text, f.start, f.end, f.words, labels[f.channel] if labels else "")
+        for f in finals
+        if f.text
     ]
     return render(utterances, form)
 

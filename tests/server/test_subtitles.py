@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from parastream.server.transcripts import cues as cues_module
 from parastream.server.transcripts.cues import Cue, CueCache, SubtitleStyle, cues, lay_out, time_cues
 from parastream.server.transcripts.formats import TranscriptFormat, render, running_text
-from parastream.server.transcripts.utterance import Utterance, speaker_of
+from parastream.server.transcripts.utterance import AttributedUtterance, speaker_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def utterance(
     each: float = 0.3,
     pauses: dict[int, float] | None = None,
     speaker: str = "",
-) -> Utterance:
+) -> AttributedUtterance:
     """Words of `each` seconds; `pauses[i]` is the silence in front of word i."""
     words = []
     clock = start
@@ -42,7 +42,7 @@ def utterance(
         clock += (pauses or {}).get(index, 0.0)
         words.append(Word(word, clock, clock + each))
         clock += each
-    return Utterance(text, start, clock, tuple(words), speaker)
+    return AttributedUtterance(text, start, clock, tuple(words), speaker)
 
 
 LONG = (
@@ -51,7 +51,7 @@ LONG = (
 )
 
 
-def lines(utterances: list[Utterance], style: SubtitleStyle = SubtitleStyle()) -> list[tuple[str, ...]]:
+def lines(utterances: list[AttributedUtterance], style: SubtitleStyle = SubtitleStyle()) -> list[tuple[str, ...]]:
     return [cue.lines for cue in cues(utterances, style)]
 
 
@@ -119,7 +119,7 @@ def test_chinese_lines_hold_sixteen_characters() -> None:
     )
     spoken = [character for character in text if character not in "，。"]
     words = tuple(Word(c, i * 0.2, i * 0.2 + 0.2) for i, c in enumerate(spoken))
-    found = lines([Utterance(text, 0, 20, words)])
+    found = lines([AttributedUtterance(text, 0, 20, words)])
     assert found == [
         ("重点呢想谈三个问题，首先呢", "就是这一轮全球金融动荡的表现，"),
         ("第二呢是这一轮动荡的原因", "以及它对我们国家经济的影响。"),
@@ -127,12 +127,14 @@ def test_chinese_lines_hold_sixteen_characters() -> None:
 
 
 def test_marks_may_be_missing_from_words() -> None:
-    spoken = Utterance("Rubout, GMEF three.", 0, 2, (Word("rubout", 0, 1), Word("GMEF", 1, 1.5), Word("three", 1.5, 2)))
+    spoken = AttributedUtterance(
+        "Rubout, GMEF three.", 0, 2, (Word("rubout", 0, 1), Word("GMEF", 1, 1.5), Word("three", 1.5, 2))
+    )
     assert lines([spoken]) == [("Rubout, GMEF three.",)]
 
 
 def test_text_without_words_is_cut_at_spaces() -> None:
-    found = cues([Utterance(LONG, 0, 15, ())])
+    found = cues([AttributedUtterance(LONG, 0, 15, ())])
     assert [cue.lines for cue in found] == lines([utterance(LONG)])
     assert found[0].start == 0
     assert found[-1].end == 15
@@ -141,7 +143,7 @@ def test_text_without_words_is_cut_at_spaces() -> None:
 def test_a_cache_lays_out_each_utterance_once_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     laid_out = []
 
-    def count(each: Utterance, style: SubtitleStyle) -> list[Cue]:
+    def count(each: AttributedUtterance, style: SubtitleStyle) -> list[Cue]:
         laid_out.append(each.text)
         return lay_out(each, style)
 
@@ -158,7 +160,7 @@ def test_a_cache_lays_out_each_utterance_once_while_it_lives(monkeypatch: pytest
 
 
 def test_utterance_without_text_makes_no_cue() -> None:
-    assert cues([Utterance("", 0, 1, ()), Utterance("  ", 0, 1, ())]) == []
+    assert cues([AttributedUtterance("", 0, 1, ()), AttributedUtterance("  ", 0, 1, ())]) == []
 
 
 # --- times ----------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ def test_a_cue_stays_as_long_as_it_takes_to_read() -> None:
 
 
 def test_a_full_width_character_takes_as_long_to_read_as_two() -> None:
-    said = Utterance(
+    said = AttributedUtterance(
         "一二三四五六七八九十。",
         0,
         1,
@@ -279,7 +281,7 @@ def test_nothing_said() -> None:
 
 
 def test_json_lines() -> None:
-    spoken = [Utterance("你好。", 0.1, 0.5, (Word("你", 0.123, 0.3, 0.9877), Word("好。", 0.3, 0.5)))]
+    spoken = [AttributedUtterance("你好。", 0.1, 0.5, (Word("你", 0.123, 0.3, 0.9877), Word("好。", 0.3, 0.5)))]
     written = render(spoken, TranscriptFormat.JSONL, file="声音.flac")
     assert written.count("\n") == 1
     assert json.loads(written) == {
@@ -300,7 +302,7 @@ def test_json_lines() -> None:
 
 
 @st.composite
-def transcripts(draw: st.DrawFn) -> list[Utterance]:
+def transcripts(draw: st.DrawFn) -> list[AttributedUtterance]:
     result = []
     for speaker in draw(st.sampled_from([("",), ("Al",), ("Al", "B")])):
         clock = draw(st.sampled_from([0.0, 1.7]))
@@ -319,7 +321,7 @@ def transcripts(draw: st.DrawFn) -> list[Utterance]:
                 lasts = draw(st.sampled_from([0.06, 0.24, 0.24, 0.4]))
                 words.append(Word(text, clock, clock + lasts))
                 clock += lasts
-            result.append(Utterance(" ".join(shown), begin, clock, tuple(words), speaker))
+            result.append(AttributedUtterance(" ".join(shown), begin, clock, tuple(words), speaker))
             clock += draw(st.sampled_from([0.3, 0.7, 5.0]))
     return result
 
@@ -333,7 +335,7 @@ ROUNDING = 0.0011
 
 
 @given(transcripts(), st.sampled_from([SubtitleStyle(), SubtitleStyle(37, 3, 1.0, 5.0, 13.0), SubtitleStyle(gap=0)]))
-def test_cues_keep_the_rules_and_every_word(utterances: list[Utterance], style: SubtitleStyle) -> None:
+def test_cues_keep_the_rules_and_every_word(utterances: list[AttributedUtterance], style: SubtitleStyle) -> None:
     found = cues(utterances, style)
     assert found == time_cues([cue for each in utterances for cue in lay_out(each, style)], style)
     for speaker in {each.speaker for each in utterances}:

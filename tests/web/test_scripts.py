@@ -16,7 +16,7 @@ from parastream.model.text import is_wide, join
 from parastream.server.http.pages import WEB
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
 from parastream.server.transcripts.formats import TranscriptFormat, render
-from parastream.server.transcripts.utterance import Utterance
+from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire.messages import Word
 
 from .scripting import Scripts
@@ -36,12 +36,12 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     return Scripts(tmp_path_factory.mktemp("scripts"))
 
 
-def utterance_of(case: dict[str, Any]) -> Utterance:
+def utterance_of(case: dict[str, Any]) -> AttributedUtterance:
     words = tuple(Word(text, start, end, 0.9) for text, start, end in case["words"])
-    return Utterance(case["text"], case["start"], case["end"], words, case["speaker"])
+    return AttributedUtterance(case["text"], case["start"], case["end"], words, case["speaker"])
 
 
-def line_of(utterance: Utterance) -> dict[str, Any]:
+def line_of(utterance: AttributedUtterance) -> dict[str, Any]:
     """As the page keeps it."""
     words = [{"text": word.text, "start": word.start, "end": word.end, "confidence": 0.9} for word in utterance.words]
     return {
@@ -86,7 +86,7 @@ def test_the_page_has_the_default_style_of_the_server(scripts: Scripts) -> None:
     )
 
 
-def anything_said(chance: random.Random) -> list[Utterance]:
+def anything_said(chance: random.Random) -> list[AttributedUtterance]:
     """What one or two speakers say, with pauses of every length."""
     result = []
     for speaker in chance.choice([("",), ("Al",), ("Alice & <Co>", "Bob")]):
@@ -100,7 +100,7 @@ def anything_said(chance: random.Random) -> list[Utterance]:
                 words.append(Word(text if chance.random() < 0.9 else text.strip(".,"), clock, end, 0.9))
                 clock = end
             kept = tuple(words) if chance.random() < 0.8 else ()
-            result.append(Utterance(chance.choice([" ", " ", ""]).join(shown), begin, clock, kept, speaker))
+            result.append(AttributedUtterance(chance.choice([" ", " ", ""]).join(shown), begin, clock, kept, speaker))
             clock = round(clock + chance.choice([0.3, 0.7, 5.0]), 3)
     return sorted(result, key=lambda utterance: utterance.start)
 
