@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from parastream.server.app import Server
-from parastream.server.protocols.base import Adapter, Request
+from parastream.server.protocols.base import Adapter
+from parastream.server.routes import parse
 from parastream.streaming import events as ev
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -40,7 +41,7 @@ class Talk:
     def __init__(self, kind: type[Adapter], path: str = "/", **settings: Any) -> None:
         self.engine = FakeEngine()
         self.admission = admission(self.engine, **settings)
-        self.adapter = kind(self.admission, Request(path))
+        self.adapter = kind(self.admission, parse(path))
         self._started: set[tuple[int, int]] = set()
 
     def say(self, *messages: bytes | str | Message) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import pytest
-from parastream.server.protocols import sherpa, vosk
+from parastream.server.protocols import sherpa, vosk, wyoming
 from parastream.server.protocols.deepgram import messages as deepgram
 from parastream.server.protocols.funasr import messages as funasr
 from parastream.server.protocols.openai import messages as openai
@@ -238,9 +239,37 @@ SHERPA = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("message", "expected"), [*DEEPGRAM, *OPENAI, *FUNASR, *VOSK, *SHERPA], ids=lambda each: type(each).__name__
-)
+ABOUT_JSON = '"attribution":{"name":"parastream","url":""},"installed":true,"version":"1.0"'
+EMPTY_JSON = '"tts":[],"handle":[],"intent":[],"wake":[],"mic":[],"snd":[]'
+
+WYOMING = [
+    (
+        wyoming.Info(
+            asr=(
+                wyoming.ProgramInfo(
+                    version="1.0", models=(wyoming.ModelInfo(version="1.0", name="m", languages=("en",)),)
+                ),
+            )
+        ),
+        f'{{"asr":[{{{ABOUT_JSON},"name":"parastream","description":"Real-time speech to text","models":'
+        f'[{{{ABOUT_JSON},"name":"m","description":"Paraformer","languages":["en"]}}],'
+        f'"supports_transcript_streaming":true}}],{EMPTY_JSON}}}',
+    ),
+    (wyoming.Pong(text=None), '{"text":null}'),
+    (wyoming.TranscriptStart(), "{}"),
+    (wyoming.TranscriptStart(language="en", context={"turn": 1}), '{"language":"en","context":{"turn":1}}'),
+    (wyoming.TranscriptChunk(text=" One."), '{"text":" One."}'),
+    (wyoming.Transcript(text="One."), '{"text":"One."}'),
+    (wyoming.Transcript(text="", language="en"), '{"text":"","language":"en"}'),
+    (wyoming.TranscriptStop(), "{}"),
+    (wyoming.ErrorAnswer(text="why", code="capacity"), '{"text":"why","code":"capacity"}'),
+]
+
+
+ALL = [*DEEPGRAM, *OPENAI, *FUNASR, *VOSK, *SHERPA, *WYOMING]
+
+
+@pytest.mark.parametrize(("message", "expected"), ALL, ids=lambda each: type(each).__name__)
 def test_a_message_has_its_exact_form(message: msgspec.Struct, expected: str) -> None:
     assert msgspec.json.encode(message).decode() == expected
 
@@ -252,3 +281,11 @@ def _tags(union: Any) -> set[str]:
 @pytest.mark.parametrize(("union", "table"), [(deepgram.ServerMessage, DEEPGRAM), (openai.ServerEvent, OPENAI)])
 def test_every_kind_of_message_is_above(union: Any, table: list[tuple[msgspec.Struct, str]]) -> None:
     assert {json.loads(expected).get("type") for _, expected in table} >= _tags(union)
+
+
+def test_an_event_of_wyoming_is_a_header_and_its_data() -> None:
+    about = f'"version":"{version("parastream")}"'
+    assert wyoming.encode(wyoming.TranscriptStop()).decode() == f'{{"type":"transcript-stop",{about}}}\n'
+    assert wyoming.encode(wyoming.Pong(text="x")).decode() == (
+        f'{{"type":"pong",{about},"data_length":12}}\n{{"text":"x"}}'
+    )

@@ -95,6 +95,8 @@ def test_events_survive_any_cut(events: list[tuple[str, dict[str, Any], bytes]],
         (b"hello\n", "invalid_json", "an event begins with one line of JSON"),
         (b'{"type":1}\n', "invalid_message", "Expected `str`, got `int` - at `$.type`"),
         (b"{}\n", "invalid_message", "missing required field `type`"),
+        (b'{"type":"\xff"}\n', "invalid_json", "an event begins with one line of JSON"),
+        (b'{"type":"x","data_length":8}\n{"x":"\xff"', "invalid_json", "the data of an event is one JSON object"),
         (b'{"type":"x","payload_length":-1}\n', "invalid_message", "payload_length is -1; allowed are 0 to"),
         (
             b'{"type":"x","data_length":99999999}\n',
