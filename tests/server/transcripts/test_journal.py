@@ -304,7 +304,7 @@ for turn in itertools.count():
 
 
 def test_killed_process_leaves_everything_that_was_final(tmp_path: Path) -> None:
-    sample = Path(__file__).parents[2] / "client" / "assets" / "sample.flac"
+    sample = Path(__file__).parents[3] / "client" / "assets" / "sample.flac"
     command = [sys.executable, "-c", PROGRAM, str(sample), str(tmp_path)]
     said = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
