@@ -99,6 +99,17 @@ def test_who_comes_late_gets_the_last_lines_and_the_newest_partial() -> None:
     assert len(hall.rooms.transcript("talk") or ()) == LINES_SHOWN + 3
 
 
+def test_times_of_a_later_speaker_are_whole_milliseconds() -> None:
+    hall = Hall()
+    hall.speak("talk")
+    hall.clock.now += 0.1
+    _, (stream,) = hall.speak("talk")
+    stream.tell(said(0, "hello", start=0.2))
+    (line,) = hall.rooms.transcript("talk") or ()
+    assert (line.start, line.end) == (0.3, 1.3)
+    assert [(word.start, word.end) for word in line.words] == [(0.3, 1.3)]
+
+
 def test_a_slow_viewer_gets_only_the_newest_of_a_line() -> None:
     hall = Hall()
     _, (stream,) = hall.speak("talk")
