@@ -1,6 +1,6 @@
-"""Clients of a parastream server: `connect` (asynchronous) and `BlockingClient`; and the command line.
+"""The client library, `connect` (asynchronous) and `BlockingClient`; and in `cli`, the command line.
 
-The names are loaded when they are first used, so that the command line answers `--help` at once.
+Names are loaded when they are first used, so that the command line answers `--help` at once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parastream.client.blocking import BlockingClient
-    from parastream.client.client import AsyncClient, ClientEvent, Reconnected, connect
+    from parastream.client.client import AsyncClient, Reconnected, connect
     from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
+    from parastream.client.session import ClientEvent
     from parastream.server.wire.messages import Done, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Stats, Word
 
 __all__ = [
@@ -35,8 +36,9 @@ __all__ = [
 
 _HOMES = {
     "parastream.client.blocking": ("BlockingClient",),
-    "parastream.client.client": ("AsyncClient", "ClientEvent", "Reconnected", "connect"),
+    "parastream.client.client": ("AsyncClient", "Reconnected", "connect"),
     "parastream.client.errors": ("ClientError", "ConnectionFailedError", "ServerError"),
+    "parastream.client.session": ("ClientEvent",),
     "parastream.server.wire.messages": (
         "Done",
         "Final",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from parastream.client.client import AsyncClient, ClientEvent
+from parastream.client.client import AsyncClient
+from parastream.client.session import ClientEvent
 from parastream.server.transcripts.journal import Journal, journal_name
 
 

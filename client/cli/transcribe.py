@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice
 from parastream.client.cli.duplex import new_journal, run_duplex
-from parastream.client.client import ClientEvent, connect
+from parastream.client.client import connect
 from parastream.client.errors import ClientError
+from parastream.client.session import ClientEvent
 from parastream.client.sources import Channel, FileSource, SourceError, read
 from parastream.model.errors import ParastreamError
 from parastream.server.transcripts.cues import SubtitleStyle

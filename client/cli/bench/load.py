@@ -15,21 +15,17 @@ from dataclasses import dataclass, field
 
 from parastream.client.cli.bench.latency import BLOCK, ENDPOINT, RATE, SessionTrace
 from parastream.client.cli.bench.processes import Usage
-from parastream.client.client import proxy_for, stream_url
+from parastream.client.connection import open_connection
 from parastream.client.errors import ClientError
 from parastream.server.wire.messages import (
-    PROTOCOL,
-    Error,
-    Ready,
     Start,
     Stop,
     decode_server_message,
     encode,
 )
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-from websockets.typing import Subprotocol
 
 PATIENCE = 30.0
 """Seconds after its audio that a session may take to end."""
@@ -129,14 +125,15 @@ async def run_load(
     """
     blocks = max(1, round(seconds * RATE / BLOCK))
     frames = [_frame(Opcode.BINARY, audio[i : i + 2 * BLOCK]) for i in range(0, len(audio), 2 * BLOCK)]
+    start = Start(endpoint=ENDPOINT, room=room)
     turns = asyncio.Semaphore(_CONNECTING)
 
     async def open_client(number: int) -> _Client | SessionTrace:
         async with turns:
             try:
-                websocket = await _open(url, token, room)
-            except (OSError, TimeoutError, WebSocketException, ClientError) as error:
-                return SessionTrace(failure=f"no session: {error or 'timed out'}")
+                websocket, _ = await open_connection(url, start, token=token, timeout=PATIENCE)
+            except ClientError as error:
+                return SessionTrace(failure=f"no session: {error}")
         return _Client(websocket, frames, number * len(frames) // clients, blocks)
 
     opened = await asyncio.gather(*(open_client(number) for number in range(clients)))
@@ -190,32 +187,6 @@ async def _read(start: float, stop: float, usage: Callable[[], Usage] | None) ->
         return _Reading(loop.time(), usage() if usage else None, time.process_time())
 
     return await read(start), await read(max(stop, start + _PERIOD))
-
-
-async def _open(url: str, token: str | None, room: str) -> ClientConnection:
-    """Connect and begin a session.
-
-    Raises:
-        ClientError: The server refuses.
-        OSError: The server cannot be reached.
-        TimeoutError: The server does not answer.
-        WebSocketException: The server does not speak the protocol.
-    """
-    websocket = await connect(
-        stream_url(url),
-        subprotocols=[Subprotocol(PROTOCOL)],
-        additional_headers={"Authorization": f"Bearer {token}"} if token else {},
-        compression=None,
-        ping_interval=None,
-        max_queue=None,
-        proxy=proxy_for(url),
-    )
-    await websocket.send(encode(Start(endpoint=ENDPOINT, room=room)), text=True)
-    answer = decode_server_message(await websocket.recv())
-    if isinstance(answer, Ready):
-        return websocket
-    websocket.transport.abort()
-    raise ClientError(f"{answer.code}: {answer.message}" if isinstance(answer, Error) else f"{answer} before ready")
 
 
 def _frame(opcode: Opcode, data: bytes) -> bytes:
