@@ -139,7 +139,7 @@ class Vosk(Adapter):
         self._owed: deque[_Owed] = deque()
         self._resets = 0  # finished, but not answered
         self._ended = False  # the client has said that nothing follows
-        self._done = False  # all of it has been heard
+        self._done = False  # all audio has been transcribed
 
     # from the client
 
@@ -217,6 +217,7 @@ class Vosk(Adapter):
                 self._send_last()
 
     def advance(self, transcription: Transcription, progress: Progress) -> None:
+        """Reply to the audio that the server has looked at. See `Adapter.advance`."""
         self._reply()
 
     def _reply(self) -> None:

@@ -1,4 +1,4 @@
-"""Takes the header off audio that may begin with one, however the audio is cut into messages."""
+"""Take the header off audio that may begin with one, however the audio is cut into messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from parastream.server.wire.refusals import RefusalError
 
 LONGEST_HEADER = 1 << 16
-"""Bytes before the samples, with whatever else a file has there."""
+"""Bytes before the samples, with all other chunks of the file."""
 
 _FORMATS: dict[tuple[int, int], Literal["s16le", "f32le", "mulaw", "alaw"]] = {
     (1, 16): "s16le",
@@ -18,8 +18,8 @@ _FORMATS: dict[tuple[int, int], Literal["s16le", "f32le", "mulaw", "alaw"]] = {
     (7, 8): "mulaw",
 }
 """Names of encodings by format tag and bits of a sample."""
-_EXTENSIBLE = 0xFFFE  # the tag is further on then
-_NO_SIZE = 0x7FFFF000  # from here on a size says only that the writer did not know it
+_EXTENSIBLE = 0xFFFE  # the tag comes later in the chunk then
+_NO_SIZE = 0x7FFFF000  # a writer that does not know the size gives one from here on
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class WavHeader:
     rate: int
     channels: int
     size: int | None
-    """Bytes of audio, after which other chunks may follow; None when the header does not know."""
+    """Bytes of audio, after which other chunks may follow; None if the writer did not know."""
 
 
 class WavInput:
-    """The audio of one input that may be a WAV file."""
+    """The audio of one recording, which may be a WAV file."""
 
     def __init__(self) -> None:
         self.known = False
-        """Whether enough has come to tell if there is a header."""
+        """Whether there was enough audio to tell if it has a header."""
         self.header: WavHeader | None = None
         self._held = b""
         self._chunks = _Chunks()
@@ -48,7 +48,7 @@ class WavInput:
         """Take the next bytes and return the audio in them.
 
         Raises:
-            RefusalError: there is a header that cannot be used.
+            RefusalError: the header is damaged, or names a format that the server does not support.
         """
         if not self.known:
             self._held += data
@@ -66,7 +66,11 @@ class WavInput:
         return data
 
     def finish(self) -> bytes:
-        """The input has ended: return what could have been the beginning of a header, but for a real one."""
+        """Return what was held back as the possible beginning of a header; the recording has ended.
+
+        Returns:
+            The audio; empty if it was the beginning of a real header.
+        """
         held, self._held = self._held, b""
         if not self.known and len(held) < 12:
             self.known = True
@@ -75,16 +79,20 @@ class WavInput:
 
 
 class _Chunks:
-    """The way through a header, on which each chunk is looked at once, however few bytes come at a time."""
+    """Walks through a header, and looks at each chunk once, however few bytes come at a time."""
 
     def __init__(self) -> None:
         self._place = 12  # of the next chunk
         self._form = slice(0)  # of what says what the audio is
 
     def read(self, begin: bytes) -> tuple[WavHeader | None, int] | None:
-        """The header that audio begins with, if any, and where the samples are; None when more bytes are needed.
+        """Find the header that audio begins with.
 
-        `begin` is all of the audio so far.
+        Args:
+            begin: all of the audio so far.
+
+        Returns:
+            The header, or None if there is none, and where the samples begin; None while more bytes are needed.
         """
         magic = begin[:4] + begin[8:12]
         if magic != b"RIFFWAVE"[: len(magic)]:

@@ -18,7 +18,7 @@ PROTOCOL = "parastream.v1"
 """WebSocket subprotocol, selected when a client offers it."""
 STREAM_PATH = "/v1/stream"
 ROOM_PROTOCOL = "parastream.room.v1"
-"""As `PROTOCOL`, of those who watch a caption room."""
+"""WebSocket subprotocol of viewers, who watch a caption room."""
 ROOMS_PATH = "/v1/rooms/"
 """Followed by the room's name."""
 TOKEN_SUBPROTOCOL = "parastream.token."
@@ -70,8 +70,11 @@ CLOSE_CODES: Mapping[str, int] = MappingProxyType(
         "internal": 1011,
     }
 )
-"""How the connection is closed after each error. The codes that are not here do not close a connection:
-`incomplete_sample` is followed by `done`, the first three are answers to the HTTP upgrade."""
+"""How the connection is closed after each error.
+
+The other codes do not close a connection: `done` follows `incomplete_sample`, and the first three are answers to the
+HTTP upgrade.
+"""
 
 
 # --- client to server --------------------------------------------------------------------------------
@@ -103,9 +106,9 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     """Sample rate in Hz."""
     channels: int = 1
     channel: int | Literal["all"] = 0
-    """Which of the interleaved channels is recognised; `all`: each one, separately."""
+    """Which of the interleaved channels is transcribed; `all`: each one, separately."""
     labels: Annotated[tuple[Label, ...], Meta(max_length=8)] = ()
-    """Names of the speakers, one for each channel that is recognised: shown in rooms and saved transcripts."""
+    """Names of the speakers, one for each channel that is transcribed: shown in rooms and saved transcripts."""
     model: str = ""
     """Empty: the server's."""
     hotwords: tuple[str, ...] = ()
@@ -114,7 +117,7 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
     room: Annotated[str, Meta(pattern=ROOM_PATTERN)] = ""
-    """The caption room that hears the session; empty for none."""
+    """The caption room that shows the session; empty for none."""
     stats: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds between `stats` messages; 0 for none."""
     endpoint: EndpointOptions = EndpointOptions()
@@ -129,7 +132,7 @@ class Stop(Struct, frozen=True, tag_field="type", tag="stop", forbid_unknown_fie
 
 
 class Resume(Struct, frozen=True, tag_field="type", tag="resume", forbid_unknown_fields=True):
-    """First message on a new connection that goes on with a session whose connection broke."""
+    """First message on a new connection, to go on with a session whose connection broke."""
 
     session: str
     received: Annotated[int, Meta(ge=0)] = 0
@@ -176,7 +179,7 @@ class Stats(Struct, frozen=True, tag_field="type", tag="stats"):
     received: float
     """Seconds of audio accepted."""
     backlog: float
-    """Seconds of it that the recogniser has not looked at."""
+    """Seconds of it that the engine has not looked at."""
 
 
 class Word(Struct, frozen=True):
@@ -196,13 +199,13 @@ class SpeechStarted(Struct, frozen=True, tag_field="type", tag="speech_started")
     """Counts up from 0 in each session, over all its channels."""
     time: float
     channel: int = 0
-    """Where it is heard, counted from 0."""
+    """Counted from 0."""
     seq: int = 0
     """Position in the session's events; rises, with gaps where a partial gave way to a newer one."""
 
 
 class Partial(Struct, frozen=True, tag_field="type", tag="partial"):
-    """What is heard of an utterance so far; replaces its previous partial."""
+    """The text of an utterance so far; replaces its previous partial."""
 
     utterance: int
     start: float
@@ -246,7 +249,7 @@ class SpeechEnded(Struct, frozen=True, tag_field="type", tag="speech_ended"):
 
 
 class Flushed(Struct, frozen=True, tag_field="type", tag="flushed"):
-    """Everything that was said before a `flush` has been told."""
+    """Answer to `flush`: all text of the audio before it has been sent."""
 
     time: float
     """Where the flush took effect."""
@@ -264,7 +267,7 @@ class Error(Struct, frozen=True, tag_field="type", tag="error", omit_defaults=Tr
 
 
 class Done(Struct, frozen=True, tag_field="type", tag="done"):
-    """Nothing follows: all audio has been recognised."""
+    """Nothing follows: all audio has been transcribed."""
 
     duration: float
     """Seconds of audio in the session."""
@@ -272,7 +275,7 @@ class Done(Struct, frozen=True, tag_field="type", tag="done"):
 
 
 Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Error | Done
-"""Messages with a `seq`: they belong to the session and are sent again after a resume if need be."""
+"""Messages with a `seq`: they belong to the session, and a client that resumes gets those that it missed."""
 ServerMessage = Ready | Acknowledged | Stats | Event
 
 
@@ -280,7 +283,7 @@ ServerMessage = Ready | Acknowledged | Stats | Event
 
 
 class RoomLine(Struct, frozen=True):
-    """A line that is settled. Times are in seconds since the room's first speaker came."""
+    """A line whose text is final. Times are in seconds since the room's first speaker came."""
 
     line: int
     """Unique in the room; rises by the time at which lines begin."""
@@ -298,11 +301,11 @@ class RoomState(Struct, frozen=True, tag_field="type", tag="room"):
     live: bool
     """Whether somebody speaks in it."""
     lines: tuple[RoomLine, ...]
-    """The last ones."""
+    """The latest."""
 
 
 class RoomPartial(Struct, frozen=True, tag_field="type", tag="partial"):
-    """What is heard of a line so far; replaces its previous partial."""
+    """The text of a line so far; replaces its previous partial."""
 
     line: int
     speaker: str
@@ -313,7 +316,7 @@ class RoomPartial(Struct, frozen=True, tag_field="type", tag="partial"):
 
 
 class RoomFinal(RoomLine, frozen=True, tag_field="type", tag="final"):
-    """A line is settled; with an empty text it vanishes."""
+    """The text of a line is final; a line with an empty text vanishes."""
 
 
 class RoomLive(Struct, frozen=True, tag_field="type", tag="live"):
@@ -326,7 +329,7 @@ RoomMessage = RoomState | RoomPartial | RoomFinal | RoomLive
 
 
 def encode(message: ClientMessage | ServerMessage | RoomMessage) -> bytes:
-    """The JSON text of a message, as UTF-8."""
+    """Return the JSON text of a message in UTF-8."""
     return msgspec.json.encode(message)
 
 

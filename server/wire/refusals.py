@@ -1,4 +1,4 @@
-"""The one exception that becomes an `error` message: what a client may not do, and what it may."""
+"""The one exception that becomes an `error` message: it says what the server refuses, and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SHOWN = 500
 
 
 def printable(text: str) -> str:
-    """What a client said, for the log: on one line, and without its middle if it is long."""
+    """Return what a client said in a form for the log: on one line, and without its middle if it is long."""
     shown = text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…{text[-_SHOWN:]}"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
 
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 class RefusalError(Exception):
     """Something that the server refuses; `allowed` lists the possible values or names if there is a list.
 
-    As a string it is fit for the log.
+    `str()` gives a form for the log.
     """
 
     def __init__(self, code: ErrorCode, message: str, allowed: tuple[str, ...] = ()) -> None:
@@ -33,7 +33,7 @@ class RefusalError(Exception):
 
     @property
     def explained(self) -> str:
-        """For protocols whose errors are one text: the message, and what is allowed."""
+        """The message and what is allowed, for protocols whose errors are one text."""
         return f"{self.message}; allowed: {', '.join(self.allowed)}" if self.allowed else self.message
 
     @property
@@ -43,5 +43,5 @@ class RefusalError(Exception):
 
     @property
     def close_reason(self) -> str:
-        """For the close frame, which holds 123 bytes of UTF-8."""
+        """The reason for the close frame, which holds 123 bytes of UTF-8."""
         return f"{self.code}: {self.message}".encode()[:123].decode(errors="ignore")

@@ -73,8 +73,8 @@ class _Channel:
     endpoint: EndpointConfig
     open: dict[int, float] = field(default_factory=dict)
     """Starts of open utterances."""
-    cut: bool = False
-    """Whether the utterance that ended last did so only because it was too long."""
+    cut: set[int] = field(default_factory=set)
+    """Utterances that ended only because they were too long, until their final is sent."""
     settled: float = 0.0
     """Seconds before which no more speech will be found to begin."""
     held: Final | None = None
@@ -194,6 +194,7 @@ class Deepgram(Adapter):
     # --- from the transcription
 
     def advance(self, transcription: Transcription, progress: Progress) -> None:
+        """Tell of silence. See `Adapter.advance`."""
         channel = self._channels[progress.channel]
         channel.settled = progress.settled
         self._tell_utterance_end(channel, channel.settled)
@@ -202,32 +203,38 @@ class Deepgram(Adapter):
         """See `Adapter.apply`."""
         match event:
             case SpeechStarted():
-                channel = self._channels[event.channel]
-                channel.open[event.utterance] = event.time
-                self._tell_utterance_end(channel, channel.settled)
-                if self._options.vad_events:
-                    self.send(messages.SpeechStarted(self._place(channel), event.time))
+                self._begin_utterance(self._channels[event.channel], event)
             case Partial():
                 channel = self._channels[event.channel]
                 if event.utterance == min(channel.open):  # the text of an earlier one is not final yet
                     text = event.stable + event.draft
                     self._send_results(channel, event.words, text, event.start, event.end)
             case SpeechEnded():
-                self._channels[event.channel].cut = event.reason == "cut"
+                if event.reason == "cut":
+                    self._channels[event.channel].cut.add(event.utterance)
             case Final():
-                channel = self._channels[event.channel]
-                del channel.open[event.utterance]
-                if self._finalizing:
-                    self._release(channel)
-                    channel.held = event
-                else:
-                    self._send_final(channel, event)
+                self._finish_utterance(self._channels[event.channel], event)
             case Flushed():
                 self._finalizing -= 1
                 for channel in self._channels:
                     self._answer_finalize(channel, event.time)
             case Done():
                 self._end(event.duration)
+
+    def _begin_utterance(self, channel: _Channel, event: SpeechStarted) -> None:
+        channel.open[event.utterance] = event.time
+        self._tell_utterance_end(channel, channel.settled)
+        if self._options.vad_events:
+            self.send(messages.SpeechStarted(self._place(channel), event.time))
+
+    def _finish_utterance(self, channel: _Channel, final: Final) -> None:
+        """Send a final, or hold it while a `Finalize` waits for its answer."""
+        del channel.open[final.utterance]
+        if self._finalizing:
+            self._release(channel)
+            channel.held = final
+        else:
+            self._send_final(channel, final)
 
     def _send_final(self, channel: _Channel, final: Final, *, from_finalize: bool = False) -> None:
         self._send_results(
@@ -237,9 +244,10 @@ class Deepgram(Adapter):
             final.start,
             final.end,
             is_final=True,
-            speech_final=from_finalize or (self._options.speech_final and not channel.cut),
+            speech_final=from_finalize or (self._options.speech_final and final.utterance not in channel.cut),
             from_finalize=from_finalize,
         )
+        channel.cut.discard(final.utterance)
         channel.told = final.end
         if final.words:
             channel.last_word = final.words[-1].end
@@ -261,7 +269,7 @@ class Deepgram(Adapter):
             channel.told = end
 
     def _tell_utterance_end(self, channel: _Channel, now: float) -> None:
-        """Tell it if no word followed the last one for long enough, with `now` seconds of audio behind."""
+        """Tell if no word has followed the last one for long enough, with `now` seconds of audio behind."""
         wait = self._options.utterance_end
         if wait is None or channel.last_word is None:
             return

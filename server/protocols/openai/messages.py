@@ -260,7 +260,7 @@ class SpeechStopped(_ServerEvent, frozen=True, kw_only=True, tag="input_audio_bu
 
 
 class Committed(_ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.committed"):
-    """Audio has become an item."""
+    """Audio became an item."""
 
     item_id: str
     previous_item_id: str | None

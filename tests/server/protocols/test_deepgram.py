@@ -273,6 +273,16 @@ def test_an_utterance_that_was_cut_is_not_the_end_of_speech() -> None:
     assert [message["speech_final"] for message in results(talk.sent())] == [False, True, True]
 
 
+def test_an_utterance_that_was_cut_is_not_the_end_of_speech_even_while_finalize_waits() -> None:
+    talk = Talk()
+    talk.stream.flush = lambda: None  # type: ignore[method-assign]
+    talk.say("Finalize")
+    talk.stream.tell([ev.SpeechStarted(0, 0.0), ev.SpeechStarted(1, 17.5), *said(0, 0.0, 17.5, "long", reason="cut")])
+    talk.stream.tell([*said(1, 17.5, 18.0, "short", reason="flush"), ev.Flushed(18.0)])
+    told = [(message["speech_final"], message["from_finalize"]) for message in results(talk.sent())]
+    assert told == [(False, False), (True, True)]
+
+
 def test_a_long_utterance_that_silence_ended_is_the_end_of_speech_even_if_the_next_follows_at_once() -> None:
     talk = Talk(RAW + "&endpointing=300")
     talk.stream.tell([ev.SpeechStarted(0, 0.0), ev.SpeechStarted(1, 15.0), *said(0, 0.0, 15.0, "long")])
