@@ -28,6 +28,12 @@ OTHER_VARIABLES = {
         "Hub to try first when a model has to be fetched: `hf` (Hugging Face, the default) or `ms` (ModelScope).",
     ),
     "HF_ENDPOINT": ("all commands", "Address of a mirror of Hugging Face."),
+    "HF_TOKEN": (
+        "all commands",
+        "Token for gated and private models on Hugging Face; if unset, the one that `hf auth login` has kept.",
+    ),
+    "HF_TOKEN_PATH": ("all commands", "File in which `hf auth login` keeps the token; `token` in `HF_HOME` if unset."),
+    "HF_HOME": ("all commands", "Directory of Hugging Face's own programs; `~/.cache/huggingface` if unset."),
     "MODELSCOPE_ENDPOINT": ("all commands", "Address of a mirror of ModelScope."),
     "PARASTREAM_CACHE": (
         "all commands",

@@ -54,6 +54,14 @@ class FakeHub(ThreadingHTTPServer):
         """Sending of weights stops half way until this is set."""
         self.stall.set()
         self.requests: list[tuple[str, str | None]] = []
+        self.tokens: list[tuple[str, str | None]] = []
+        """The path and the header Authorization of each request."""
+        self.gated = ""
+        """The token without which files are refused, as Hugging Face does for gated models."""
+        self.granted = True
+        """Whether that token's owner may have them."""
+        self.cdn = ""
+        """Where large files are, if on another host."""
 
     @property
     def url(self) -> str:
@@ -72,14 +80,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers["Range"]))
+        self.server.tokens.append((self.path, self.headers["Authorization"]))
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", url.path):
             self.list(match[1], self.as_hugging_face)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/main/(.+)", url.path):
+            if self.server.gated and not self.may_have():
+                return
             if len(self.server.models[match[1]][match[2]]) > 1000:
                 self.send_response(302)
-                self.send_header("Location", f"/cdn/{match[1]}/{match[2]}?signature=1")
+                self.send_header("Location", f"{self.server.cdn}/cdn/{match[1]}/{match[2]}?signature=1")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             else:
@@ -94,6 +105,20 @@ class Handler(BaseHTTPRequestHandler):
             self.file(match[1], query["FilePath"])
         else:
             self.send_error(404)
+
+    def may_have(self) -> bool:
+        """Refuse a gated model as Hugging Face does, unless the right token is sent."""
+        right = self.headers["Authorization"] == f"Bearer {self.server.gated}"
+        if right and self.server.granted:
+            return True
+        wrong = self.headers["Authorization"] and not right
+        self.send_response(403 if right else 401)
+        self.send_header(
+            "X-Error-Message" if wrong else "X-Error-Code", "Invalid credentials" if wrong else "GatedRepo"
+        )
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return False
 
     def list(self, model_id: str, form: Any) -> None:
         if model_id not in self.server.models:
@@ -163,10 +188,11 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         server.models["org/speech"] = dict(SPEECH)
-        for variable in ("PARASTREAM_HUB", "PARASTREAM_OFFLINE"):
+        for variable in ("PARASTREAM_HUB", "PARASTREAM_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url + "/")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setattr(hubs, "_FIRST_WAIT", 0.001)
@@ -370,6 +396,56 @@ def test_a_small_file_is_verified_too(fake: FakeHub) -> None:
     fake.listed = {"am.mvn": b"<nnet>"}
     with pytest.raises(HubError, match=r"am\.mvn of org/speech from Hugging Face is damaged.*; am\.mvn .* ModelScope"):
         catalogue.resolve("org/speech")
+
+
+def test_a_gated_model_asks_for_a_token(fake: FakeHub) -> None:
+    fake.gated = "hf_right"
+    with pytest.raises(HubError) as caught:
+        catalogue.resolve("hf:org/speech")
+    assert str(caught.value) == (
+        "cannot download hf:org/speech: org/speech is a gated model (status 401): accept its conditions at"
+        f" {fake.url}/org/speech, and set HF_TOKEN to an access token from {fake.url}/settings/tokens"
+    )
+
+
+def test_a_token_whose_owner_may_not_have_the_model(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.gated, fake.granted = "hf_right", False
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    with pytest.raises(HubError, match=r"gated model org/speech \(status 403\): ask for access at .*/org/speech$"):
+        catalogue.resolve("hf:org/speech")
+
+
+def test_a_wrong_token_is_said_to_be_one(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.gated = "hf_right"
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(HubError, match=r"refuses org/speech \(status 401\): Invalid credentials \(a token is set"):
+        catalogue.resolve("hf:org/speech")
+    with pytest.raises(HubError, match="no such model, or not for the owner of this token"):
+        catalogue.resolve("hf:org/none")
+
+
+@pytest.mark.parametrize("place", ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME"])
+def test_the_token_opens_a_gated_model_and_stays_with_hugging_face(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """Neither the host that large files are on nor ModelScope gets to see it."""
+    fake.gated = "hf_right"
+    fake.cdn = f"http://localhost:{fake.server_port}"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    if place == "HF_TOKEN":
+        monkeypatch.setenv(place, "hf_right")
+    else:
+        path = tmp_path / ("huggingface/token" if place == "HF_HOME" else "secret")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("hf_right\n")
+        if place == "HF_TOKEN_PATH":
+            monkeypatch.setenv(place, str(path))
+    assert files(catalogue.resolve("hf:org/speech")) == wanted_speech()
+    assert {token for path, token in fake.tokens if "/cdn/" not in path} == {"Bearer hf_right"}
+    assert [token for path, token in fake.tokens if "/cdn/" in path] == [None]
+    fake.tokens.clear()
+    catalogue.resolve("ms:org/speech")
+    assert {token for _, token in fake.tokens} == {None}
 
 
 def test_a_cache_that_cannot_be_written(fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
