@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import parastream.client.blocking
@@ -13,13 +17,15 @@ import pytest
 from parastream.client import BlockingClient, ConnectionFailedError, Final, ServerError
 from parastream.client.cli.composition import ModelChoice, local_server
 
+from tests.waiting import wait_until
+
 from ..conftest import SAMPLE_TEXTS
-from ..server.fakes import FakeEngine, expected_texts, serving
+from ..server.fakes import UTTERANCE, FakeEngine, expected_texts, serving
 from .test_client import AUDIO, example_of
 
 
 @contextmanager
-def server_in_a_thread(engine: FakeEngine | None) -> Iterator[str]:
+def server_in_a_thread(engine: FakeEngine | None, **settings: Any) -> Iterator[str]:
     """The URL of a server with a scripted engine, or with the real one."""
     loop = asyncio.new_event_loop()
 
@@ -29,7 +35,7 @@ def server_in_a_thread(engine: FakeEngine | None) -> Iterator[str]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    context = local_server(ModelChoice()) if engine is None else serving(engine)
+    context = local_server(ModelChoice()) if engine is None else serving(engine, **settings)
     server = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
     try:
         yield server.url.removesuffix("/v1/stream")
@@ -73,3 +79,110 @@ def test_errors_come_through_and_leave_no_thread() -> None:
     with pytest.raises(ConnectionFailedError), BlockingClient(url):
         pass
     assert threading.active_count() == threads
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted(waits_in: str) -> Iterator[None]:
+    """Press Ctrl-C as soon as this thread waits in the client's method of this name; expect what that raises."""
+    thread = threading.current_thread().ident
+    assert thread is not None
+
+    def waits() -> bool:
+        frame = sys._current_frames()[thread]
+        names = set()
+        while frame.f_back is not None:
+            names.add(frame.f_code.co_name)
+            frame = frame.f_back
+        return {waits_in, "_call", "wait"} <= names and frame is not None
+
+    def press() -> None:
+        wait_until(waits)
+        signal.pthread_kill(thread, signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    pressing.join()
+
+
+def test_an_interrupted_iteration_loses_no_event() -> None:
+    with server_in_a_thread(FakeEngine()) as url, BlockingClient(url) as client:
+        with interrupted("__next__"):
+            next(client)
+        client.send(AUDIO)
+        client.stop()
+        assert [event.text for event in client if isinstance(event, Final)] == expected_texts(AUDIO)
+
+
+def test_an_interrupted_send_says_whether_it_has_taken_the_audio() -> None:
+    engine = FakeEngine()
+    with (
+        server_in_a_thread(engine, acknowledge_interval=1000.0) as url,
+        BlockingClient(url, buffer_bytes=100) as client,
+    ):
+        client.send(AUDIO[:100])
+        with interrupted("send"):
+            client.send(AUDIO[100:])
+        assert client.accepted == 100
+        client.stop()
+        assert [event.text for event in client if isinstance(event, Final)] == expected_texts(AUDIO[:100])
+    assert engine.streams[0].audio == AUDIO[:100]
+
+
+def test_an_interrupted_attempt_to_connect_leaves_no_thread() -> None:
+    threads = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = BlockingClient(f"ws://127.0.0.1:{silent.getsockname()[1]}", open_timeout=1000.0)
+        with interrupted("__enter__"):
+            client.__enter__()
+        connection, _ = silent.accept()
+        with connection:
+            while connection.recv(4096):  # up to the end: the connection is closed
+                pass
+    assert threading.active_count() == threads
+
+
+def test_an_interrupted_block_drops_the_session() -> None:
+    engine = FakeEngine()
+    threads = threading.active_count()
+    with server_in_a_thread(engine, resume_window=1000.0) as url:
+        with interrupted("__next__"), BlockingClient(url) as client:
+            next(client)
+        wait_until(lambda: engine.streams[0].cancelled)
+    assert threading.active_count() == threads
+
+
+def test_after_closing_what_came_before_can_be_read_and_nothing_else_done() -> None:
+    with server_in_a_thread(FakeEngine()) as url:
+        with BlockingClient(url, partials=False) as client:
+            client.send(AUDIO[:UTTERANCE])
+            first = next(client)
+            wait_until(lambda: len(client._client._session._events) == 2)
+        assert [type(event).__name__ for event in [first, *client]] == ["SpeechStarted", "SpeechEnded", "Final"]
+        with pytest.raises(RuntimeError, match="the session has ended"):
+            client.send(b"x")
+        with pytest.raises(RuntimeError, match="entered already"):
+            client.__enter__()
+        client.close()
+
+
+def test_a_thread_that_sends_is_told_that_another_has_closed() -> None:
+    failures: list[Exception] = []
+    with server_in_a_thread(FakeEngine(), acknowledge_interval=1000.0) as url:
+        with BlockingClient(url, buffer_bytes=100) as client:
+            client.send(AUDIO[:100])
+
+            def speak() -> None:
+                try:
+                    client.send(AUDIO[100:])
+                except RuntimeError as error:
+                    failures.append(error)
+
+            speaking = threading.Thread(target=speak)
+            speaking.start()
+        speaking.join()
+    assert len(failures) == 1
