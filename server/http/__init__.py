@@ -1,0 +1,1 @@
+"""Plain requests: answers, tokens and origins, pages."""

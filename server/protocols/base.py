@@ -165,7 +165,7 @@ class Adapter(Handler):
         super().__init__(name)
         self.admission = admission
         self.request = request
-        self._outbox: Outbox[object] = Outbox(max_unsent)
+        self._outbox: Outbox[msgspec.Struct | str | bytes] = Outbox(max_unsent)
         self._transcriptions: dict[Transcription, None] = {}  # those that have not ended
         self._failure: RefusalError | None = None
 
@@ -213,8 +213,8 @@ class Adapter(Handler):
         self._transcriptions[transcription] = None
         return transcription
 
-    def send(self, message: object, *, replaces: Hashable = None) -> None:
-        """Send text, bytes or an object that becomes JSON, in order; nothing once the connection is to be closed.
+    def send(self, message: msgspec.Struct | str | bytes, *, replaces: Hashable = None) -> None:
+        """Send text, bytes or a message that becomes JSON, in order; nothing once the connection is to be closed.
 
         With `replaces`, an earlier message with the same that was not sent yet gives way to this one.
         """

@@ -1,0 +1,1 @@
+"""Those who listen to transcriptions: caption rooms and saved transcripts."""

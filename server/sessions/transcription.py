@@ -80,13 +80,13 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
         )
     return [
         SessionConfig(
-            format=format,
+            format=audio,
             partials=start.partials,
             punctuate=start.punctuation,
             final_pass=start.final_pass,
             endpoint=endpoint,
         )
-        for format in formats
+        for audio in formats
     ]
 
 

@@ -1,0 +1,1 @@
+"""Connections: bytes in and out, limits, and the time."""

@@ -230,9 +230,3 @@ async def metrics(server: Server) -> dict[str, float]:
     _, text = await get(server, "/metrics")
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {sample.name: sample.value for sample in samples if not sample.labels}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens elsewhere."""
-    while not condition():
-        await asyncio.sleep(0.005)

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from .fakes import FakeEngine, asynchronous, serving
-from .test_http import ask
+from .http.test_answers import ask
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -31,7 +31,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving, until
+from ...waiting import until
+from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving
 
 with warnings.catch_warnings():  # it speaks through a part of websockets that will go
     warnings.filterwarnings("ignore", r"websockets\.", DeprecationWarning)
@@ -781,9 +782,7 @@ def test_a_session_without_messages_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     async def talk() -> None:
         async with serving(FakeEngine()) as server, listening(server) as connection:
             await send(connection, b"x" * 100)
-            for _ in range(3):
-                await asyncio.sleep(0.25)
-                await connection.send_keep_alive()
+            await connection.send_keep_alive()
             heard: list[Any] = [await connection.recv(), await connection.recv()]
             with pytest.raises(ConnectionClosed, match="NET-0001") as closed:
                 await connection.recv()

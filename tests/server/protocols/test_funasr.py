@@ -20,7 +20,8 @@ from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving, until
+from ...waiting import until
+from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, said, speak
 
 BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "wav_name": "demo"}

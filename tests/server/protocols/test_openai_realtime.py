@@ -36,7 +36,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving, until
+from ...waiting import until
+from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving
 
 TYPES: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(RealtimeServerEvent)
 BUFFER = "input_audio_buffer."

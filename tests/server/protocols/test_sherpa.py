@@ -17,7 +17,8 @@ from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
 from ...conftest import SAMPLE_TEXTS, running_engine
-from ..fakes import FakeEngine, asynchronous, expected_texts, serving, until
+from ...waiting import until
+from ..fakes import FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, said, speak
 
 DONE = "Done"

@@ -14,7 +14,8 @@ from parastream.server.transport.connection import Connection
 from parastream.server.wire.refusals import RefusalError
 from websockets.exceptions import ConnectionClosedError
 
-from ..fakes import asynchronous, until
+from ...waiting import settle, until
+from ..leaping import leaping
 
 
 class Pipe:
@@ -34,7 +35,7 @@ class Pipe:
         self.taking.set()
 
     def say(self, data: str | bytes) -> None:
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = max(self.heard, asyncio.get_running_loop().time())
         self.incoming.put_nowait(data)
 
     def hang_up(self, code: int) -> None:
@@ -74,11 +75,12 @@ class Script(Handler):
         self.failure: RefusalError | None = None
         self.lost_as: tuple[bool, str] | None = None
         self.due = float("inf")
-        self.bug = False
+        self.bug = self.deaf = False
+        self.failed_at = 0.0
 
     @property
     def listening(self) -> bool:
-        return self._ending is None and self.failure is None
+        return self._ending is None and self.failure is None and not self.deaf
 
     @property
     def backlog(self) -> float:
@@ -106,6 +108,7 @@ class Script(Handler):
 
     def fail(self, refusal: RefusalError) -> None:
         self.failure = refusal
+        self.failed_at = asyncio.get_running_loop().time()
         self.end(refusal.close_code)
 
     def abort(self, refusal: RefusalError) -> None:
@@ -113,6 +116,11 @@ class Script(Handler):
 
     def lost(self, *, finished: bool, why: str) -> None:
         self.lost_as = finished, why
+
+
+def keep_hearing(pipe: Pipe) -> None:
+    """Let bytes come without end that are no messages, such as answers to pings."""
+    pipe.heard = float("inf")
 
 
 @asynccontextmanager
@@ -127,7 +135,7 @@ async def connected(**settings: Any) -> AsyncIterator[tuple[Pipe, Script, asynci
         await asyncio.gather(serving, return_exceptions=True)
 
 
-@asynchronous
+@leaping
 async def test_messages_go_both_ways_until_the_handler_has_nothing_more_to_say() -> None:
     async with connected() as (pipe, script, serving):
         pipe.say(b"audio")
@@ -141,7 +149,7 @@ async def test_messages_go_both_ways_until_the_handler_has_nothing_more_to_say()
 
 
 @pytest.mark.parametrize(("code", "finished"), [(1000, True), (1001, True), (1006, False), (1011, False)])
-@asynchronous
+@leaping
 async def test_a_client_that_hangs_up_may_come_back_unless_it_closed_in_order(code: int, finished: bool) -> None:
     async with connected() as (pipe, script, serving):
         pipe.hang_up(code)
@@ -149,7 +157,7 @@ async def test_a_client_that_hangs_up_may_come_back_unless_it_closed_in_order(co
     assert script.lost_as == (finished, str(code))
 
 
-@asynchronous
+@leaping
 async def test_nothing_is_read_while_too_much_waits_and_everything_once_it_has_been_looked_at() -> None:
     async with connected(backlog_high=2.0, backlog_low=1.0) as (pipe, script, _):
         script.waiting = 2.5
@@ -158,14 +166,14 @@ async def test_nothing_is_read_while_too_much_waits_and_everything_once_it_has_b
         await until(lambda: script.received == [b"1"])
         script.waiting = 1.5
         script.on_progress()
-        await asyncio.sleep(0)
+        await settle()
         assert script.received == [b"1"], "the low mark counts now"
         script.waiting = 1.0
         script.on_progress()
         await until(lambda: script.received == [b"1", b"2"])
 
 
-@asynchronous
+@leaping
 async def test_a_paused_connection_is_read_on_when_the_handler_listens_no_more() -> None:
     async with connected(backlog_high=2.0, backlog_low=1.0) as (pipe, script, serving):
         script.waiting = 9.0
@@ -176,7 +184,7 @@ async def test_a_paused_connection_is_read_on_when_the_handler_listens_no_more()
     assert pipe.closed == (1001, "the end")
 
 
-@asynchronous
+@leaping
 async def test_a_client_that_does_not_read_is_dropped_when_the_handler_aborts() -> None:
     async with connected(close_timeout=0.01) as (pipe, script, serving):
         pipe.taking.clear()
@@ -188,15 +196,42 @@ async def test_a_client_that_does_not_read_is_dropped_when_the_handler_aborts() 
     assert script.lost_as == (False, "None")
 
 
-@asynchronous
+@leaping
 async def test_a_client_that_says_nothing_is_cut_off() -> None:
-    async with connected(idle_timeout=0.05) as (_, script, serving):
+    async with connected(idle_timeout=60.0) as (pipe, script, serving):
+        began = asyncio.get_running_loop().time()
+        keep_hearing(pipe)
         await serving
         assert script.failure is not None
         assert script.failure.code == "idle_timeout"
+        assert 60 <= asyncio.get_running_loop().time() - began < 61
 
 
-@asynchronous
+@pytest.mark.parametrize(("only_audio_counts", "lasts"), [(False, 340), (True, 60)])
+@leaping
+async def test_text_counts_as_activity_unless_only_audio_does(only_audio_counts: bool, lasts: float) -> None:
+    async with connected(idle_timeout=60.0) as (pipe, script, serving):
+        script.only_audio_counts = only_audio_counts  # type: ignore[misc]
+        began = asyncio.get_running_loop().time()
+        keep_hearing(pipe)
+        for _ in range(7):
+            await asyncio.sleep(40)
+            pipe.say("still there")
+        await serving
+        assert lasts <= script.failed_at - began < lasts + 1
+
+
+@leaping
+async def test_a_client_that_has_said_everything_may_wait_for_its_finals() -> None:
+    async with connected(idle_timeout=60.0) as (pipe, script, serving):
+        keep_hearing(pipe)
+        script.deaf = True
+        await asyncio.sleep(3600)
+        assert script.failure is None
+        assert not serving.done()
+
+
+@leaping
 async def test_a_session_that_began_on_another_connection_is_as_old_as_it_is() -> None:
     async with connected(max_session=60.0) as (pipe, script, serving):
         script.opened = asyncio.get_running_loop().time() - 61
@@ -206,37 +241,40 @@ async def test_a_session_that_began_on_another_connection_is_as_old_as_it_is() -
         assert (script.failure.code, pipe.closed[0]) == ("session_too_long", 1008)
 
 
-@asynchronous
+@leaping
 async def test_a_client_of_which_nothing_is_heard_after_a_ping_is_gone() -> None:
-    async with connected(ping_interval=0.02, ping_timeout=0.02) as (pipe, script, serving):
+    async with connected(ping_interval=20.0, ping_timeout=10.0) as (pipe, script, serving):
+        began = asyncio.get_running_loop().time()
         await serving
+        assert 30 <= asyncio.get_running_loop().time() - began < 31
     assert pipe.pinged == 1
     assert pipe.closed == (1011, "no answer to a ping")
     assert script.lost_as == (False, "1011 no answer to a ping")
 
 
-@asynchronous
+@leaping
 async def test_any_byte_is_an_answer_to_a_ping() -> None:
-    async with connected(ping_interval=0.01, ping_timeout=0.01) as (pipe, _, serving):
-        while pipe.pinged < 3:
-            pipe.heard = asyncio.get_running_loop().time()
-            await asyncio.sleep(0)
+    async with connected(idle_timeout=1e6) as (pipe, _, serving):
+        keep_hearing(pipe)
+        await asyncio.sleep(3600)
+        assert pipe.pinged > 100
         assert not serving.done()
 
 
-@asynchronous
+@leaping
 async def test_no_answer_is_expected_of_a_client_that_is_not_read() -> None:
-    async with connected(ping_interval=0.01, ping_timeout=0.01, backlog_high=2.0, backlog_low=1.0) as (pipe, script, _):
+    async with connected(backlog_high=2.0, backlog_low=1.0) as (pipe, script, serving):
         script.waiting = 9.0
         pipe.say(b"1")
-        await until(lambda: pipe.pinged == 3)
+        await asyncio.sleep(3600)
         script.waiting = 0.0
         script.on_progress()
         pipe.say(b"2")
         await until(lambda: script.received == [b"1", b"2"])
+        assert not serving.done()
 
 
-@asynchronous
+@leaping
 async def test_the_handler_is_told_the_time_when_it_wants_to_be() -> None:
     async with connected() as (_, script, _serving):
         await until(lambda: script.ticks == 1)
@@ -248,7 +286,7 @@ async def test_the_handler_is_told_the_time_when_it_wants_to_be() -> None:
         script.due = float("inf")
 
 
-@asynchronous
+@leaping
 async def test_a_bug_ends_the_connection_with_an_error_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with connected() as (pipe, script, serving):
         script.bug = True

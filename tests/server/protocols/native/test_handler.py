@@ -17,7 +17,7 @@ from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig, SessionConfig
 from parastream.streaming import events as ev
 
-from .fakes import UTTERANCE, FakeEngine, admission, heard
+from ...fakes import UTTERANCE, FakeEngine, admission, heard
 
 
 def refusal(text: str | bytes) -> RefusalError:

@@ -10,8 +10,8 @@ from parastream.server.sessions.transcription import Progress, State, Transcript
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Start
 
-from .fakes import UTTERANCE, FakeEngine, admission
-from .protocols.talking import Talk
+from ..fakes import UTTERANCE, FakeEngine, admission
+from ..protocols.talking import Talk
 
 
 def test_listeners_hear_of_the_event_at_which_a_slow_client_is_cut_off() -> None:

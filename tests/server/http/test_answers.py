@@ -14,7 +14,8 @@ from parastream.server.wire.refusals import RefusalError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from .fakes import FakeEngine, asynchronous, connected, metrics, receive_all, receive_ready, serving, until
+from ...waiting import until
+from ..fakes import FakeEngine, asynchronous, connected, metrics, receive_all, receive_ready, serving
 
 
 async def ask(server: Server, line: str, *headers: str) -> tuple[int, dict[str, str], str]:

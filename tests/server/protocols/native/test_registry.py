@@ -9,7 +9,7 @@ from parastream.server.protocols.native.registry import Registry
 from parastream.server.wire.messages import Start
 from parastream.server.wire.refusals import RefusalError
 
-from .fakes import FakeEngine, admission
+from ...fakes import FakeEngine, admission
 
 
 class Book:

@@ -18,7 +18,7 @@ from parastream.streaming.events import Event, Final, Partial, SessionEnded, Spe
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .fakes import FakeEngine, FakeStream, admission, asynchronous, connected, get, metrics, receive_ready, serving
+from ..fakes import FakeEngine, FakeStream, admission, asynchronous, connected, get, metrics, receive_ready, serving
 
 
 class Clock:

@@ -10,7 +10,8 @@ import webvtt
 from parastream.server.transcripts.journal import read_journal
 from parastream.streaming.events import SessionEnded
 
-from .fakes import (
+from ...waiting import until
+from ..fakes import (
     UTTERANCE,
     FakeEngine,
     asynchronous,
@@ -20,7 +21,6 @@ from .fakes import (
     receive_all,
     receive_ready,
     serving,
-    until,
 )
 
 AUDIO = b"ab" * UTTERANCE
