@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, local_server, on_interrupt, run_interruptible
 from parastream.client.cli.duplex import new_journal, run_duplex
-from parastream.client.cli.terminal import LiveTranscript, Meter
+from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
 from parastream.server.transcripts.labels import channel_labels
@@ -128,7 +128,7 @@ class _Sound:
         self._microphone = microphone
         self._recording = recording
         self._client = client
-        self.meter = Meter(microphone.channels, self._state)
+        self.meter = LevelMeter(microphone.channels, self._state)
 
     async def __aiter__(self) -> AsyncIterator[NDArray[Any]]:
         async for block in self._microphone:

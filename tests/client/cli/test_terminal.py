@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
-from parastream.client.cli.terminal import LiveTranscript, Meter, clock
+from parastream.client.cli.terminal import LevelMeter, LiveTranscript, clock
 from parastream.server.wire.messages import Final, Partial, ServerMessage, SpeechEnded, SpeechStarted
 from rich.console import Console
 from rich.text import Text
@@ -118,7 +120,7 @@ def test_long_text_is_wrapped_and_its_end_stays_in_sight() -> None:
 
 
 def test_meter() -> None:
-    meter = Meter(2, lambda: Text("connected"))
+    meter = LevelMeter(2, lambda: Text("connected"))
     on = console()
     live = LiveTranscript(on, meter=meter)
     assert shown(live, on) == [f" ●  0:00  {'░' * 12} {'░' * 12}  connected"]
@@ -153,7 +155,7 @@ def screen(output: str) -> list[str]:
             index = end + 1
             match control:
                 case "A":
-                    row -= int(argument or 1)
+                    row = max(0, row - int(argument or 1))
                 case "K":
                     lines[row] = ""
                 case "h" | "l":  # the cursor is hidden and shown
@@ -175,3 +177,25 @@ def screen(output: str) -> list[str]:
 @pytest.mark.parametrize(("seconds", "expected"), [(0, "0:00.0"), (59.96, "1:00.0"), (3725.5, "62:05.5")])
 def test_clock(seconds: float, expected: str) -> None:
     assert clock(seconds) == expected
+
+
+def test_no_finished_sentence_is_overdrawn_when_the_machine_is_busy() -> None:
+    drawn = threading.Event()
+
+    def slow() -> Text:
+        """The end of the meter's line: whoever draws it is overtaken by whoever else draws."""
+        drawn.set()
+        time.sleep(0.002)
+        return Text("connected")
+
+    on = console(height=1000)
+    texts = [f"Sentence {number}." for number in range(50)]
+    with LiveTranscript(on, meter=LevelMeter(1, slow), refreshes_per_second=5000.0) as live:
+        for number, text in enumerate(texts):
+            live.show(Partial(number, 1.0, 2.0, " ".join([LONG] * 3), "", ()))
+            drawn.clear()
+            assert drawn.wait(10)
+            live.show(Final(number, 1.0, 2.0, text, (), 0.9))
+    assert isinstance(on.file, io.StringIO)
+    left = [line for line in screen(on.file.getvalue()) if line.strip()]
+    assert left == [f"  0:01.0 ✓ {text}" for text in texts]
