@@ -31,7 +31,7 @@ from parastream.model.cache_directory import cache_directory
 
 logger = logging.getLogger(__name__)
 
-# All that MLX calls for a matrix product; its LAPACK is left alone.
+# All that MLX calls for a matrix product; its LAPACK stays as it is.
 _SYMBOLS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _SYSTEM_LIBRARIES = ("libopenblas.so.0", "libopenblasp.so.0")
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -46,7 +46,7 @@ _bound: BlasInfo | None = None
 
 
 class _UnavailableError(Exception):
-    """This way to a BLAS is closed; the message says why."""
+    """This way of finding a BLAS failed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class BlasInfo:
     """The library put in front of MLX; None where MLX uses what it was built with."""
     threads: int
     why: str
-    """Where it comes from, or why there is none."""
+    """Where it comes from, or why there is no other."""
     core: str = ""
-    """The processor that OpenBLAS computes for, by its own names; empty for another library."""
+    """The processor that OpenBLAS computes for, in its terms; empty for another library."""
 
     @property
     def fast(self) -> bool:
@@ -223,7 +223,7 @@ def _restore_names(source: Path, target: Path) -> Path:
     """Copy an OpenBLAS to `target` with the `scipy_` taken off the symbols that MLX calls."""
     names = target.with_suffix(".names")
     names.write_text("".join(f"scipy_{name} {name}\n" for name in _SYMBOLS))
-    # Libraries that it needs (libgfortran, on some machines) lie beside it in the wheel.
+    # The libraries that it needs (libgfortran, on some machines) are beside it in the wheel.
     change = [_patchelf(), "--rename-dynamic-symbols", str(names), "--set-soname", target.name]
     change += ["--set-rpath", str(source.parent), "--output", str(target), str(source)]
     result = subprocess.run(change, capture_output=True, text=True, timeout=60)
@@ -257,7 +257,7 @@ class _DlInfo(ctypes.Structure):
 
 
 def _provider() -> Path:
-    """The library whose `cblas_sgemm` is found first: the one that MLX will call."""
+    """Return the library whose `cblas_sgemm` is found first: the one that MLX will call."""
     process = ctypes.CDLL(None)
     try:
         address = ctypes.cast(process.cblas_sgemm, ctypes.c_void_p)

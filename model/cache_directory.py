@@ -1,4 +1,4 @@
-"""Where downloads and other things that can be made again are kept."""
+"""Where downloads and other reproducible files are kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import platformdirs
 
 
 def cache_directory() -> Path:
-    """The user's cache directory for parastream, or what PARASTREAM_CACHE says. It need not exist yet."""
+    """Return `PARASTREAM_CACHE`, else the user's cache directory for parastream. It may not exist yet."""
     chosen = os.environ.get("PARASTREAM_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("parastream")

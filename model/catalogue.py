@@ -32,7 +32,7 @@ Kind = Literal["speech", "punctuation"]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A model that has a name of its own."""
+    """A model with a name of its own."""
 
     kind: Kind
     size_mb: int
@@ -96,7 +96,7 @@ class ModelCard:
 
 
 def list_models() -> list[ModelCard]:
-    """The models that have names; any directory or hub id can be used besides."""
+    """List the models that have names; any directory or hub id can be used too."""
     return [
         ModelCard(
             name,
@@ -116,37 +116,29 @@ def is_offline(asked: bool) -> bool:
 
 
 def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bool | None = None) -> Path:
-    """Finds the directory of a model, downloading it if need be.
+    """Find the directory of a model, downloading it if need be.
 
-    A download is kept in the user's cache directory (or `PARASTREAM_CACHE`) and taken from there ever after.
+    A download is kept in the user's cache directory (or `PARASTREAM_CACHE`), where later calls find it.
     `PARASTREAM_HUB` (`hf` or `ms`) says which hub to try first; the other one follows if that fails.
 
     Args:
-        name: a name of `list_models`; a directory; a hub id such as `funasr/paraformer-zh`, of one hub only with
-            `hf:` or `ms:` before it; `default` or nothing for the embedded speech model.
-        offline: never use the network; so does `PARASTREAM_OFFLINE=1`.
-        progress: whether to show a progress bar on stderr; None: if that is a terminal.
+        name: A name of `list_models`; a directory; a hub id such as `funasr/paraformer-zh`, for one hub only with `hf:`
+            or `ms:` in front; `default` or nothing for the embedded speech model.
+        offline: Never use the network; so does `PARASTREAM_OFFLINE=1`.
+        progress: Whether to show a progress bar on stderr; by default, if that is a terminal.
 
     Raises:
-        HubError: the name is unknown, the model is not in the cache and cannot be downloaded, or the environment
-            names an unknown hub.
+        HubError: The name is unknown, the model is not in the cache and cannot be downloaded, or the environment names
+            an unknown hub.
     """
     name = os.fspath(name)
     if name in ("", "default"):
         name = DEFAULT
-    if name in _KNOWN:
-        ids = _KNOWN[name].ids
-        if not ids:
-            return _ASSETS / name
-    elif Path(name).is_dir():
+    if name not in _KNOWN and Path(name).is_dir():
         return Path(name)
-    elif match := _PUBLIC_ID.fullmatch(name):
-        ids = dict.fromkeys([match[1]] if match[1] else ["hf", "ms"], match[2])
-    else:
-        raise HubError(
-            f"no model {name!r}: allowed are {', '.join(_KNOWN)}, a directory that exists, or a hub id such as"
-            " funasr/paraformer-zh"
-        )
+    ids = _ids(name)
+    if not ids:
+        return _ASSETS / name
     sources = _in_order(ids)
     for hub, model_id in sources:
         if _cached(hub, model_id).is_dir():
@@ -166,12 +158,24 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
     raise HubError(f"cannot download {name}: {'; '.join(failures)}")
 
 
+def _ids(name: str) -> Mapping[str, str]:
+    """Return a model's id on each hub that has it; none for an embedded model."""
+    if name in _KNOWN:
+        return _KNOWN[name].ids
+    if match := _PUBLIC_ID.fullmatch(name):
+        return dict.fromkeys([match[1]] if match[1] else ["hf", "ms"], match[2])
+    raise HubError(
+        f"no model {name!r}: allowed are {', '.join(_KNOWN)}, a directory that exists, or a hub id such as"
+        " funasr/paraformer-zh"
+    )
+
+
 def _cached(hub: str, model_id: str) -> Path:
     return cache_directory() / "models" / hub / model_id
 
 
 def _in_order(ids: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Hubs and ids, the preferred hub first."""
+    """Sort hubs and ids, the preferred hub first."""
     first = os.environ.get("PARASTREAM_HUB", "hf")
     if first not in ("hf", "ms"):
         raise HubError(f"PARASTREAM_HUB is {first!r}; allowed are hf (Hugging Face) and ms (ModelScope)")
@@ -199,22 +203,22 @@ def _download(hub: str, model_id: str, progress: bool | None) -> Path:
 
 
 def _choose(files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """Picks what the model needs: its description, and one file of weights."""
+    """Pick what the model needs: its description, and one file of weights."""
     by_name = {file.name: file for file in files}
     missing = [name for name in REQUIRED if name not in by_name]
     if missing:
-        raise HubError(f"not a model that we can use: it has no {' and no '.join(missing)}")
+        raise HubError(f"not a model that parastream can use: it has no {' and no '.join(missing)}")
     # Only speech models have statistics of features.
     allowed = SPEECH_WEIGHTS if CMVN in by_name else PUNCTUATION_WEIGHTS
     weights = next((name for name in allowed if name in by_name), None)
     if weights is None:
-        raise HubError(f"not a model that we can use: it has neither {' nor '.join(allowed)}")
+        raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(allowed)}")
     return [by_name[name] for name in (*DESCRIPTION, weights) if name in by_name]
 
 
 @contextmanager
 def _only_one(path: Path, model_id: str) -> Iterator[None]:
-    """Lets one process at a time download a model; the others wait and find it done."""
+    """Let one process at a time download a model; the others wait and find it complete."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -229,7 +233,7 @@ def _only_one(path: Path, model_id: str) -> Iterator[None]:
 
 @contextmanager
 def _progress_bar(model_id: str, show: bool | None) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function that takes the bytes so far and the bytes in all."""
+    """Yield a function that takes the bytes so far and the total."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -1,7 +1,7 @@
-"""Weights of a model directory: FunASR's `model.pt` or our `model.safetensors`, read strictly into a network.
+"""Weights of a speech model: FunASR's `model.pt` or our `model.safetensors`, read strictly into a network.
 
-FunASR's names and layouts end at `sanitize`; everything behind it sees the names of our own network. The linear layers
-of a model may be quantised, see `quantization`.
+`sanitize` is the only place that knows FunASR's names and layouts. The linear layers of a model may be quantised, see
+`quantization`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from parastream.model.quantization import KEY, Quantization
 logger = logging.getLogger(__name__)
 
 _FORMAT = {"format": "parastream"}
-"""Metadata that marks a safetensors file whose names and layouts are ours already."""
+"""Metadata that marks a safetensors file with our names and layouts."""
 
 _RENAMED = tuple(
     (re.compile(pattern), name)
@@ -44,27 +44,27 @@ _RENAMED = tuple(
 )
 _CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
 _FLOAT32 = re.compile(r"predictor\.")
-"""Weights that are float32 in every network: few, and a small error of theirs moves tokens."""
+"""Weights that are float32 in every network: they are few, and small errors in them move tokens."""
 _TRAINING_ONLY = re.compile(r"decoder\.embed\.|ctc\.|criterion|.*\.num_batches_tracked$")
 _EXTRAS = {
     "hotword biasing (SeACo)": re.compile(r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."),
     "timestamp head (BiCif)": re.compile(r"predictor\.(upsample_cnn|blstm|cif_output2)\."),
 }
-"""Modules beside a plain Paraformer that we do not have; its own weights work without them."""
+"""Modules that extend a plain Paraformer and are not supported; the other weights work without them."""
 
 _MOST_NAMED = 10
-"""Names that an error lists of each kind."""
+"""Most names of each kind that an error lists."""
 
 
 def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
-    """Reads a model directory's weights under the names and in the layouts of our network.
+    """Read a model directory's weights, with the names and layouts of our network.
 
-    The file is the one that `configuration.json` names (`file_path_metas`, `init_param`), else
-    `model.safetensors` or `model.pt`. Arrays keep the file's precision, except that bfloat16 becomes float32;
-    they may be read-only views of the file.
+    The file is the one that `configuration.json` names (`file_path_metas`, `init_param`), else `model.safetensors` or
+    `model.pt`. Arrays keep the file's precision, except that bfloat16 becomes float32; they may be read-only views of
+    the file.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged or refused (see `torch_zip.read`).
+        CheckpointError: There is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
     path = directory.weights_file
     if path.suffix == ".safetensors":
@@ -73,14 +73,14 @@ def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
 
 
 def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Brings FunASR's names and layouts into ours.
+    """Convert FunASR's names and layouts to ours.
 
-    Convolution weights go from (out, in, kernel) to (out, kernel, in). What inference does not need is
-    dropped, as are hotword and timestamp modules, with a note in the log. Unknown names stay, for the strict
-    load to report.
+    Convolution weights go from (out, in, kernel) to (out, kernel, in). Weights that inference does not need are
+    dropped; so are hotword and timestamp modules, with a warning in the log. Unknown names stay, for the strict load to
+    report.
 
     Raises:
-        CheckpointError: two names become the same.
+        CheckpointError: Two names become the same.
     """
     result: dict[str, NDArray[Any]] = {}
     for name, array in weights.items():
@@ -102,14 +102,13 @@ def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype = mx.float32) -> None:
-    """Loads a model directory's weights into a network, all of them and no others.
+    """Load a model directory's weights into a network, all of them and no others.
 
-    They are evaluated one by one, on the calling thread. Quantised weights stay as they are; the predictor's become
+    They are evaluated one by one, on the calling thread. Quantised weights keep their type; the predictor's become
     float32, all others `dtype`.
 
     Raises:
-        CheckpointError: as `read_weights`; or names or shapes differ from the network's, or values are not
-            finite.
+        CheckpointError: As for `read_weights`; or names or shapes differ from the network's, or values are not finite.
     """
     weights = read_weights(directory)
     expected = {name: value.shape for name, value in _parameters(network).items()}
@@ -135,21 +134,22 @@ def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype 
 
 
 def save(weights: Mapping[str, mx.array], directory: Path) -> None:
-    """Writes `model.safetensors` in our own form: names and layouts of our network."""
+    """Write `model.safetensors` with the names and layouts of our network."""
     mx.save_safetensors(str(directory / SAFETENSORS), dict(weights), _FORMAT)
 
 
 def convert(source: Path, destination: Path, dtype: Precision = "float16") -> None:
-    """Makes a model directory with `model.safetensors` that loads like `source`.
+    """Make a model directory with `model.safetensors` that loads like `source`.
 
     Args:
-        source: a model directory, with weights of either form, which are not quantised.
-        destination: a directory to make; it may exist if it is empty. It appears only when complete.
-        dtype: precision of the weights in the new file.
+        source: A model directory with weights of either form, not quantised.
+        destination: A directory to make, which appears only when it is complete. It may exist if it is empty.
+        dtype: Precision of the weights in the new file.
 
     Raises:
-        CheckpointError: the source cannot be read or lacks a file, weights do not fit in `dtype`, or the
-            destination is not empty or cannot be written.
+        ModelConfigError: The source lacks a file.
+        CheckpointError: The source's weights cannot be read or do not fit in `dtype`, or the destination is not empty
+            or cannot be written.
     """
     _refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
@@ -159,17 +159,18 @@ def convert(source: Path, destination: Path, dtype: Precision = "float16") -> No
 def quantize(
     source: Path, destination: Path, quantization: Quantization | None = None, dtype: Precision = "float16"
 ) -> None:
-    """Makes a model directory whose linear layers are quantised, see `quantization`; `load` takes it like any other.
+    """Make a model directory with quantised linear layers, see `quantization`; `load` takes it like any other.
 
     Args:
-        source, destination: as for `convert`.
-        quantization: bits and size of the groups; 8 bits in groups of 64 if left out.
-        dtype: precision of scales and biases, and of the weights that are not quantised.
+        source: As for `convert`.
+        destination: As for `convert`.
+        quantization: Bits and size of the groups; 8 bits in groups of 64 if left out.
+        dtype: Precision of scales and biases, and of the weights that are not quantised.
 
     Raises:
-        ModelConfigError: the source's configuration cannot be used.
-        CheckpointError: as for `convert`, or its weights do not fit its configuration, are quantised already, or no
-            layer of it can be quantised in such groups.
+        ModelConfigError: The source lacks a file, or its configuration cannot be used.
+        CheckpointError: As for `convert`; or the source's weights do not fit its configuration, are quantised already,
+            or no layer can be quantised in such groups.
     """
     quantization = quantization or Quantization()
     _refuse_to_overwrite(destination)
@@ -192,7 +193,7 @@ def quantize(
 
 
 def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, Dense]:
-    """The layers that are quantised, by name."""
+    """Find the layers that are quantised, by name."""
     modules = cast(list[tuple[str, nn.Module]], network.named_modules())
     return {
         name: module
@@ -203,14 +204,14 @@ def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, De
 
 def _refuse_to_overwrite(destination: Path) -> None:
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(f"{destination} exists already: name a new or an empty directory")
+        raise CheckpointError(f"{destination} exists already: choose a new or an empty directory")
 
 
 def _converted(source: ModelDirectory, dtype: Precision) -> dict[str, mx.array]:
     """Read a directory's weights and convert them to `dtype`."""
     if quantization := Quantization.of(source.configuration):
         raise CheckpointError(
-            f"{source.path} is quantised already ({quantization}): name the model that it was made from"
+            f"{source.path} is quantised already ({quantization}): choose the model that it was made from"
         )
     weights = read_weights(source)
     converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
@@ -273,7 +274,7 @@ def _is_finite(array: NDArray[Any]) -> bool:
 
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What distinguishes two sets of names and shapes, in words."""
+    """Describe how two sets of names and shapes differ."""
     reshaped = (
         f"{name} {found[name]} instead of {shape}"
         for name, shape in expected.items()
@@ -287,7 +288,7 @@ def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tu
 
 
 def _listed(names: Iterable[str], what: str) -> list[str]:
-    """`["3 missing: a, b, c"]`, or nothing where there are no names."""
+    """Return `["3 missing: a, b, c"]`, or nothing where there are no names."""
     all_names = list(names)
     if not all_names:
         return []

@@ -1,4 +1,4 @@
-"""What a FunASR model directory says about its model: sizes, not weights. Nothing is hard-coded elsewhere."""
+"""A model's sizes, as FunASR's config.yaml states them. Nothing is hard-coded elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ChunkSize:
     """Shape of a streaming window in LFR rows of 60 ms (FunASR's `chunk_size`).
 
     `[0, 10, 5]` (600 ms hop, 300 ms look-ahead) and `[0, 8, 4]` are the shapes Paraformer was trained with.
-    A look-ahead of zero makes FunASR's window grow without end, so it is refused.
+    A look-ahead of zero would make FunASR's window grow without end, so it is refused.
     """
 
     left: int = 0
@@ -58,10 +58,10 @@ class _FromConfig:
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any], **given: Any) -> Self:
-        """Reads the fields that this class has; warns about keys that nobody knows.
+        """Take the fields that this class has from a section; warn about unknown keys.
 
         Raises:
-            ModelConfigError: a value has the wrong type or is out of range.
+            ModelConfigError: A value has the wrong type or is out of range.
         """
         allowed = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
         values: dict[str, Any] = dict(given)
@@ -235,10 +235,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], *, vocab_size: int) -> ModelConfig:
-        """Reads FunASR's config.yaml, already parsed.
+        """Take the sizes from FunASR's config.yaml, already parsed.
 
         Raises:
-            ModelConfigError: the model is of another kind, or a value cannot be used.
+            ModelConfigError: The model is of another kind, or a value cannot be used.
         """
         name = config.get("model")
         if name not in _STREAMING_MODELS + _FULL_CONTEXT_MODELS:

@@ -1,7 +1,7 @@
 """Paraformer's decoder: all tokens of an utterance (or of a window) at once.
 
-Source: Gao et al. 2022 (Paraformer); FunASR `ParaformerSANMDecoder`. In each layer the feed-forward part comes
-first and the residual skips it.
+Source: Gao et al. 2022 (Paraformer); FunASR `ParaformerSANMDecoder`. Each layer begins with its feed-forward part,
+which has no residual connection.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, DecoderConfig
 from parastream.model.dense import Dense
-from parastream.model.lanes import Work
+from parastream.model.lanes import LaneWork
 from parastream.model.layers import FSMN, LayerNorm, attend, length_mask, pad_time
 
 
 @dataclass(slots=True)
 class DecoderState:
-    """What one utterance's decoder carries; it does not move in windows without a token."""
+    """What one utterance's decoder carries from window to window. Windows without a token leave it unchanged."""
 
     history: mx.array
     """Last inputs of each layer's FSMN: (blocks, kernel - 1, size)."""
@@ -43,6 +43,7 @@ class DecoderFeedForward(nn.Module):
         self.norm = LayerNorm(hidden)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., size) to (..., size)."""
         return self.w_2(self.norm(mx.maximum(self.w_1(x), 0)))
 
 
@@ -54,7 +55,7 @@ class FsmnSelfAttention(nn.Module):
         self.fsmn_block = FSMN(size, kernel_size)
 
     def __call__(self, padded: mx.array, x: mx.array, residual: mx.array) -> mx.array:
-        """x (B, U, size), filtered, + x + residual; `padded` is x with the rows that the filter sees around it."""
+        """Return x, filtered, + x + residual, all (B, U, size). `padded` is x with the rows that the filter sees."""
         return residual + x + self.fsmn_block(padded)
 
 
@@ -69,7 +70,7 @@ class CrossAttention(nn.Module):
         self.linear_out = Dense(size, size)
 
     def keys_values(self, encoded: mx.array) -> mx.array:
-        """Rows (B, T, size) -> (B, 2 heads, T, size / heads)."""
+        """Map encoded rows (B, T, size) to keys and values (B, 2 heads, T, size / heads)."""
         return self.linear_k_v.heads(encoded, len(encoded))
 
     def __call__(
@@ -80,14 +81,14 @@ class CrossAttention(nn.Module):
         keys: mx.array | None,
         memory: mx.array | None = None,
     ) -> mx.array:
-        """residual + attention of x, both (B, U, size); the rest as in `attend`."""
+        """Return residual + the attention of x, both (B, U, size); the rest is as in `attend`."""
         k, v = mx.split(keys_values, 2, axis=1)
         attended = attend(self.linear_q.heads(x, len(x)), k, v, keys, memory)
         return self.linear_out.add_to(residual, attended)
 
 
 def _latest(memory: mx.array, fresh: mx.array) -> mx.array:
-    """As many rows as `memory` (B, 2 heads, S, size / heads) has: the last ones of it and of `fresh` behind it."""
+    """Append `fresh` to `memory`, both (B, 2 heads, rows, size / heads), and keep as many rows as `memory` has."""
     rows, new = memory.shape[2], fresh.shape[2]
     return fresh[:, :, new - rows :] if rows <= new else mx.concatenate([memory[:, :, new:], fresh], axis=2)
 
@@ -101,6 +102,7 @@ class FeedForwardLayer(nn.Module):
         self.norm1 = LayerNorm(config.size)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., size) to (..., size)."""
         return self.feed_forward(self.norm1(x))
 
 
@@ -113,7 +115,7 @@ class FsmnLayer(FeedForwardLayer):
         self.norm2 = LayerNorm(config.size)
 
     def inner(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        """What the FSMN filters: (B, U, size), zero where `mask` (B, U, 1) is."""
+        """Compute the FSMN's input (B, U, size), which is zero where `mask` (B, U, 1) is."""
         t: mx.array = self.norm2(self.feed_forward(self.norm1(x)))
         return t if mask is None else t * mask
 
@@ -141,7 +143,7 @@ class Decoder(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Type of what the layers give."""
+        """Type of the layers' outputs."""
         return self.output_layer.dtype
 
     @property
@@ -149,7 +151,7 @@ class Decoder(nn.Module):
         return self._config.kernel_size - 1
 
     def new_state(self, chunk: ChunkSize, look_back: int) -> DecoderState:
-        """State before the first token. `look_back` counts hops; 0 or less remembers nothing."""
+        """Return the state before the first token. `look_back` counts hops; 0 or less remembers nothing."""
         size, heads, rows = self._config.size, self._config.attention_heads, max(0, look_back) * chunk.hop
         return DecoderState(
             history=mx.zeros((self._config.num_blocks, self._reach, size), self.dtype),
@@ -162,12 +164,14 @@ class Decoder(nn.Module):
         counts: NDArray[np.int64],
         encoded: mx.array,
         lengths: NDArray[np.int64],
-    ) -> Work[mx.array]:
-        """Whole utterances.
+    ) -> LaneWork[mx.array]:
+        """Decode whole utterances.
 
         Args:
-            embeddings: tokens from CIF (B, U, size), of which `counts` (B,) are real.
-            encoded: rows (B, T, size), of which `lengths` (B,) are real.
+            embeddings: Tokens from CIF (B, U, size).
+            counts: Number of real tokens of each utterance, (B,).
+            encoded: Encoded rows (B, T, size).
+            lengths: Number of real rows of each utterance, (B,).
 
         Returns:
             Logits (B, U, vocabulary).
@@ -195,12 +199,21 @@ class Decoder(nn.Module):
         encoded: mx.array,
         lengths: NDArray[np.int64],
         states: Sequence[DecoderState],
-    ) -> Work[mx.array]:
-        """One window for each of B utterances, all of which have at least one token.
+    ) -> LaneWork[mx.array]:
+        """Decode one window of each of B utterances, all of which have at least one token.
 
-        Arguments and result as in `__call__`, with windows in place of utterances; states advance in place.
-        All rows of a window take part, its look-ahead included, and the window's last rows are remembered,
-        so the next window meets its first rows twice: FunASR does the same.
+        Attention covers all rows of a window, its look-ahead included, and the window's last rows are remembered. The
+        next window therefore meets its first rows twice, as in FunASR.
+
+        Args:
+            embeddings: As in `__call__`, for windows in place of utterances.
+            counts: Likewise.
+            encoded: Likewise.
+            lengths: Likewise.
+            states: The utterances' states, which advance in place.
+
+        Returns:
+            Logits (B, U, vocabulary).
         """
         tokens = embeddings.shape[1]
         real_tokens = length_mask(counts, tokens)
@@ -212,7 +225,7 @@ class Decoder(nn.Module):
         takes_part = np.concatenate([remembered, length_mask(lengths, encoded.shape[1])], axis=1)
         keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
 
-        # Where each utterance's last `reach` filter inputs will stand: (B, reach, 1).
+        # Places of each utterance's last `reach` filter inputs: (B, reach, 1).
         recent = mx.array(counts[:, None] + np.arange(self._reach))[:, :, None]
         histories, memories = [], []
         x = embeddings
@@ -241,7 +254,7 @@ class Decoder(nn.Module):
             histories.append(history[-1])
         history, memory = mx.stack(histories), mx.stack(memories)
         for i, state in enumerate(states):
-            # Copies: a view would hold on to the whole batch.
+            # Copies: a view would keep the whole batch in memory.
             state.history, state.memory = mx.contiguous(history[:, i]), mx.contiguous(memory[:, i])
             state.filled = min(state.memory.shape[2], state.filled + int(lengths[i]))
             state.begun = True

@@ -6,5 +6,5 @@ import mlx.core as mx
 
 
 def on_cpu() -> bool:
-    """Whether that is a CPU, for which some things are computed in another way; else it is a GPU."""
+    """Say whether MLX computes on a CPU, where some things are computed in another way; else it is a GPU."""
     return bool(mx.default_device() == mx.Device(mx.cpu))

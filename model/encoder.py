@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, EncoderConfig
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
-from parastream.model.lanes import Work
+from parastream.model.lanes import LaneWork
 from parastream.model.layers import FSMN, LayerNorm, PositionTable, attend, length_mask
 
 
@@ -27,7 +27,7 @@ class EncoderState:
     overlap: NDArray[np.float32]
     """Scaled and position-encoded rows (overlap, input_size) that the next window begins with.
 
-    They start as zeros that really take part, as in FunASR.
+    They start as zeros that take part in attention, as in FunASR.
     """
     memory: mx.array
     """Keys and values of earlier windows (layers, 2 heads, capacity, size / heads): a ring, unless unlimited."""
@@ -61,15 +61,22 @@ class SelfAttention(nn.Module):
         memory: mx.array | None = None,
         keys: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
-        """Rows x (B T, input) of `batch` utterances -> out (B T, size), keys and values (B, 2 heads, T, size / heads).
+        """Attend within the rows of each utterance.
 
-        `mask` (B, 1, T, 1) is 1 on real rows. `memory` (B, 2 heads, S, size / heads) are keys and values of earlier
-        windows; `keys` (B, 1, 1, S + T) is True where a key takes part.
+        Args:
+            x: Rows (B T, input).
+            batch: B.
+            mask: (B, 1, T, 1), 1 on real rows; None where all are.
+            memory: Keys and values of earlier windows, (B, 2 heads, S, size / heads).
+            keys: (B, 1, 1, S + T), True where a key takes part; None where all do.
+
+        Returns:
+            The output (B T, size), and the rows' keys and values (B, 2 heads, T, size / heads).
         """
         projected = self.linear_q_k_v.heads(x, batch)
         q, k, v = mx.split(projected, 3, axis=1)
-        heard = v if mask is None else v * mask
-        fsmn = self.fsmn_block(heard, self.before, self.after, residual=True).reshape(x.shape[0], -1)
+        values = v if mask is None else v * mask
+        fsmn = self.fsmn_block(values, self.before, self.after, residual=True).reshape(x.shape[0], -1)
         return self.linear_out.add_to(fsmn, attend(q, k, v, keys, memory)), projected[:, self.heads :]
 
 
@@ -83,8 +90,11 @@ class FeedForward(nn.Module):
         self._floor: mx.array | None = None
 
     def pack(self) -> None:
-        """See `Dense.pack`. relu(h + b) is max(h, -b) + b, and that b can be added behind the second layer: there it
-        is a constant, and the widest array of the model is gone through once less."""
+        """Pack both layers, see `Dense.pack`, and move the first one's bias.
+
+        relu(h + b) is max(h, -b) + b. The second layer turns that b into a constant, which its own bias absorbs. The
+        widest array of the model is then traversed once less.
+        """
         movable = self.w_1.rewritable and self.w_2.rewritable
         if movable:
             self.w_2.bias = self.w_2.bias + self.w_2.weight @ self.w_1.bias
@@ -95,7 +105,7 @@ class FeedForward(nn.Module):
             mx.eval(self._floor)
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        """residual + the layers' output, rows (N, size)."""
+        """Return residual + the layers' output, for rows (N, size)."""
         hidden = self.w_1.pieces(x, self.w_2)
         if self._floor is not None:
             hidden = mx.maximum(hidden, self._floor)
@@ -116,19 +126,19 @@ class EncoderLayer(nn.Module):
         self.residual = input_size == config.size
 
     def pack(self) -> None:
-        """See `Dense.pack`."""
+        """Pack the linear layers, see `Dense.pack`; they take over scale and shift of the norms before them."""
         self.norm1.hand_over(self.self_attn.linear_q_k_v)
         self.norm2.hand_over(self.feed_forward.w_1)
         self.feed_forward.pack()
 
     def __call__(self, x: mx.array, batch: int, mask: mx.array | None = None, keys: mx.array | None = None) -> mx.array:
-        """Full context: rows x (B T, input) of `batch` utterances -> (B T, size); masks as in `SelfAttention`."""
+        """Map the rows x (B T, input) of `batch` whole utterances to (B T, size); masks as in `SelfAttention`."""
         return self.step(x, batch, None, mask, keys)[0]
 
     def step(
         self, x: mx.array, batch: int, memory: mx.array | None, mask: mx.array | None, keys: mx.array | None
     ) -> tuple[mx.array, mx.array]:
-        """One window: also attends to `memory`; returns the windows' own keys and values as well."""
+        """Do the same for one window of each, which also attends to `memory`; return its keys and values too."""
         attended, keys_values = self.self_attn(self.norm1(x), batch, mask, memory, keys)
         x = x + attended if self.residual else attended
         return self.feed_forward(self.norm2(x), x), keys_values
@@ -149,11 +159,11 @@ class Encoder(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Type of what the layers give."""
+        """Type of the layers' outputs."""
         return self.layers[0].self_attn.linear_q_k_v.dtype
 
     def new_state(self, chunk: ChunkSize, look_back: int) -> EncoderState:
-        """State before the first window. `look_back` counts hops; -1 is unlimited."""
+        """Return the state before the first window. `look_back` counts hops; -1 is unlimited."""
         capacity = max(0, look_back) * chunk.hop
         heads = self._config.attention_heads
         return EncoderState(
@@ -163,15 +173,15 @@ class Encoder(nn.Module):
         )
 
     def embed(self, features: NDArray[np.float32], start: int = 0) -> NDArray[np.float32]:
-        """Scales rows (T, input) and adds the positions start, start + 1, …"""
+        """Scale rows (T, input) and add the encodings of positions `start` and following."""
         return features * self._scale + self._positions(start, len(features))
 
     def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
-        """Full context: embedded features (B, T, input) -> (B, T, size). `mask` (B, T) is 1 on real rows."""
+        """Encode whole utterances: embedded features (B, T, input) to (B, T, size). `mask` (B, T) is 1 on real rows."""
         return list(self.layer_by_layer(x, mask))[-1]
 
     def layer_by_layer(self, x: mx.array, mask: mx.array | None = None) -> Iterator[mx.array]:
-        """As `__call__`, but yields after each layer, so that a caller can cut the work in slices."""
+        """Do the same as `__call__`, but yield after each layer, so that a caller can cut the work into slices."""
         rows = None if mask is None else mask[:, None, :, None].astype(self.dtype)
         keys = None if mask is None else mask[:, None, None, :]
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
@@ -182,13 +192,13 @@ class Encoder(nn.Module):
 
     def step(
         self, windows: Sequence[NDArray[np.float32]], states: Sequence[EncoderState], chunk: ChunkSize
-    ) -> Work[tuple[mx.array, mx.array, NDArray[np.int64]]]:
-        """One window for each of B utterances.
+    ) -> LaneWork[tuple[mx.array, mx.array, NDArray[np.int64]]]:
+        """Encode one window of each of B utterances.
 
         Args:
-            windows: embedded rows (W, input) each, overlap included; the last of an utterance may be shorter.
-            states: their states, which only `remember` changes.
-            chunk: shape of the windows.
+            windows: Embedded rows (W, input) of each, overlap included; an utterance's last window may be shorter.
+            states: The utterances' states, which only `remember` changes.
+            chunk: Shape of the windows.
 
         Returns:
             Encoded rows (B, W, size), zero beyond each window's own length; the windows' keys and values (layers, B,
@@ -216,9 +226,9 @@ class Encoder(nn.Module):
 
 
 def remember(states: Sequence[EncoderState], fresh: mx.array) -> None:
-    """Stores the keys and values that `Encoder.step` gave, which must have been evaluated.
+    """Store the keys and values that `Encoder.step` returned, once they have been evaluated.
 
-    Attention does not depend on the order of its keys, so the oldest rows are overwritten where they are.
+    Attention does not depend on the order of its keys, so new rows take the places of the oldest ones.
     """
     count = fresh.shape[3]
     for i, state in enumerate(states):
@@ -236,7 +246,7 @@ def remember(states: Sequence[EncoderState], fresh: mx.array) -> None:
 
 
 def _memories(states: Sequence[EncoderState], capacity: int) -> Iterator[mx.array]:
-    """For each layer, the memories of all states side by side: (B, 2 heads, capacity, size / heads)."""
+    """Yield, for each layer, the memories of all states side by side: (B, 2 heads, capacity, size / heads)."""
     padded = [
         state.memory
         if state.memory.shape[2] == capacity

@@ -1,7 +1,7 @@
 """Audio to features: Kaldi fbank, low-frame-rate stacking (LFR) and CMVN, whole or incremental.
 
 Source: FunASR `WavFrontend` and `WavFrontendOnline` with dither 0. All arithmetic before the logarithm is in
-float64, so the features do not depend on how the audio was cut.
+float64, so the features do not depend on how the audio was cut into pieces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOW_HZ = 20.0
 _ENERGY_FLOOR = float(np.finfo(np.float32).eps)
 _FULL_SCALE = 32768.0
 _BLOCK = 64
-"""Frames in one matrix product. A fixed shape gives a frame the same bits whatever frames surround it."""
+"""Frames in one matrix product. With a fixed shape, a frame's bits do not depend on the frames around it."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,16 @@ class Frontend:
     """
 
     def __init__(self, config: FrontendConfig, shift: Float32, scale: Float32) -> None:
-        """`shift` and `scale`, each (row_size,), normalise a row: (row + shift) * scale."""
+        """Prepare filters and windows.
+
+        Args:
+            config: Sizes of frames and rows.
+            shift: (row_size,), added to each row.
+            scale: (row_size,), by which the sum is multiplied.
+
+        Raises:
+            ModelConfigError: The statistics have another size than a row.
+        """
         for name, values in (("shift", shift), ("scale", scale)):
             if values.shape != (config.row_size,):
                 raise ModelConfigError(f"CMVN {name} has {values.size} values, features have {config.row_size}")
@@ -60,15 +69,15 @@ class Frontend:
         return self._hop * self.config.lfr_n
 
     def __call__(self, samples: Float32) -> Float32:
-        """Features of a whole utterance: samples (N,) in [-1, 1] -> rows (T, row_size)."""
+        """Compute the features (T, row_size) of a whole utterance: samples (N,) in [-1, 1]."""
         return self.step(samples, self.new_state(), final=True)
 
     def new_state(self) -> FrontendState:
-        """State of an utterance that has not begun."""
+        """Return the state of an utterance that has not begun."""
         return FrontendState(np.zeros(0, np.float32))
 
     def step(self, samples: Float32, state: FrontendState, *, final: bool = False) -> Float32:
-        """Rows (n, row_size) that these further samples complete; `final` completes the last ones too.
+        """Compute the rows (n, row_size) that these further samples complete; with `final`, the last ones too.
 
         Fewer samples than one frame still make a row when the utterance ends with them.
         """
@@ -96,10 +105,10 @@ class Frontend:
         return max(0, (frames - self.config.lfr_m) // self.config.lfr_n + 1)
 
     def _take_frames(self, state: FrontendState, *, shorten: bool) -> Float32:
-        """Fbank frames of the waveform so far; leaves in the state what the next frame needs."""
+        """Compute the fbank frames of the waveform so far; leave in the state what the next frame needs."""
         samples = state.samples
         if shorten and 0 < len(samples) < self._frame:
-            # Kaldi's whole-utterance form shortens the frame; its window is then that length too.
+            # Kaldi's whole-utterance form shortens the frame, and its window with it.
             length = len(samples)
             state.samples = samples[length:]
             window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / max(1, length - 1))
@@ -114,13 +123,13 @@ class Frontend:
 
 
 def _fbank(frames: Float32, window: Float64, mel: Float64) -> Float32:
-    """Log mel energies of frames (n, length) -> (n, n_mels). mel: (fft / 2 + 1, n_mels)."""
+    """Compute the log mel energies (n, n_mels) of frames (n, length); `mel` is (fft / 2 + 1, n_mels)."""
     blocks = [_fbank_of_block(frames[i : i + _BLOCK], window, mel) for i in range(0, len(frames), _BLOCK)]
     return np.concatenate(blocks)
 
 
 def _fbank_of_block(frames: Float32, window: Float64, mel: Float64) -> Float32:
-    """The same for a block of frames at most, whose numbers stay in the cache."""
+    """Do the same for at most a block of frames, whose values stay in the processor's cache."""
     wave = frames.astype(np.float64) * _FULL_SCALE
     wave -= wave.mean(axis=1, keepdims=True)
     emphasised = wave - _PRE_EMPHASIS * np.concatenate([wave[:, :1], wave[:, :-1]], axis=1)
@@ -133,7 +142,7 @@ def _fbank_of_block(frames: Float32, window: Float64, mel: Float64) -> Float32:
 
 
 def _mel_bank(n_mels: int, fft: int, rate: int) -> Float64:
-    """Kaldi's triangular filters, linear in mel, without area normalisation: (fft / 2 + 1, n_mels)."""
+    """Make Kaldi's triangular filters (fft / 2 + 1, n_mels), linear in mel, without area normalisation."""
     low, high = _to_mel(_LOW_HZ), _to_mel(rate / 2)
     edges = low + (high - low) / (n_mels + 1) * np.arange(n_mels + 2)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]

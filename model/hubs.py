@@ -117,12 +117,15 @@ class HuggingFace(Hub):
         return f"{self.title} has no public model {model_id} ({status})"
 
     def list_url(self, model_id: str) -> str:
+        """See `Hub`."""
         return f"{self.endpoint}/api/models/{model_id}/tree/main"
 
     def file_url(self, model_id: str, name: str) -> str:
+        """See `Hub`."""
         return f"{self.endpoint}/{model_id}/resolve/main/{quote(name)}"
 
     def parse(self, listing: Any) -> list[RemoteFile]:
+        """See `Hub`."""
         return [
             RemoteFile(entry["path"], entry["lfs"]["size"], sha256=entry["lfs"]["oid"])
             if entry.get("lfs")
@@ -140,12 +143,15 @@ class ModelScope(Hub):
     _variable = "MODELSCOPE_ENDPOINT"
 
     def list_url(self, model_id: str) -> str:
+        """See `Hub`."""
         return f"{self.endpoint}/api/v1/models/{model_id}/repo/files?Revision=master&Recursive=true"
 
     def file_url(self, model_id: str, name: str) -> str:
+        """See `Hub`."""
         return f"{self.endpoint}/api/v1/models/{model_id}/repo?Revision=master&FilePath={quote(name)}"
 
     def parse(self, listing: Any) -> list[RemoteFile]:
+        """See `Hub`."""
         return [
             RemoteFile(entry["Path"], entry["Size"], sha256=entry.get("Sha256") or None)
             for entry in listing["Data"]["Files"]

@@ -1,8 +1,8 @@
 """Lanes: streams of MLX on which independent parts of a batch are computed side by side.
 
-MLX computes one operation after the other on one thread per stream of a CPU, and only matrix products could use more
-threads. Utterances do not depend on each other, so a batch is cut into as many parts as there are CPUs, and every
-operation of a part runs beside those of the others. On a GPU there is one lane.
+On a CPU MLX has one thread per stream, which computes one operation after another; only matrix products could use more
+threads. Utterances do not depend on each other, so a batch is cut into as many parts as there are CPUs, and each part
+is computed on a stream of its own. On a GPU there is one lane.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from parastream.model.device import on_cpu
 
 T = TypeVar("T")
 
-Work = Generator[object, None, T]
-"""Builds a graph, yields now and then what can be computed (any tree of arrays), and returns a result."""
+LaneWork = Generator[object, None, T]
+"""It builds a graph, yields now and then what can be evaluated (any tree of arrays), and returns a result."""
 
 _MOST = 8
 _STEPS_ON_GPU = 10
-"""Steps whose graphs are handed to a GPU together: handing one over costs as much as many of its operations."""
+"""Steps whose graphs are submitted to a GPU together: submitting one costs as much as many of its operations."""
 
 
 def finish(work: Generator[object, None, T]) -> T:
-    """Takes all steps of something that is done step by step, and returns its result."""
+    """Run a generator to its end and return its result."""
     while True:
         try:
             next(work)
@@ -49,16 +49,16 @@ class Lanes:
         return len(self._streams)
 
     def share(self, count: int) -> list[range]:
-        """Cuts the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
+        """Cut the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
         parts = min(count, len(self))
         return [range(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
 
-    def run(self, works: Sequence[Work[T]]) -> list[T]:
-        """Does each work on a lane of its own, there may be no more of them; their results, in order."""
+    def run(self, works: Sequence[LaneWork[T]]) -> list[T]:
+        """Do each work on a lane of its own and return the results in order; there may be no more works than lanes."""
         return finish(self.rounds(works))
 
-    def rounds(self, works: Sequence[Work[T]]) -> Generator[list[object], None, list[T]]:
-        """As `run`, but yields after every step of all works what is being evaluated, or soon will be on a GPU."""
+    def rounds(self, works: Sequence[LaneWork[T]]) -> Generator[list[object], None, list[T]]:
+        """Do the same as `run`, but yield after each step of all works what is being evaluated, or will be on a GPU."""
         results: dict[int, T] = {}
         held: list[object] = []
         for count in itertools.count(1):
@@ -74,8 +74,8 @@ class Lanes:
             held += pending
             done = len(results) == len(works)
             if done or count % self._every == 0:
-                # Together, so that MLX hands out operations of all lanes in turn; and in small steps on a CPU, since it
-                # hands out only some of them ahead.
+                # Together, so that MLX dispatches operations of all lanes in turn; on a CPU in small steps, since it
+                # dispatches only some of them ahead.
                 mx.async_eval(held)
                 held = []
             if done:

@@ -26,7 +26,7 @@ _POWER_OF_TWO = (0.00132669704, 0.00967545975, 0.0555074262, 0.240221218, 0.6931
 
 
 class LayerNorm(nn.Module):
-    """FunASR's LayerNorm over the last axis. A `Dense` behind it may take over its scale and shift."""
+    """FunASR's LayerNorm over the last axis. A following `Dense` may take over its scale and shift."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class LayerNorm(nn.Module):
         self._eps = mx.full((1, 1), LAYER_NORM_EPS)
 
     def hand_over(self, layer: Dense) -> None:
-        """Moves scale and shift into the layer behind, which must be the only one, unless it would lose by it."""
+        """Move scale and shift into `layer`, the only one that follows, unless its weights would lose precision."""
         if not layer.rewritable:
             return
         layer.bias = layer.bias + layer.weight @ self.bias
@@ -44,7 +44,7 @@ class LayerNorm(nn.Module):
         del self.weight, self.bias
 
     def __call__(self, x: mx.array) -> mx.array:
-        """x (..., size) with mean 0 and variance 1, scaled and shifted unless that is done behind."""
+        """Give x (..., size) mean 0 and variance 1, then scale and shift it unless the next layer does that."""
         if "weight" in self or not on_cpu():
             return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), LAYER_NORM_EPS)
         # MLX's own takes twice the time on CPUs: its sums over an axis are slow, but not a matrix product.
@@ -69,10 +69,16 @@ class FSMN(nn.Module):
         return int(self.weight.shape[1])
 
     def __call__(self, x: mx.array, before: int = 0, after: int = 0, *, residual: bool = False) -> mx.array:
-        """Convolution over time of x (B, T, C), or in heads (B, H, T, C / H).
+        """Filter over time.
 
-        Zeros are put in front and behind: the result is (B, T + before + after - kernel + 1, C). With `residual`, x is
-        added to it.
+        Args:
+            x: (B, T, C), or in heads (B, H, T, C / H).
+            before: Number of zero rows to put in front.
+            after: Number of zero rows to put behind.
+            residual: Whether to add x to the result.
+
+        Returns:
+            (B, T + before + after - kernel + 1, C).
         """
         batch, length = x.shape[0], x.shape[-2]
         if not on_cpu():
@@ -96,7 +102,7 @@ class FSMN(nn.Module):
         return filtered.reshape(-1, batch, blocks * _BAND)[:, :, :outputs].transpose(1, 2, 0)
 
     def _band(self, inputs: int, before: int, outputs: int, own: int | None) -> mx.array:
-        """(C, inputs, outputs): for input row i and output row o the tap i + before - o, and 1 more at tap `own`."""
+        """Make the band matrix (C, inputs, outputs): tap i + before - o at input i, output o; plus 1 at tap `own`."""
         key = (inputs, before, outputs, own)
         if key not in self._bands:
             taps = np.arange(inputs)[:, None] + before - np.arange(outputs)
@@ -111,14 +117,15 @@ class FSMN(nn.Module):
 def attend(
     q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None, memory: mx.array | None = None
 ) -> mx.array:
-    """Scaled dot-product attention of several heads.
+    """Compute scaled dot-product attention of several heads.
 
     Args:
-        q: (B, H, T, d).
-        k, v: keys and values, (B, H, S, d).
+        q: Queries (B, H, T, d).
+        k: Keys (B, H, S, d).
+        v: Values (B, H, S, d).
         mask: (B, 1, 1, S' + S), True where a key takes part; None where all do.
-        memory: more keys and values, which stand in front of the others: the heads of the keys, then those of the
-            values, (B, 2H, S', d).
+        memory: Earlier keys and values, which come before the others: the heads of the keys, then those of the values,
+            (B, 2H, S', d).
 
     Returns:
         (B, T, H d).
@@ -142,7 +149,7 @@ def attend(
 
 
 def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
-    """Softmax of scale * scores over the last axis, where `mask` is True."""
+    """Compute the softmax of scale * scores over the last axis, where `mask` is True."""
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf)
     if scores.size < _MANY or scores.dtype != mx.float32:
@@ -161,12 +168,12 @@ def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
 
 
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:
-    """Zero rows in front of and behind (B, T, C)."""
+    """Put zero rows in front of and behind x (B, T, C)."""
     return mx.pad(x, [(0, 0), (before, after), (0, 0)])
 
 
 def length_mask(lengths: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
-    """(B,) -> (B, width): True in the first `lengths[b]` places of row b."""
+    """Map lengths (B,) to a mask (B, width): True in the first `lengths[b]` places of row b."""
     return np.asarray(np.arange(width) < lengths[:, None])
 
 
@@ -182,7 +189,7 @@ class PositionTable:
         self._rows = np.zeros((0, 2 * half), np.float32)
 
     def __call__(self, start: int, count: int) -> NDArray[np.float32]:
-        """Encoding of rows start … start + count - 1 (0-based): (count, size)."""
+        """Return the encodings (count, size) of `count` rows from row `start` on, counted from 0."""
         if start + count > len(self._rows):
             angles = np.arange(1, 2 * (start + count) + 1)[:, None] * self._inverse
             self._rows = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)

@@ -17,7 +17,7 @@ from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder, DecoderState
 from parastream.model.dense import Dense
 from parastream.model.encoder import Encoder, EncoderState, remember
-from parastream.model.lanes import Lanes, Work, finish
+from parastream.model.lanes import Lanes, LaneWork, finish
 from parastream.model.layers import length_mask
 from parastream.model.predictor import Predictor, PredictorState
 from parastream.model.tokens import Tokens
@@ -33,7 +33,7 @@ class StreamState:
 
 
 class Paraformer(nn.Module):
-    """The network. Weights are shared and never change; utterances live in `StreamState` objects."""
+    """The network. Its weights are shared and never change; each utterance's state is a `StreamState`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class Paraformer(nn.Module):
 
     @property
     def lanes(self) -> int:
-        """How many utterances of a batch are computed side by side."""
+        """Number of utterances of a batch that are computed side by side."""
         return len(self._lanes)
 
     def pack(self) -> None:
-        """Brings the weights into the layout that this machine computes fastest with; once, after loading."""
+        """Bring the weights into the layout that this machine computes fastest with; once, after loading."""
         dense = [module for module in self.modules() if isinstance(module, Dense)]
         for linear in dense:
             linear.dequantize()
@@ -65,10 +65,10 @@ class Paraformer(nn.Module):
             linear.pack()
 
     def transcribe(self, features: Sequence[NDArray[np.float32]]) -> list[Tokens]:
-        """Recognises whole utterances with full context.
+        """Recognise whole utterances with full context.
 
         Args:
-            features: rows (T, row_size) of each utterance; lengths may differ.
+            features: Rows (T, row_size) of each utterance; lengths may differ.
 
         Returns:
             The tokens of each, in order. An utterance without rows has none.
@@ -78,7 +78,15 @@ class Paraformer(nn.Module):
     def transcribe_in_slices(
         self, features: Sequence[NDArray[np.float32]], *, layers: int
     ) -> Generator[None, None, list[Tokens]]:
-        """As `transcribe`, but yields after every few encoder layers, so that other work can go between."""
+        """Do the same as `transcribe`, but yield after every few encoder layers, so that other work can go between.
+
+        Args:
+            features: As for `transcribe`.
+            layers: Number of encoder layers between two yields.
+
+        Returns:
+            As `transcribe`.
+        """
         results = [Tokens.none() for _ in features]
         # Utterances of about the same length share a lane, so that little of its work is padding.
         present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
@@ -89,13 +97,13 @@ class Paraformer(nn.Module):
                 for _ in range(layers):
                     pending = next(rounds)
             except StopIteration as end:
-                heard: list[list[Tokens]] = end.value
+                tokens: list[list[Tokens]] = end.value
                 break
             mx.eval(pending)
             yield
-        return _placed(results, parts, heard)
+        return _placed(results, parts, tokens)
 
-    def _transcribe(self, features: Sequence[NDArray[np.float32]]) -> Work[list[Tokens]]:
+    def _transcribe(self, features: Sequence[NDArray[np.float32]]) -> LaneWork[list[Tokens]]:
         lengths = np.array([len(rows) for rows in features])
         batch = np.zeros((len(features), int(lengths.max()), features[0].shape[1]), np.float32)
         for row, rows in zip(batch, features, strict=True):
@@ -111,19 +119,19 @@ class Paraformer(nn.Module):
         yield weights
         fired = self.predictor.fire(np.array(weights), lengths)
         results = [Tokens.none() for _ in features]
-        heard = np.flatnonzero(fired.counts)
-        if len(heard):
-            picked = mx.array(heard)
+        nonempty = np.flatnonzero(fired.counts)
+        if len(nonempty):
+            picked = mx.array(nonempty)
             embeddings = fired.embeddings(encoded)[picked, :-1]
-            logits = yield from self.decoder(embeddings, fired.counts[heard], encoded[picked], lengths[heard])
+            logits = yield from self.decoder(embeddings, fired.counts[nonempty], encoded[picked], lengths[nonempty])
             best = _best(logits)
             yield best
-            for k, chosen in zip(heard, _choose(best, fired.counts[heard]), strict=True):
+            for k, chosen in zip(nonempty, _choose(best, fired.counts[nonempty]), strict=True):
                 results[k] = Tokens(*chosen, fired.rows[k])
         return results
 
     def new_state(self) -> StreamState:
-        """State of an utterance before its first window."""
+        """Return the state of an utterance before its first window."""
         config = self._config
         return StreamState(
             self.encoder.new_state(config.chunk, config.encoder_look_back),
@@ -137,15 +145,15 @@ class Paraformer(nn.Module):
         states: Sequence[StreamState],
         last: Sequence[bool],
     ) -> list[Tokens]:
-        """Recognises the next window of each of B independent utterances.
+        """Recognise the next window of each of B independent utterances.
 
         Args:
-            features: new rows (n, row_size) of each: n = hop, or fewer, even none, in an utterance's last window.
-            states: their states, advanced in place and fully evaluated on return.
-            last: which utterances end here; their states must not be used again.
+            features: New rows (n, row_size) of each: n = hop; in an utterance's last window it may be less, even 0.
+            states: The utterances' states, advanced in place and fully evaluated on return.
+            last: Which utterances end here; their states must not be used again.
 
         Returns:
-            The tokens that each window added.
+            The tokens that each window adds.
         """
         results = [Tokens.none() for _ in features]
         # An utterance that ends before it began would decode the zero rows of its first window.
@@ -159,7 +167,7 @@ class Paraformer(nn.Module):
 
     def _step(
         self, features: Sequence[NDArray[np.float32]], states: Sequence[StreamState], last: Sequence[bool]
-    ) -> Work[list[Tokens]]:
+    ) -> LaneWork[list[Tokens]]:
         chunk = self._config.chunk
         encoders, predictors = [s.encoder for s in states], [s.predictor for s in states]
         windows, first_rows = [], []
@@ -176,40 +184,40 @@ class Paraformer(nn.Module):
         held = mx.array(np.stack([state.hidden for state in predictors]))[:, None]
         embeddings = fired.embeddings(mx.concatenate([held, encoded], axis=1))
         results = [Tokens.none() for _ in features]
-        heard = np.flatnonzero(fired.counts)
+        nonempty = np.flatnonzero(fired.counts)
         best = None
-        if len(heard):
-            picked = mx.array(heard)
+        if len(nonempty):
+            picked = mx.array(nonempty)
             decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
             logits = yield from self.decoder.step(
                 embeddings[picked, :-1].astype(self.decoder.dtype),
-                fired.counts[heard],
+                fired.counts[nonempty],
                 encoded[picked],
-                lengths[heard],
+                lengths[nonempty],
                 decoders,
             )
             best = _best(logits)
         unfinished = embeddings[:, -1]
-        # No lazy graph may survive the step: it would hold on to the whole batch.
+        # No lazy graph may survive the step: it would keep the whole batch in memory.
         yield best, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
         for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):
             predictor.hidden = hidden.copy()
         if best is not None:
-            for k, chosen in zip(heard, _choose(best, fired.counts[heard]), strict=True):
+            for k, chosen in zip(nonempty, _choose(best, fired.counts[nonempty]), strict=True):
                 results[k] = Tokens(*chosen, np.maximum(fired.rows[k] + first_rows[k], 0))
         return results
 
 
-def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], heard: Sequence[Sequence[Tokens]]) -> list[Tokens]:
-    """The results, in which each part's tokens have taken their places."""
-    for part, tokens in zip(parts, heard, strict=True):
-        for i, found in zip(part, tokens, strict=True):
-            results[i] = found
+def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], tokens: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+    """Put each part's tokens into their places among the results."""
+    for part, found in zip(parts, tokens, strict=True):
+        for i, value in zip(part, found, strict=True):
+            results[i] = value
     return results
 
 
 def _best(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """Best token and its probability, (B, U) each, from logits (B, U, V)."""
+    """Find the best token and its probability, (B, U) each, in logits (B, U, V)."""
     logits = logits.astype(mx.float32)
     ids = mx.argmax(logits, axis=-1).astype(mx.int32)
     return ids, mx.exp(mx.max(logits, axis=-1) - mx.logsumexp(logits, axis=-1))
@@ -218,7 +226,7 @@ def _best(logits: mx.array) -> tuple[mx.array, mx.array]:
 def _choose(
     best: tuple[mx.array, mx.array], counts: NDArray[np.int64]
 ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Ids and probabilities of the real tokens of each utterance."""
+    """Return ids and probabilities of the real tokens of each utterance."""
     ids, confidences = (np.array(values) for values in best)
     return [
         (row_ids[:n], row_confidences[:n]) for row_ids, row_confidences, n in zip(ids, confidences, counts, strict=True)

@@ -2,8 +2,8 @@
 
 Source: Dong & Xu 2020 (continuous integrate-and-fire); FunASR `CifPredictorV2`.
 
-FunASR walks over the rows one by one in float32. Here the weights are integers, so a plain cumulative sum is
-exact, needs no loop, and gives the same tokens however an utterance was cut into windows or batched.
+FunASR adds up the weights row by row in float32. Here they are integers, so a cumulative sum is exact and needs no
+loop. The tokens do not depend on how an utterance was cut into windows or batched.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class Fired:
     """When the tokens of B utterances fired."""
 
     shares: NDArray[np.float32]
-    """(B, U + 1, T): how much of each row goes into each token; zero beyond each utterance's own tokens, but for the
-    last, which is the mean of the rows gathered for a token that has not fired."""
+    """(B, U + 1, T): how much of each row goes into each token; zero beyond each utterance's own tokens. The last entry
+    is an exception: the mean of the rows gathered for the token that has not fired."""
     counts: NDArray[np.int64]
-    """(B,) tokens of each."""
+    """(B,) number of tokens of each."""
     rows: list[NDArray[np.int64]]
     """For each utterance the row in which each token fired, (count,)."""
     rest: NDArray[np.int64]
     """(B,) weight of the token that has not fired, in units of 2**-30 tokens."""
 
     def embeddings(self, hidden: mx.array) -> mx.array:
-        """The tokens of rows (B, T, size), summed up in float32: (B, U + 1, size), the last of them unfinished."""
+        """Sum up the rows (B, T, size) into tokens (B, U + 1, size), in float32; the last token is unfinished."""
         return (mx.array(self.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
 
 
@@ -63,20 +63,20 @@ class Predictor(nn.Module):
         self._tail = round(config.tail_threshold * _ONE)
 
     def new_state(self) -> PredictorState:
-        """State before the first window."""
+        """Return the state before the first window."""
         return PredictorState(0, np.zeros(self._config.size, np.float32))
 
     def weigh(self, hidden: mx.array) -> mx.array:
-        """Encoded rows (B, T, size), zero beyond each utterance's own -> weights (B, T), each from 0 to 1 tokens."""
+        """Weigh encoded rows (B, T, size), zero beyond each utterance's own: (B, T), from 0 to 1 tokens each."""
         x = nn.relu(self.cif_conv1d(pad_time(hidden.astype(mx.float32), 1, 1)))
         weights = mx.sigmoid(self.cif_output(x))[..., 0]
         return mx.maximum(weights * self._config.smooth_factor - self._config.noise_threshold, 0)
 
     def fire(self, weights: NDArray[np.float32], lengths: NDArray[np.int64]) -> Fired:
-        """Tokens of whole utterances from the weights (B, T) of their rows, of which `lengths` (B,) are real.
+        """Form the tokens of whole utterances from the weights (B, T) of their rows; `lengths` (B,) rows are real.
 
-        Each utterance ends with a row of zeros that weighs `tail_threshold`, which completes a last token
-        that is at least 0.55 full.
+        A row of zeros that weighs `tail_threshold` ends each utterance. It completes a last token that is at least
+        0.55 full.
         """
         batch, width = weights.shape
         fixed = np.zeros((batch, width + 1), np.int64)
@@ -93,10 +93,10 @@ class Predictor(nn.Module):
         last: Sequence[bool],
         chunk: ChunkSize,
     ) -> Fired:
-        """Tokens of one window for each of B utterances: of its rows' weights (B, W) only those of the hop count.
+        """Form the tokens of one window of each of B utterances; only the weights (B, W) of the hop's rows count.
 
         The last window of an utterance counts its look-ahead too and ends like a whole utterance. The states' weights
-        advance; their `hidden` is the caller's to set. In the shares one more row comes first, for `hidden` as it was.
+        advance; the caller sets their `hidden`. The shares have one more row in front, for `hidden` as it was.
         """
         batch, width = weights.shape
         places = np.arange(width)
@@ -108,19 +108,19 @@ class Predictor(nn.Module):
         fired = _integrate(fixed)
         for state, rest in zip(states, fired.rest, strict=True):
             state.weight = int(rest)
-        rows = [rows - 1 for rows in fired.rows]  # place 0 of what was integrated is the token carried on
+        rows = [rows - 1 for rows in fired.rows]  # row 0 was the token carried over
         return replace(fired, shares=fired.shares[:, :, :-1], rows=_clip_rows(rows, lengths - 1))
 
 
 def _fixed(weights: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """float32 weights -> units of 2**-30; those of rows that do not count become 0."""
+    """Convert float32 weights to units of 2**-30; set those of rows that do not count to 0."""
     return np.where(counted, np.rint(weights * np.float32(_ONE)), 0).astype(np.int64)
 
 
 def _integrate(weights: NDArray[np.int64]) -> Fired:
-    """Integrates the fixed-point weights (B, T) of rows.
+    """Integrate the fixed-point weights (B, T) of rows.
 
-    Token k gets of each row the length that [before, after] of its cumulative weight shares with [k, k + 1].
+    Token k's share of a row is the overlap of [k, k + 1] with the row's interval of cumulative weight.
     """
     after = weights.cumsum(axis=1)
     before = after - weights
@@ -139,5 +139,5 @@ def _integrate(weights: NDArray[np.int64]) -> Fired:
 
 
 def _clip_rows(rows: list[NDArray[np.int64]], final_rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """A token that the tail completes belongs to the utterance's last row."""
+    """Assign tokens that the tail completes to the utterance's last row."""
     return [np.clip(r, 0, top) for r, top in zip(rows, final_rows, strict=True)]

@@ -1,11 +1,11 @@
-"""Punctuation by CT-Transformer (https://arxiv.org/abs/2003.01309) through onnxruntime, and setting its marks.
+"""Punctuation by CT-Transformer (https://arxiv.org/abs/2003.01309) through onnxruntime.
 
-Two forms of the model exist, told apart by the inputs of their ONNX file. The labels are those of FunASR's
-ONNX runtime (`funasr_onnx.CT_Transformer` and `CT_Transformer_VadRealtime`) token for token. So the realtime
-form gets its VAD mask in both mask inputs: PyTorch lets all layers but the last see only the past, the
-published runtimes do not, and the marks of the two differ. With the embedded model theirs are the better ones.
+The model has two forms, told apart by the inputs of their ONNX file. The labels are those of FunASR's ONNX runtime
+(`funasr_onnx.CT_Transformer` and `CT_Transformer_VadRealtime`), token for token. The realtime form therefore gets its
+VAD mask in both mask inputs. In PyTorch all layers but the last see only the past, in the published runtimes they see
+everything, and the marks differ. With the embedded model those of the runtimes are better.
 
-What is made of the labels differs from FunASR on purpose:
+The text made of the labels differs from FunASR's on purpose:
 
 - words are looked up in lower case, which is how the vocabularies spell them;
 - spaces are those of `text.join` (FunASR puts one between ASCII words only);
@@ -33,9 +33,9 @@ from parastream.model.errors import CheckpointError, ModelConfigError
 from parastream.model.text import is_unspaced, join, units
 
 PIECE: Final = 20
-"""Tokens that are added to the network's input at a time."""
+"""Number of tokens that are added to the network's input at a time."""
 CARRY_LIMIT: Final = 200
-"""Tokens of an unfinished sentence that are looked at again with the next piece."""
+"""Most tokens of an unfinished sentence that the network sees again with the next piece."""
 
 _MARK_OF_LABEL = {"<unk>": "", "_": "", ",": "，", "，": "，", "。": "。", "?": "？", "？": "？", "、": "、"}
 _SENTENCE_ENDS = ("。", "？")
@@ -49,7 +49,7 @@ _FIRST_PERSON = re.compile(r"^i(?='|$)")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What of a running transcript still matters for the next stretch of it; `Context()` at the start."""
+    """What the next stretch of a running transcript depends on; `Context()` at the start."""
 
     words: tuple[str, ...] = ()
     """Words of the unfinished sentence, without marks; at most `CARRY_LIMIT` tokens."""
@@ -63,7 +63,7 @@ def split_words(text: str) -> list[str]:
 class Punctuator:
     """Sets punctuation marks in recognised text.
 
-    Holds no state of any transcript: `Context` values carry that. Use it on one thread at a time.
+    It holds no transcript's state: `Context` values carry that. Use it on one thread at a time.
     """
 
     def __init__(self, network: _Network, tokens: Sequence[str], marks: Sequence[str]) -> None:
@@ -106,25 +106,30 @@ class Punctuator:
 
     @property
     def form(self) -> Literal["offline", "realtime"]:
-        """`offline` models see a whole text; `realtime` ones were trained to be fed as speech goes on."""
+        """`offline` models see a whole text; `realtime` ones were trained on running speech."""
         return self._network.form
 
     def punctuate(self, text: str) -> str:
-        """A whole text with its marks; the last one ends a sentence. Nothing for a text without words."""
+        """Return a whole text with its marks, the last of which ends a sentence; nothing for a text without words."""
         return self.extend(text, Context(), end=True)[0]
 
     def extend(self, text: str, context: Context, *, end: bool) -> tuple[str, Context]:
-        """The next stretch of a running transcript with its marks, and the context for the one after it.
+        """Punctuate the next stretch of a running transcript.
 
         Args:
+            text: The stretch, without marks.
+            context: What the previous stretch returned.
             end: A pause ended the utterance: the stretch closes with a mark that ends a sentence, and the
                 context is empty again. Otherwise its last word gets no mark, and the open sentence is carried.
+
+        Returns:
+            The stretch with its marks, and the context for the next one.
         """
         marked, context = self.mark_words(split_words(text), context, end=end)
         return join(marked), context
 
     def mark_words(self, words: Sequence[str], context: Context, *, end: bool) -> tuple[list[str], Context]:
-        """As `extend`, for words that are kept apart: as many words as given, with marks and capitals.
+        """Do the same as `extend` for separate words: return as many words as given, with marks and capitals.
 
         `text.join` makes text of them.
         """
@@ -150,11 +155,11 @@ class Punctuator:
         return _style(every, marks)[before:], after
 
     def labels(self, tokens: Sequence[str], *, cached: int = 0) -> list[str]:
-        """The mark after each token (full-width, "" for none) as FunASR's runtime finds it.
+        """Find the mark after each token (full-width, "" for none), as FunASR's runtime does.
 
         Args:
             tokens: Runs of ASCII characters, and single other characters.
-            cached: How many of them belong to earlier stretches (realtime form).
+            cached: Number of tokens that belong to earlier stretches (realtime form).
         """
         ids = [self._ids.get(token.lower(), self._unknown) for token in tokens]
         labels: list[str] = []
@@ -165,14 +170,14 @@ class Punctuator:
 
 
 class _Network:
-    """The ONNX network: token ids to label ids."""
+    """The ONNX network, from token ids to label ids."""
 
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a few milliseconds of work: more threads only take cores from MLX
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # inputs of ever new lengths would make it grow
-        options.log_severity_level = 4  # what goes wrong is raised
+        options.log_severity_level = 4  # errors are raised
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
@@ -191,7 +196,7 @@ class _Network:
         return "offline" if len(self._inputs) == 2 else "realtime"
 
     def logits(self, ids: Sequence[int], cached: int) -> NDArray[np.float32]:
-        """Scores (tokens, labels) of `ids`, the first `cached` of which are from earlier stretches."""
+        """Compute the scores (tokens, labels) of `ids`, the first `cached` of which are from earlier stretches."""
         length = len(ids)
         values: list[NDArray[Any]] = [np.array([ids], np.int32), np.array([length], np.int32)]
         if self.form == "realtime":
@@ -205,7 +210,7 @@ class _Network:
         return scores
 
     def __call__(self, ids: Sequence[int], cached: int) -> NDArray[np.intp]:
-        """Label of each token, (tokens,)."""
+        """Find the label of each token, (tokens,)."""
         best: NDArray[np.intp] = self.logits(ids, cached).argmax(axis=-1)
         return best
 
@@ -229,15 +234,15 @@ def _tokens(word: str) -> list[str]:
 
 
 def _last(labels: Sequence[str], wanted: Sequence[str], first: int = _FIRST_END) -> int | None:
-    """Index of the last of the `wanted` marks; never that of the last token, which has no right context."""
+    """Find the index of the last of the `wanted` marks, except at the last token, which has no right context."""
     return next((index for index in range(len(labels) - 2, first - 1, -1) if labels[index] in wanted), None)
 
 
 def _settled(labels: list[str]) -> list[str]:
-    """The labels that tokens still to come cannot change: those up to the last end of a sentence.
+    """Return the labels that further tokens cannot change: those up to the last end of a sentence.
 
-    In a sentence longer than `CARRY_LIMIT` tokens the last comma becomes its end. FunASR does so too, but
-    without a comma its sentence grows on; here all but the latest piece is settled then.
+    In a sentence longer than `CARRY_LIMIT` tokens the last comma becomes its end, as in FunASR. Without a comma,
+    FunASR's sentence goes on growing; here all but the latest piece is settled then.
     """
     end = _last(labels, _SENTENCE_ENDS)
     if end is not None:
@@ -251,7 +256,7 @@ def _settled(labels: list[str]) -> list[str]:
 
 
 def _unfinished(words: Sequence[str], stops: Sequence[int], labels: Sequence[str]) -> tuple[str, ...]:
-    """The words after the last end of a sentence, at most `CARRY_LIMIT` tokens of them."""
+    """Return the words after the last end of a sentence, at most `CARRY_LIMIT` tokens of them."""
     end = _last(labels, _SENTENCE_ENDS)
     first = max(0 if end is None else end + 1, len(labels) - CARRY_LIMIT)
     starts = [0, *stops[:-1]]
@@ -259,7 +264,7 @@ def _unfinished(words: Sequence[str], stops: Sequence[int], labels: Sequence[str
 
 
 def _style(words: Sequence[str], marks: Sequence[str]) -> list[str]:
-    """The words with their marks attached, each sentence in the manner of its language."""
+    """Attach the marks to the words, each sentence in the style of its language."""
     styled: list[str] = []
     start = 0
     for index, mark in enumerate(marks):
@@ -270,7 +275,7 @@ def _style(words: Sequence[str], marks: Sequence[str]) -> list[str]:
 
 
 def _style_sentence(words: Sequence[str], marks: Sequence[str]) -> list[str]:
-    """Full-width marks for a Chinese sentence, ASCII marks and "I" for any other; a capital to begin with."""
+    """Use full-width marks in a Chinese sentence, ASCII marks and "I" in any other; begin it with a capital."""
     if not _mainly_chinese(words):
         marks = [mark.translate(_ASCII_MARK) for mark in marks]
         words = [_FIRST_PERSON.sub("I", word) for word in words]
@@ -282,7 +287,7 @@ def _style_sentence(words: Sequence[str], marks: Sequence[str]) -> list[str]:
 
 
 def _mainly_chinese(words: Sequence[str]) -> bool:
-    """At least as many Chinese characters as other words."""
+    """Say whether there are at least as many Chinese characters as other words."""
     chinese = [sum(map(is_unspaced, word)) for word in words]
     others = sum(1 for word, count in zip(words, chinese, strict=True) if word.strip() and not count)
     return sum(chinese) > 0 and sum(chinese) >= others

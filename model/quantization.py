@@ -2,11 +2,11 @@
 
 A weight (outputs, inputs) becomes three arrays: `weight`, the small integers packed into 32-bit ones, (outputs,
 inputs * bits / 32); `scales` and `biases`, (outputs, inputs / group size), one of each for every group of inputs in a
-row. The weight is about scale * integer + bias.
+row. The weight is approximately scale * integer + bias.
 
-A model directory says so in its `configuration.json`, as mlx-lm's do: `"quantization": {"group_size": 64, "bits": 8}`.
-In such a model every linear layer is quantised whose inputs are whole groups; the others, convolutions, norms and the
-predictor are stored as in any other model.
+A model directory notes this in its `configuration.json`, as mlx-lm's do: `"quantization": {"group_size": 64,
+"bits": 8}`. In such a model every linear layer is quantised that has whole groups of inputs. Other linear layers,
+convolutions, norms and the predictor are stored as in any other model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import mlx.core as mx
 from parastream.model.errors import CheckpointError
 
 KEY = "quantization"
-"""Its place in `configuration.json`."""
+"""Key of the entry in `configuration.json`."""
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
 _WORD = 32
@@ -30,7 +30,7 @@ class Quantization:
     """How the linear layers of a model are quantised.
 
     Raises:
-        CheckpointError: a value is not among those allowed.
+        CheckpointError: A value is not among those allowed.
     """
 
     bits: int = 8
@@ -47,10 +47,10 @@ class Quantization:
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any]) -> Self | None:
-        """What a parsed `configuration.json` says; None where the weights are not quantised.
+        """Take the entry of a parsed `configuration.json`; None where the weights are not quantised.
 
         Raises:
-            CheckpointError: it cannot be used.
+            CheckpointError: The entry cannot be used.
         """
         if KEY not in configuration:
             return None
@@ -60,30 +60,30 @@ class Quantization:
         return cls(**section)
 
     def described(self) -> dict[str, int]:
-        """For `configuration.json`."""
+        """Return the entry for `configuration.json`."""
         return asdict(self)
 
     def fits(self, inputs: int) -> bool:
-        """Whether a layer with so many inputs can be quantised."""
+        """Say whether a layer with this number of inputs can be quantised."""
         return inputs % self.group_size == 0
 
     def shapes(self, outputs: int, inputs: int) -> dict[str, tuple[int, int]]:
-        """Of the three arrays."""
+        """Return the shapes of the three arrays."""
         groups = (outputs, inputs // self.group_size)
         return {"weight": (outputs, inputs * self.bits // _WORD), "scales": groups, "biases": groups}
 
     def quantize(self, weight: mx.array) -> dict[str, mx.array]:
-        """The three arrays of a weight; scales and biases are of its type."""
+        """Quantise a weight into its three arrays; scales and biases have its type."""
         packed, scales, biases = mx.quantize(weight, group_size=self.group_size, bits=self.bits)
         return {"weight": packed, "scales": scales, "biases": biases}
 
     def dequantize(self, packed: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
-        """The weight (outputs, inputs), in float32."""
+        """Restore the weight (outputs, inputs), in float32."""
         scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
         return mx.dequantize(packed, scales, biases, group_size=self.group_size, bits=self.bits)
 
     def multiply(self, x: mx.array, packed: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
-        """x (…, inputs) times the transposed weight: (…, outputs)."""
+        """Multiply x (…, inputs) by the transposed weight: (…, outputs)."""
         return mx.quantized_matmul(
             x, packed, scales, biases, transpose=True, group_size=self.group_size, bits=self.bits
         )

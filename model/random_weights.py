@@ -1,7 +1,7 @@
-"""A model directory of the published models' size, 220 M parameters, with random weights: to measure speed with.
+"""A model directory with random weights in the published models' size, 220 M parameters, for measuring speed.
 
-The weights carry FunASR's names and layouts, so that other programs can be measured on the very same ones. They hear
-nothing, but do all the work: every row of features is a quarter of a token, about four tokens a second of speech.
+The weights have FunASR's names and layouts, so that other programs can be measured on the same ones. They recognise
+nothing, but cause all the work: every row of features is a quarter of a token, about four tokens a second of speech.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from parastream.model.directory import CMVN, CONFIG, SAFETENSORS, TOKENS
 
 NAME = "random-full"
-"""What benchmarks call this model."""
+"""Name of this model in benchmarks."""
 
 SIZES: dict[str, Any] = {
     "model": "ParaformerStreaming",
@@ -135,7 +135,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def weights(seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Names and values of the weights, each a function of the seed, its name and its shape alone."""
+    """Yield names and values of the weights; each depends on the seed, its name and its shape alone."""
     for name, shape in shapes().items():
         yield name, _weight(name, shape, seed)
 
@@ -156,16 +156,16 @@ def _weight(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]
 
 
 def tokens() -> list[str]:
-    """A token list of the published models' length: Chinese characters between the special tokens."""
+    """Make a token list of the published models' length: Chinese characters between the special tokens."""
     head = ["<blank>", "<s>", "</s>"]
     return [*head, *(chr(0x4E00 + place) for place in range(VOCABULARY - len(head) - 1)), "<unk>"]
 
 
 def save(directory: Path, seed: int = 0) -> None:
-    """Writes `config.yaml`, `am.mvn`, `tokens.json` and `model.safetensors`: 880 MB that `load` and FunASR's names fit.
+    """Write `config.yaml`, `am.mvn`, `tokens.json` and `model.safetensors`, 880 MB, for `load` and for FunASR.
 
     Raises:
-        OSError: the directory, which is made if need be, cannot be written.
+        OSError: The directory, which is made if need be, cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / CONFIG).write_text(yaml.safe_dump(SIZES, sort_keys=False), encoding="utf-8")

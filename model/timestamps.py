@@ -16,13 +16,16 @@ _LONGEST_TOKEN = 12
 
 
 def token_times(rows: NDArray[np.int64], total_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Start and end of each token in seconds from the utterance's first sample.
+    """Estimate when each token was spoken.
 
     A token lasts at least one row, so tokens that fire together at the very end overlap.
 
     Args:
         rows: (n,) row in which each token fired.
-        total_rows: rows of the utterance; the last token ends by then.
+        total_rows: Number of rows of the utterance; the last token ends by then.
+
+    Returns:
+        Starts and ends (n,), in seconds from the utterance's first sample.
     """
     fires = np.clip(rows - _FIRE_DELAY, 0, max(0, total_rows - 1))
     following = np.append(fires[1:], total_rows)

@@ -60,7 +60,7 @@ class _Word:
 
 
 class Tokenizer:
-    """Turns the token ids of one model into words and text.
+    """Turns one model's token ids into words and text, and back.
 
     Follows FunASR's `sentence_postprocess`, except where that loses or garbles text:
 
@@ -80,28 +80,28 @@ class Tokenizer:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """What the tokens are written in, as ISO 639-1 codes: `zh`, `en`, or both."""
+        """Languages of the tokens, as ISO 639-1 codes: `zh`, `en`, or both."""
         spoken = [token for token in self.tokens if token not in SPECIAL]
         chinese = any(is_unspaced(character) for token in spoken for character in token)
         english = any(map(_LETTER.search, spoken))
         return ("zh",) * chinese + ("en",) * english
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a whole utterance. Give all its ids at once: pieces of one word may lie in two windows.
+        """Return the text of a whole utterance. Its ids must come at once: a word's pieces may lie in two windows.
 
         Raises:
-            IndexError: an id is not in the token list.
+            IndexError: An id is not in the token list.
         """
         return join(word.text for word in self.words(ids))
 
     def words(self, ids: Sequence[int]) -> list[TokenWord]:
-        """Words in order, each with its range of `ids`; the ranges hold every token that is not special.
+        """Return the words in order, each with its range of `ids`; together they hold every token that is not special.
 
         Letters, numbers and signs that follow each other ("a b c", "m p 3", "1 . 0") are spelled out: they make one
         word, in capitals.
 
         Raises:
-            IndexError: an id is not in the token list.
+            IndexError: An id is not in the token list.
         """
         words: list[TokenWord] = []
         for run in _spelled_runs(self._plain_words(ids)):
@@ -110,11 +110,11 @@ class Tokenizer:
         return words
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`: the longest piece that fits, from left to right.
+        """Return the ids of `text`: from left to right, the longest piece that fits.
 
-        A word that cannot be written with the model's pieces becomes one `<unk>` (nothing, if the list has
-        none). Words in capitals are spelled letter by letter, as `decode` shows spelled letters; other words
-        are looked up in lower case when they are not in the list as written.
+        A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the list has none). Words in
+        capitals are spelled letter by letter, as `decode` shows spelled letters. Other words are looked up in lower
+        case if they are not in the list as written.
         """
         ids: list[int] = []
         runs = (run for part in text.split() for unit in units(part) for run in _NUMBER_OR_REST.findall(unit))

@@ -1,10 +1,9 @@
-"""Reads the tensors of a PyTorch checkpoint without PyTorch and without executing anything.
+"""Read the tensors of a PyTorch checkpoint without PyTorch and without executing anything.
 
-A checkpoint of `torch.save` (PyTorch 1.6 or later) is an uncompressed zip archive: `data.pkl` describes
-the tensors, `data/<key>` holds the bytes of each storage. Python's own unpickler would call whatever the file
-names, so the pickle is interpreted here by a small machine that knows only data: names of functions stay
-names, and the two that matter (they rebuild tensors) become descriptions of tensors. The arrays are views of
-the mapped file.
+A checkpoint of `torch.save` (PyTorch 1.6 or later) is an uncompressed zip archive: `data.pkl` describes the tensors,
+`data/<key>` holds the bytes of each storage. Python's own unpickler calls any function that the file names. The small
+machine here knows data only: names of functions stay names, and the two that matter (they rebuild tensors) become
+descriptions of tensors. The arrays are views of the mapped file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from parastream.model.errors import CheckpointError
 
 _PICKLE_LIMIT = 16 << 20
-"""Bytes of `data.pkl` at most; 956 tensors take about 120 kB."""
+"""Largest `data.pkl` in bytes; 956 tensors take about 120 kB."""
 
 _DTYPES = {
     "DoubleStorage": "f8",
@@ -46,7 +45,7 @@ _ALLOWED = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER} | _STORAGES
 
 @dataclass(frozen=True, slots=True)
 class _Global:
-    """A name in the pickle that would have been imported; here it is never more than a name."""
+    """A name in the pickle that Python would import; here it stays a name."""
 
     name: str
 
@@ -69,19 +68,18 @@ class _Tensor:
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads all tensors of a checkpoint.
+    """Read all tensors of a checkpoint.
 
     Args:
-        path: a file written by `torch.save` holding a state dict, or a dict that has one under `state_dict`,
-            `model_state_dict` or `model`. A `module.` prefix common to all names is taken off.
+        path: A file written by `torch.save` that holds a state dict, or a dict that has one under `state_dict`,
+            `model_state_dict` or `model`. A prefix `module.` common to all names is removed.
 
     Returns:
-        Read-only arrays by name, in the file's order; bfloat16 becomes float32. The others are views of the
-        mapped file and cost memory only where they are touched.
+        Read-only arrays by name, in the file's order; bfloat16 becomes float32. The others are views of the mapped
+        file and take up memory only when they are read.
 
     Raises:
-        CheckpointError: the file cannot be read, is of another format, is damaged, or asks for anything but
-            tensors.
+        CheckpointError: The file cannot be read, has another format, is damaged, or asks for anything but tensors.
     """
     try:
         with path.open("rb") as file:
@@ -122,14 +120,14 @@ class _Archive:
         self._checked: dict[str, memoryview] = {}
 
     def read(self, name: str) -> bytes:
-        """The bytes of a small record."""
+        """Read a small record."""
         record = self._record(name)
         if record.file_size > _PICKLE_LIMIT:
             raise CheckpointError(f"{name} has {record.file_size} bytes; at most {_PICKLE_LIMIT} are allowed")
         return bytes(self._bytes(record))
 
     def view(self, tensor: _Tensor) -> NDArray[Any]:
-        """A tensor as a read-only array over its storage."""
+        """Return a tensor as a read-only array over its storage."""
         storage, name = tensor.storage, f"data/{tensor.storage.key}"
         dtype = np.dtype(self._order + ("u2" if storage.dtype == "bf16" else storage.dtype))
         if storage.key not in self._checked:
@@ -137,7 +135,7 @@ class _Archive:
         data = self._checked[storage.key]
         if len(data) != storage.size * dtype.itemsize:
             raise CheckpointError(f"{name} has {len(data)} bytes, not {storage.size} of {dtype.itemsize}")
-        # Strides of zero could blow one number up to any size; no checkpoint of a network needs them.
+        # Strides of zero could inflate one number to any size; no checkpoint of a network needs them.
         count = 1
         last = tensor.offset
         for size, stride in zip(tensor.shape, tensor.strides, strict=True):
@@ -162,11 +160,11 @@ class _Archive:
 
     def _record(self, name: str) -> zipfile.ZipInfo:
         if name not in self._records:
-            raise CheckpointError(f"damaged, or no PyTorch checkpoint: the archive has no {name}")
+            raise CheckpointError(f"damaged, or not a PyTorch checkpoint: the archive has no {name}")
         return self._records[name]
 
     def _bytes(self, record: zipfile.ZipInfo) -> memoryview:
-        """Maps a record and compares its checksum."""
+        """Map a record and compare its checksum."""
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
             raise CheckpointError(f"{record.filename} is compressed; PyTorch writes records uncompressed")
         # The local header repeats name and extra field, and torch pads the latter to align the data.
@@ -186,7 +184,7 @@ _MARK = object()
 
 
 def _unpickle(data: bytes) -> Any:
-    """Interprets a pickle of plain values and tensors; any other content is an error, none is executed."""
+    """Interpret a pickle of plain values and tensors; execute nothing, and refuse any other content."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     for opcode, argument, position in pickletools.genops(data):
@@ -235,7 +233,7 @@ def _unpickle(data: bytes) -> Any:
                 stack.append(_storage(*_take(stack, 1)))
             case "REDUCE":
                 stack.append(_reduce(*_take(stack, 2)))
-            case "BUILD":  # a state dict has no state but `_metadata`, versions of layers that nobody needs
+            case "BUILD":  # the only state of a state dict is `_metadata`, the layers' versions, which nobody needs
                 _take(stack, 1)
             case "STOP":
                 return _take(stack, 1)[0]
@@ -265,7 +263,7 @@ def _take_to_mark(stack: list[Any]) -> list[Any]:
 
 def _set_items(items: list[Any], target: Any) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Only keys that are hashed in constant time: nested tuples could take for ever.
+        # Only keys that are hashed in constant time: nested tuples could take forever.
         if not isinstance(target, dict) or not isinstance(key, str | int):
             raise CheckpointError("damaged: the pickle sets an item of something other than a dict")
         target[key] = value
@@ -310,7 +308,7 @@ def _reduce(function: Any, arguments: Any) -> Any:
 
 
 def _state_dict(root: Any) -> Mapping[str, _Tensor]:
-    """Finds the state dict in what a checkpoint holds."""
+    """Find the state dict in the contents of a checkpoint."""
     for _ in range(3):  # wrappers may be nested, and a hostile one without end
         wrapper = next((key for key in ("state_dict", "model_state_dict", "model") if _is_wrapper(root, key)), None)
         if wrapper is None:

@@ -34,14 +34,20 @@ class Vad:
         self._network = Silero(weights)
 
     def new_state(self) -> VadState:
-        """The state of a session that begins."""
+        """Return the state of a session that begins."""
         return VadState()
 
     def __call__(self, samples: Sequence[NDArray[np.float32]], states: Sequence[VadState]) -> list[NDArray[np.float32]]:
-        """Speech probabilities (n,) of the next n frames (n · 512,) of each of several sessions; updates their states.
+        """Compute speech probabilities for the next frames of several sessions, and update their states.
 
-        The numbers of frames may differ. A session gets what it would get alone and frame by frame, but for rounding
-        (see `silero`).
+        A session gets what it would get alone and frame by frame, except for rounding (see `silero`).
+
+        Args:
+            samples: (n · 512,) for the next n frames of each session; n may differ.
+            states: The sessions' states.
+
+        Returns:
+            The probabilities (n,) of each session.
         """
         if not states:
             return []
@@ -60,15 +66,15 @@ class Vad:
         places = [first + _BLOCKS * time for time, count in enumerate(live) for first in firsts[:count]]
         gates = self._network.encode(blocks, np.array(places, np.intp))
 
-        heard = np.zeros((len(live), *hidden.shape), np.float32)
+        hidden_after = np.zeros((len(live), *hidden.shape), np.float32)
         start = 0
         for time, count in enumerate(live):
             self._network.step(gates[:, start : start + count], hidden[:count], cell[:count])
-            heard[time, :count] = hidden[:count]
+            hidden_after[time, :count] = hidden[:count]
             start += count
         memory = np.concatenate((hidden, cell, blocks[np.array(firsts[1:]) - 1]), axis=1)
         results = [memory[0]] * len(order)
-        for i, row, probabilities in zip(order, memory, self._network.probabilities(heard).T, strict=True):
+        for i, row, probabilities in zip(order, memory, self._network.probabilities(hidden_after).T, strict=True):
             states[i].memory[:] = row
             results[i] = probabilities[: counts[i]]
         return results

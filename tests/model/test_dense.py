@@ -10,7 +10,7 @@ import pytest
 from parastream.model import dense
 from parastream.model.dense import Dense
 from parastream.model.encoder import FeedForward
-from parastream.model.lanes import Lanes, Work
+from parastream.model.lanes import Lanes, LaneWork
 from parastream.model.layers import FSMN, LayerNorm
 
 
@@ -83,7 +83,7 @@ def test_a_filter_is_a_grouped_convolution(length: int) -> None:
 
 
 def test_lanes_return_each_work_its_own_result() -> None:
-    def work(steps: int) -> Work[int]:
+    def work(steps: int) -> LaneWork[int]:
         total = mx.zeros(())
         for _ in range(steps):
             total = total + 1
