@@ -12,11 +12,16 @@ import numpy as np
 import parastream.model
 import pytest
 import soundfile
+from hypothesis import settings
 from numpy.typing import NDArray
 from parastream.model import SpeechModel, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Vad
 
 parastream.model.prepare_process()  # before any test imports MLX
+
+# How long an example takes depends on the load of the machine, and says nothing about what is tested.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twenty seven sixty two."]

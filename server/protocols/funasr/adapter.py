@@ -213,9 +213,9 @@ class FunASR(Adapter):
     def receive_audio(self, data: bytes) -> None:
         """Take audio of a recording, or begin one with it. See `Adapter.receive_audio`."""
         recording = self._open or self._begin()
-        self._hear(recording, recording.audio.push(data))
+        self._send_audio(recording, recording.audio.push(data))
 
-    def _hear(self, recording: _Recording, audio: bytes) -> None:
+    def _send_audio(self, recording: _Recording, audio: bytes) -> None:
         if not audio:
             return
         if recording.transcription is None:
@@ -229,7 +229,7 @@ class FunASR(Adapter):
         recording.transcription.send(audio)
 
     def _end(self, recording: _Recording, *, acknowledge: bool) -> None:
-        self._hear(recording, recording.audio.finish())
+        self._send_audio(recording, recording.audio.finish())
         recording.ended = True
         recording.acknowledge = acknowledge
         if recording.transcription is None:
