@@ -274,8 +274,7 @@ def _configure(path: Path, source: str) -> BlasInfo:
     from threadpoolctl import ThreadpoolController
 
     # One thread: `lanes` spreads the work over the CPUs. Threads of OpenBLAS spin while they wait. With more of them
-    # than free CPUs, be it because of another process or of the second BLAS of this one, a product can take 30 times
-    # as long.
+    # than free CPUs, because of another process or of this one's second BLAS, a product can take 30 times as long.
     chosen = any(os.environ.get(name) for name in _THREAD_VARIABLES)
     for library in ThreadpoolController().select(user_api="blas").lib_controllers:
         if not (chosen and Path(library.filepath).resolve() == path):

@@ -15,8 +15,8 @@ _warned = False
 def prepare_process() -> blas.BlasInfo:
     """Set this process up for computing with MLX on a CPU; call it once, before the first model is loaded.
 
-    Programs call it at their start: it changes the whole process, which a library must not do by itself. Without it a
-    model computes the same, but on Linux 10 to 20 times slower. Later calls do nothing.
+    Programs call it at their start. It changes the whole process, which a library must not do by itself. Without it a
+    model computes the same, but about 20 times slower on Linux. Later calls do nothing.
 
     On Linux it
 
@@ -51,7 +51,7 @@ def warn_if_slow() -> None:
     if on_cpu() and not info.fast:
         _warned = True
         warnings.warn(
-            f"matrix products will be 10 to 20 times slower than they could be: MLX uses its {info.name}."
+            f"computing will be about 20 times slower than it could be: MLX uses its {info.name}."
             " Call parastream.model.prepare_process() at the start of the program, before anything imports MLX",
             RuntimeWarning,
             stacklevel=3,

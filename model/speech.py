@@ -102,7 +102,7 @@ def _computed_in(dtype: Precision | None) -> Precision:
         raise ModelConfigError(f"dtype is {dtype!r}; allowed are {', '.join(get_args(Precision))}")
     if on_cpu() and dtype != "float32":
         raise ModelConfigError(
-            f"{dtype} is for GPUs: a CPU computes in float32 (several times faster there), whatever the weights are"
-            " stored in"
+            f"{dtype} is for GPUs: a CPU computes in float32, which is several times faster there, also with weights"
+            " stored in another type"
         )
     return dtype

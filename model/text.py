@@ -5,7 +5,7 @@ A space stands between two pieces of text, with these exceptions:
 - none where both sides belong to a script that is written without spaces (Chinese, kana, full-width marks);
 - none where such a character meets a number, a sign or a full-width mark: `第3天`, `50%的人`, `你好，hello`;
 - but one where a Chinese character meets a word, as typesetters have it: `我用 Python 写`, `5G 手机`;
-- and one after a mark that ends an English phrase, whatever follows: `Hello. 你好。`;
+- and one after a mark that ends an English phrase: `Hello. 你好。`;
 - none beside white space that is there already.
 
 Korean is spaced like English. `tests/data/joins.json` has the cases, for other implementations too.

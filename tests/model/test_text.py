@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,12 @@ def test_texts_are_joined_as_the_table_says(case: dict[str, object]) -> None:
 def test_the_table_tells_wide_characters_from_narrow_ones() -> None:
     assert [character for character in CASES["wide"] if not is_wide(character)] == []
     assert [character for character in CASES["narrow"] if is_wide(character)] == []
+
+
+def test_it_is_light_to_import() -> None:
+    """The client joins texts too, and works without what computing needs."""
+    program = "import sys, parastream.model.text; print(*{'mlx', 'numpy', 'onnxruntime', 'yaml'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60).strip() == ""
 
 
 @given(st.lists(PIECES))
