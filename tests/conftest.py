@@ -1,7 +1,9 @@
-"""The embedded models and a recording of real speech, loaded once."""
+"""The embedded models and a recording of real speech, loaded once; what holds for every test."""
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,8 +25,37 @@ parastream.model.prepare_process()  # before any test imports MLX
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
+MOST_WORKERS = 4
+"""Each holds models of its own, and the longest module takes as long however many there are."""
 SAMPLE = Path(__file__).parents[1] / "client" / "assets" / "sample.flac"
 SAMPLE_TEXTS = ["Enter one seventy six.", "Rubout GMEF three nine.", "Ten, twenty seven sixty two."]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run all tests in as many processes as pay, and chosen ones in this process, which is ready at once."""
+    chosen = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if chosen else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+@pytest.fixture(autouse=True)
+def asyncio_loses_no_error() -> Iterator[None]:
+    """Fail the test when a task or callback ended with an exception that nobody has asked for."""
+    logger, lost = logging.getLogger("asyncio"), _Errors()
+    logger.addHandler(lost)
+    yield
+    logger.removeHandler(lost)
+    assert lost.messages == []
+
+
+class _Errors(logging.Handler):
+    """Keeps the messages of errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(self.format(record))
 
 
 def load_models() -> Models:

@@ -184,6 +184,7 @@ def test_every_package_is_installed() -> None:
     assert sorted(setuptools["packages"]) == sorted(directories)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "module", ["model.text", "streaming", "streaming.engine", "server.app", "server.main", "client", "client.cli.main"]
 )

@@ -49,7 +49,11 @@ class CuttingProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
         left = self.allowance()
         ends = {writer, target_writer}
         self._writers |= ends

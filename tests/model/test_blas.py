@@ -72,6 +72,7 @@ def test_products_are_right(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(np.array(product), a @ b.T, atol=1e-6 * k, rtol=1e-5)
 
 
+@pytest.mark.process
 @linux
 def test_mlx_calls_the_library(cache: Path, tmp_path: Path) -> None:
     """The dynamic linker itself says where MLX's matrix product comes from."""
@@ -84,6 +85,7 @@ def test_mlx_calls_the_library(cache: Path, tmp_path: Path) -> None:
     assert {str(Path(path).resolve()) for path in bound} == {report["path"]}
 
 
+@pytest.mark.process
 @linux
 def test_made_once_and_kept(cache: Path) -> None:
     kept = list((cache / "parastream" / "blas").iterdir())
@@ -97,6 +99,7 @@ def test_made_once_and_kept(cache: Path) -> None:
     assert err == ""
 
 
+@pytest.mark.process
 @linux
 def test_a_damaged_copy_is_made_anew(tmp_path: Path) -> None:
     first, _ = outcome(start(tmp_path))
@@ -106,6 +109,7 @@ def test_a_damaged_copy_is_made_anew(tmp_path: Path) -> None:
     assert second["fast"], err
 
 
+@pytest.mark.process
 @linux
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -113,6 +117,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert report["fast"], err
 
 
+@pytest.mark.process
 @linux
 def test_without_patchelf(tmp_path: Path) -> None:
     before = (
@@ -127,6 +132,7 @@ def test_without_patchelf(tmp_path: Path) -> None:
         assert "matrix products will be slow: reference BLAS" in err
 
 
+@pytest.mark.process
 @linux
 def test_chosen_by_the_environment(cache: Path, tmp_path: Path) -> None:
     none, err = outcome(start(cache, PARASTREAM_BLAS="none"))
@@ -146,6 +152,7 @@ def test_chosen_by_the_environment(cache: Path, tmp_path: Path) -> None:
     assert "absent.so cannot be used" in err
 
 
+@pytest.mark.process
 @linux
 def test_too_late_after_mlx(cache: Path) -> None:
     report, err = outcome(start(cache, before="import mlx.core"))
@@ -153,6 +160,7 @@ def test_too_late_after_mlx(cache: Path) -> None:
     assert "mlx was imported before prepare_process() was called" in err
 
 
+@pytest.mark.process
 @linux
 def test_threads(cache: Path) -> None:
     """One unless the environment says otherwise; NumPy's own BLAS keeps to one."""

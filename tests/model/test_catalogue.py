@@ -476,6 +476,7 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.process
 def test_two_processes_download_once(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall.clear()
     with in_another_process() as one, in_another_process() as two:
@@ -489,6 +490,7 @@ def test_two_processes_download_once(fake: FakeHub, tmp_path: Path) -> None:
     assert len(fake.asked_for("/cdn/")) == 1
 
 
+@pytest.mark.process
 def test_a_killed_process_leaves_nothing_that_looks_complete(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall.clear()
     partial = tmp_path / "cache" / "partial" / "hf--org--speech" / "model.pt.part"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
 linux = pytest.mark.skipif(sys.platform != "linux", reason="MLX brings a fast BLAS on macOS")
 
 REPORT = """

@@ -52,6 +52,7 @@ needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="
 MEMBER = "silero_vad/data/silero_vad_16k_op15.onnx"
 
 
+@pytest.mark.process
 @needs_pip
 def test_weights_are_fetched_once_and_alone(wheels: Path) -> None:
     weights = package_data() / "silero_vad_16k_op15.onnx"
@@ -67,6 +68,7 @@ def test_weights_are_fetched_once_and_alone(wheels: Path) -> None:
         silero_weights.find(offline=True)
 
 
+@pytest.mark.process
 @needs_pip
 @pytest.mark.parametrize(
     ("content", "why"),

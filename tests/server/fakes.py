@@ -48,7 +48,7 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
             async with asyncio.timeout(60):
                 await test(*args, **kwargs)
 
-        asyncio.run(limited())
+        asyncio.run(limited(), debug=True)
 
     return run
 

@@ -95,6 +95,7 @@ def test_the_token_is_not_printed() -> None:
     assert "secret" not in repr(ServerConfig(token="secret"))
 
 
+@pytest.mark.process
 def test_importing_the_settings_loads_nothing_else_of_ours_and_no_mlx() -> None:
     program = "import sys, parastream.server.config; print(*sorted(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

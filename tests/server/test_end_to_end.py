@@ -279,6 +279,7 @@ async def read_until(process: asyncio.subprocess.Process, wanted: Callable[[str]
     return lines
 
 
+@pytest.mark.process
 @asynchronous
 async def test_a_terminated_server_sends_its_finals(sample: Audio) -> None:
     async with process("--port", "0") as server:
@@ -305,6 +306,7 @@ async def test_a_terminated_server_sends_its_finals(sample: Audio) -> None:
         assert await server.wait() == 0
 
 
+@pytest.mark.process
 @asynchronous
 async def test_a_second_signal_ends_the_process_at_once(sample: Audio) -> None:
     async with process("--port", "0") as server:
@@ -322,6 +324,7 @@ async def test_a_second_signal_ends_the_process_at_once(sample: Audio) -> None:
             websocket.transport.abort()
 
 
+@pytest.mark.process
 @asynchronous
 async def test_an_address_in_use_and_a_model_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -336,6 +339,7 @@ async def test_an_address_in_use_and_a_model_that_is_not_there() -> None:
     assert "Traceback" not in stderr.decode()
 
 
+@pytest.mark.process
 @asynchronous
 async def test_wrong_settings() -> None:
     async with process("--host", "0.0.0.0") as server:

@@ -90,6 +90,7 @@ async def test_the_type_of_the_page_is_that_of_prometheus() -> None:
     assert "# TYPE parastream_sessions_opened_total counter\n" in body
 
 
+@pytest.mark.process
 def test_importing_the_metrics_loads_nothing_else_of_ours() -> None:
     program = "import sys, parastream.server.metrics; print(*sorted(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

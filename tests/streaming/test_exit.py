@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import threading
 from parastream.model import load, prepare_process, silero_weights
@@ -24,6 +26,7 @@ engine.close()
 """
 
 
+@pytest.mark.process
 def test_the_threads_of_mlx_are_gone_when_the_process_exits() -> None:
     # Once the engine's thread had ended, an exit at that moment aborted the process more often than not.
     for _ in range(3):

@@ -20,6 +20,8 @@ from ..conftest import SAMPLE, SAMPLE_TEXTS
 from ..server.fakes import UTTERANCE, FakeEngine
 from .browsing import NOT_SECURE, ServerProcess, eventually, opened, running_browser, serving_in_thread
 
+pytestmark = pytest.mark.browser
+
 FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
 """Samples, with some silence after the speech."""
 SPOKEN = SAMPLE_TEXTS[:2]
@@ -212,6 +214,7 @@ def test_overlay(browser: Browser, server: ServerProcess, talk: Talk) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_accessibility(browser: Browser, server: ServerProcess, talk: Talk, colours: str) -> None:
     findings: dict[str, list[str]] = {}
@@ -272,6 +275,7 @@ def test_nothing_is_sent_during_a_pause(talk: Talk) -> None:
 # --- other talks -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) -> None:
     """The first sentence is cut by the connection, the second by the server's end: both are whole."""
     openings: list[str] = []

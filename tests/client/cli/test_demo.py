@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.client.cli.command import SAID, Run, words
 
 
@@ -24,6 +26,7 @@ def test_demo(run: Run) -> None:
     )
 
 
+@pytest.mark.process
 def test_interrupt_ends_the_demo() -> None:
     command = [sys.executable, "-m", "parastream.client.cli", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -12,6 +12,7 @@ import pytest
 from tests.client.cli.command import Run
 
 
+@pytest.mark.process
 def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> None:
     result = run("--help")
     assert result.status == 0

@@ -69,6 +69,7 @@ def mic(tmp_path: Path, recording: Path, *arguments: object) -> subprocess.Compl
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("own_server", [True, False])
 def test_mic(run: Run, served: Served, tmp_path: Path, own_server: bool) -> None:
     recorded, saved = tmp_path / "recorded.flac", tmp_path / "saved"
@@ -84,6 +85,7 @@ def test_mic(run: Run, served: Served, tmp_path: Path, own_server: bool) -> None
     assert f"saving to {text.with_suffix('')}.jsonl, .txt, .srt, .vtt" in result.stdout.replace("\n", "")
 
 
+@pytest.mark.process
 def test_a_microphone_for_each_person(served: Served, call: Path, tmp_path: Path) -> None:
     options = ("--channels", 2, "--label", "Alice", "--server", served.url)
     result = mic(tmp_path, call, *options)
@@ -93,6 +95,7 @@ def test_a_microphone_for_each_person(served: Served, call: Path, tmp_path: Path
     assert [words(text) for speaker, text in finals if speaker == "Channel 2"][:2] == SAID[:2]
 
 
+@pytest.mark.process
 def test_mic_when_the_connection_breaks(served: Served, tmp_path: Path) -> None:
     """After some 5 s of speech, in the middle of a sentence: nothing is lost, and it is told."""
     allowances = iter([160_000.0, inf])
@@ -120,6 +123,7 @@ def test_mic_knows_when_the_server_does_not_hear() -> None:
     assert sound.meter.line(80).plain.endswith("  waiting for the server: 4 s")
 
 
+@pytest.mark.process
 def test_list_of_microphones(tmp_path: Path) -> None:
     result = mic(tmp_path, SAMPLE, "--list-devices")
     assert result.returncode == 0

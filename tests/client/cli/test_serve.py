@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 from tests.client.cli.command import Run, Served
 
 
+@pytest.mark.process
 def test_readyz_answers_once_warm(served: Served) -> None:
     with urllib.request.urlopen(served.url.replace("ws://", "http://").replace("/v1/stream", "/readyz")) as answer:
         assert answer.status == 200
@@ -26,6 +27,7 @@ def test_serve_refuses_wrong_settings(run: Run, tmp_path: Path) -> None:
     assert "set a token" in result.err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [([], False), (["--log-level", "error"], False), (["--verbose"], True), (["--log-level", "debug"], True)],

@@ -6,9 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.client.cli.command import Run, Served
 
 
+@pytest.mark.process
 def test_channels_apart_through_a_server_and_saved(run: Run, served: Served, call: Path, tmp_path: Path) -> None:
     options = ("--channel", "all", "--label", "Alice", "--label", "Bob")
     here = run("transcribe", call, *options, "--format", "jsonl")

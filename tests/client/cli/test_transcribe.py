@@ -83,6 +83,7 @@ def test_channels_apart(run: Run, call: Path) -> None:
     assert too_many.err == f"error: {call}: 3 names (A, B, C) for 2 channels\n"
 
 
+@pytest.mark.process
 def test_progress_on_a_terminal() -> None:
     """The bars are drawn on stderr only, and gone at the end."""
     terminal, end = pty.openpty()
@@ -173,6 +174,7 @@ def test_half_precision_on_a_cpu_is_refused(run: Run) -> None:
     assert "float16 is for GPUs" in refused.err
 
 
+@pytest.mark.process
 def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
     samples = soundfile.read(SAMPLE, dtype="int16")[0]
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 100), 16_000)
@@ -188,6 +190,7 @@ def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
 # --- through a server ---
 
 
+@pytest.mark.process
 def test_server_hears_what_a_local_run_hears(run: Run, served: Served, tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path / "copy.flac")
     (tmp_path / "broken.wav").write_bytes(b"no sound")
@@ -209,6 +212,7 @@ def test_server_hears_what_a_local_run_hears(run: Run, served: Served, tmp_path:
     assert second == {**first, "file": str(tmp_path / "copy.flac")}
 
 
+@pytest.mark.process
 def test_choices_reach_the_server(run: Run, served: Served) -> None:
     options = ("--no-punctuation", "--streaming", "--format", "jsonl")
     there = run("transcribe", SAMPLE, "--server", served.url, *options)

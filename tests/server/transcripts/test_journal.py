@@ -303,6 +303,7 @@ for turn in itertools.count():
 """
 
 
+@pytest.mark.process
 def test_killed_process_leaves_everything_that_was_final(tmp_path: Path) -> None:
     sample = Path(__file__).parents[3] / "client" / "assets" / "sample.flac"
     command = [sys.executable, "-c", PROGRAM, str(sample), str(tmp_path)]

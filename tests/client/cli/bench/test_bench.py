@@ -189,6 +189,7 @@ match sys.argv[1:]:
 """A process with one child that has ended and one that has not; each spends 0.2 s of CPU time."""
 
 
+@pytest.mark.process
 def test_usage_of_a_process_counts_its_descendants(tmp_path: Path) -> None:
     program = tmp_path / "family.py"
     program.write_text(BUSY_FAMILY)
@@ -201,6 +202,7 @@ def test_usage_of_a_process_counts_its_descendants(tmp_path: Path) -> None:
     assert 10 < used.memory_mb <= used.peak_mb
 
 
+@pytest.mark.process
 def test_a_process_that_is_not_there_has_used_nothing() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
@@ -276,6 +278,8 @@ def test_offline(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "| utterances | 3 | 3 |" in capfd.readouterr().out
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_clients(tmp_path: Path) -> None:
     file = tmp_path / "clients.json"
     assert bench("clients", "--clients", 3, "--seconds", 6, "--json", file) == 0
@@ -304,6 +308,7 @@ def test_clients_that_find_no_server(tmp_path: Path) -> None:
     assert next(iter(result["errors"])).startswith("no session: ")
 
 
+@pytest.mark.process
 def test_a_server_that_does_not_start() -> None:
     async def start() -> None:
         async with processes.server_process(["--model", "/nowhere"]):
