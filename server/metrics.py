@@ -79,6 +79,7 @@ ENGINE_GAUGES = (
     ("capacity", "capacity", "Streams that the machine can serve in real time; 0 before that has been measured."),
     ("utilisation", "utilisation", "Share of time spent computing, over about the last ten seconds."),
     ("backlog", "backlog", "Seconds of audio received but not yet looked at, of the stream that waits longest."),
+    ("held", "held_seconds", "Seconds of audio that there is memory for, of the stream that keeps most."),
     (
         "window_wait",
         "window_wait",

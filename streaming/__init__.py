@@ -2,9 +2,11 @@
 
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
-from parastream.streaming.engine import Engine, EngineConfig, EngineStats, Stream
+from parastream.streaming.engine import Engine, EngineConfig, EngineStats
+from parastream.streaming.observer import LoggingObserver, Observer
 from parastream.streaming.runner import Models
 from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.stream import Stream
 from parastream.streaming.transcriber import Transcriber, Transcript
 from parastream.streaming.vad import Vad
 
@@ -15,7 +17,9 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "EngineStats",
+    "LoggingObserver",
     "Models",
+    "Observer",
     "Session",
     "SessionConfig",
     "Stream",

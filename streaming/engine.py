@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +18,16 @@ from parastream.model.process import leave_thread
 from parastream.streaming import schedule
 from parastream.streaming.capacity import Capacity, Longest, Utilisation, calibrate, has_room
 from parastream.streaming.events import Event
-from parastream.streaming.memory import COLLECTED, session_memory
-from parastream.streaming.pending import Pass, Queues
+from parastream.streaming.memory import session_memory
+from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
+from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.runner import Models, Runner
-from parastream.streaming.schedule import Pace, Rank, Slice
-from parastream.streaming.session import Session, SessionConfig, Work
+from parastream.streaming.schedule import Rank, Slice, Waiting
+from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.stream import Stream
+from parastream.streaming.work import FinalWork, WindowWork, Work
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("parastream.engine")
 
 _DONE = object()
 
@@ -64,6 +66,8 @@ class EngineStats:
     an engine with time to spare computes small batches at once instead of waiting for large ones."""
     backlog: float = 0.0
     """Seconds of audio that have come in but not been looked at, of the session that waits longest."""
+    held: float = 0.0
+    """Seconds of audio that there is memory for, of the session that keeps most; see `Session.held_seconds`."""
     window_wait: float = 0.0
     """Seconds that the window that waited longest took from when it could be computed until it was, among those of the
     last ten to twenty seconds. Windows ahead of real time do not count."""
@@ -86,144 +90,23 @@ class _Counters:
     busy: float = 0.0
 
 
-class Stream:
-    """One session's thread-safe handle."""
-
-    def __init__(self, engine: Engine, session: Session, on_events: Callable[[list[Event]], None]) -> None:
-        self._engine = engine
-        self.session = session
-        self._on_events = on_events
-        self._pace = Pace(_clock())
-        self._inbox: deque[bytes | None] = deque()  # None stands for a flush
-        self._inbox_bytes = 0
-        self._fresh_bytes = 0  # of them, those that came since the last look
-        self._fresh_since = 0.0
-        self._ending = False
-        self._ended = False  # the session has been told
-        self._cancelled = False
-        self._lag = 0.0
-        audio = session.config.format
-        self._bytes_per_second: int = audio.frame_bytes * audio.rate
-
-    def send(self, data: bytes) -> None:
-        """Hands over audio bytes; from here on they are not lost. Ignored after `end`.
-
-        Nothing is ever refused: a caller that can send faster than real time bounds what waits by looking at `backlog`.
-
-        Raises:
-            EngineError: the engine has stopped.
-        """
-        with self._engine.changed:
-            self._engine.check_running()
-            if not self._ending:
-                self._inbox.append(data)
-                self._inbox_bytes += len(data)
-                if not self._fresh_bytes:
-                    self._fresh_since = _clock()
-                self._fresh_bytes += len(data)
-                self._engine.touch(self)
-
-    def flush(self) -> None:
-        """The open utterance ends with the audio handed over so far: its `Final` and `Flushed` follow.
-
-        Ignored after `end`.
-        """
-        with self._engine.changed:
-            if not self._ending:
-                self._inbox.append(None)
-                self._engine.touch(self)
-
-    def end(self) -> None:
-        """The input ends: `Final` events and `SessionEnded` follow."""
-        with self._engine.changed:
-            self._ending = True
-            self._engine.touch(self)
-
-    def cancel(self) -> None:
-        """Drops the session; no more events follow."""
-        with self._engine.changed:
-            self._cancelled = True
-            self._engine.touch(self)
-
-    @property
-    def backlog(self) -> float:
-        """Seconds of audio handed over but not yet looked at."""
-        return self._lag + self._inbox_bytes / self._bytes_per_second
-
-    @property
-    def receiving(self) -> bool:
-        """Whether more audio may come."""
-        return not (self._ending or self._cancelled)
-
-    # The rest is for the engine's thread.
-
-    def collect(self) -> float:
-        """Moves what has come in into the session, a second of it at most, and none if that has enough to do already.
-
-        Returns how many seconds.
-        """
-        received: list[bytes | None] = []
-        with self._engine.changed:
-            if self._fresh_bytes:
-                self._pace.receive(self._fresh_bytes / self._bytes_per_second, self._fresh_since)
-                self._fresh_bytes = 0
-            self._lag = self.session.backlog
-            if self._lag >= COLLECTED:
-                return 0.0
-            room = int(COLLECTED * self._bytes_per_second)
-            while self._inbox and room > 0:
-                data = self._inbox.popleft()
-                received.append(data)
-                if data is None:
-                    continue
-                if len(data) > room:
-                    self._inbox.appendleft(data[room:])
-                    received[-1] = data = data[:room]
-                room -= len(data)
-            size = sum(len(data) for data in received if data is not None)
-            seconds = size / self._bytes_per_second
-            self._inbox_bytes -= size
-            self._lag += seconds
-            finished = self._ending and not self._inbox
-            ending, self._ended = finished and not self._ended, finished
-        for data in received:
-            if data is None:
-                self.session.receive_flush()
-            else:
-                self.session.receive_audio(data)
-        if ending:
-            self.session.receive_end()
-        return seconds
-
-    @property
-    def due(self) -> float:
-        """Since when the next work of the session waits; in the future for what comes ahead of real time."""
-        return self._pace.due(self.backlog)
-
-    def urgent(self, now: float) -> bool:
-        """Whether that work, or what comes next, is not ahead of real time."""
-        return self.due <= now + schedule.BURST
-
-    def publish(self, now: float) -> bool:
-        """Tells what has happened; returns whether the session is over."""
-        events = self.session.events()
-        self._lag = self.session.backlog
-        if self.backlog < COLLECTED:
-            self._pace.catch_up(now)
-        if events and not self._cancelled:
-            try:
-                self._on_events(events)
-            except Exception:
-                logger.exception("a listener failed; its session is dropped")
-                self._cancelled = True
-        return self._cancelled or self.session.ended
-
-
 class Engine:
     """Serves many sessions from one inference thread."""
 
-    def __init__(self, load: Callable[[], Models], config: EngineConfig = EngineConfig()) -> None:
-        """`load` is called on the inference thread, to which everything that MLX makes then belongs."""
+    def __init__(
+        self,
+        load: Callable[[], Models],
+        config: EngineConfig = EngineConfig(),
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Prepare an engine; `start` starts it.
+
+        Args:
+            load: Called on the inference thread, to which everything that MLX makes then belongs.
+            config: How the engine schedules.
+            observers: Told of each turn, partial and final.
+        """
         self.config = config
         self.changed = threading.Condition()
         self._load = load
@@ -240,6 +123,10 @@ class Engine:
         self._utilisation = Utilisation(_clock())
         self._waits = Longest(_clock())
         # The rest is for the inference thread.
+        self._observers = Observers(observers)
+        self._batches: list[Batch] = []  # of this turn
+        self._windows_left = 0
+        self._batch_count = 0
         self._queues = Queues()
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
@@ -286,8 +173,13 @@ class Engine:
         if self._stopping:
             raise EngineError("the engine has been stopped")
 
-    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None]) -> Stream:
-        """Begins a session. `on_events` is called on the inference thread and must return quickly.
+    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str = "") -> Stream:
+        """Begin a session.
+
+        Args:
+            config: What the client asked for.
+            on_events: Called on the inference thread; must return quickly.
+            name: Names the session in logs and to observers.
 
         Raises:
             CapacityError: the engine serves as many sessions as it can.
@@ -306,8 +198,8 @@ class Engine:
                     f"serving {receiving} session{'s' * (receiving != 1)}, which is what this machine can do in real"
                     " time; try again when one has ended"
                 )
-            session = self._runner.new_session(config)
-            stream = self._streams[session] = Stream(self, session, on_events)
+            session = self._runner.new_session(config, name)
+            stream = self._streams[session] = Stream(self, session, on_events, self._observers)
             return stream
 
     def touch(self, stream: Stream) -> None:
@@ -324,6 +216,7 @@ class Engine:
                 capacity=self._capacity(),
                 utilisation=self._utilisation.at(now),
                 backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
+                held=max((stream.session.held_seconds for stream in self._streams.values()), default=0.0),
                 window_wait=self._waits.at(now),
                 session_bytes=self._session_bytes,
                 windows=counters.windows,
@@ -401,6 +294,10 @@ class Engine:
         with self.changed:
             self._counters.busy += ended - began
             self._utilisation.add(began, ended)
+        if self._observers:
+            self._observers.turn(Turn(began, ended - began, tuple(self._batches), self._windows_left))
+            self._batches.clear()
+            self._windows_left = 0
         return True
 
     def _publish(self) -> None:
@@ -417,11 +314,16 @@ class Engine:
 
     def _advance(self, streams: Iterable[Stream]) -> None:
         """Lets sessions take what has come in and hand out what can be computed now."""
+        now = _clock()
         for stream in streams:
             self._active[stream] = None
             self._collected += stream.collect()
             due = stream.due
-            self._queues.add(stream.session.work(max_vad_frames=self.config.max_vad_frames), due)
+            work = stream.session.work(max_vad_frames=self.config.max_vad_frames)
+            self._queues.add(work, due)
+            for item in work:
+                if isinstance(item, WindowWork | FinalWork):
+                    item.utterance.timeline.ahead = due > now + schedule.BURST
 
     def _run_vad(self, runner: Runner, costs: Capacity) -> None:
         waiting = self._queues.vad
@@ -431,8 +333,10 @@ class Engine:
         self._queues.vad = [item for item in waiting if item not in chosen]
         batch = [item.work for item in chosen]
         steps = max(work.frames for work in batch)
-        sessions = sum(work.frames for work in batch) / steps
-        costs.frames.observe(self._compute(batch, lambda: runner.run_vad(batch)), sessions, steps)
+        frames = sum(work.frames for work in batch)
+        seconds = self._compute(batch, lambda: runner.run_vad(batch))
+        self._note("vad", chosen, frames, seconds)
+        costs.frames.observe(seconds, frames / steps, steps)
         self._queues.drop_unwanted()
         self._advance(self._streams_of(batch))
 
@@ -445,8 +349,10 @@ class Engine:
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self.config.max_windows, extra=extra)
         self._queues.windows = [item for item in waiting if item not in chosen]
+        self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
         seconds = self._compute(batch, lambda: runner.run_windows(batch))
+        self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
         with self.changed:
@@ -484,8 +390,11 @@ class Engine:
             time_left.spend(_clock() - began)
 
     def _run_marks(self, runner: Runner, costs: Capacity) -> None:
-        batch = [self._queues.marks.popleft()]
-        costs.marks.observe(self._compute(batch, lambda: runner.run_punctuation(batch)), len(batch))
+        chosen = [self._queues.marks.popleft()]
+        batch = [item.work for item in chosen]
+        seconds = self._compute(batch, lambda: runner.run_punctuation(batch))
+        self._note("marks", chosen, len(batch), seconds)
+        costs.marks.observe(seconds, len(batch))
         self._advance(self._streams_of(batch))
 
     def _run_piece(self, runner: Runner, costs: Capacity, *, speculative: bool) -> bool:
@@ -500,15 +409,19 @@ class Engine:
             finished = next(current.pieces, _DONE) is _DONE
 
         batch = [item.work for item in current.batch]
+        if current.batches_before != self._batch_count:
+            current.overtake(_clock())
         seconds = self._compute(batch, advance)
         current.seconds += seconds
+        self._note("finals", current.batch, current.rows, seconds, complete=finished)
+        current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
             self._queues.passes.remove(current)
             costs.passes.observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
         return True
 
-    def _next_pass(self, runner: Runner, costs: Capacity, *, speculative: bool) -> Pass | None:
+    def _next_pass(self, runner: Runner, costs: Capacity, *, speculative: bool) -> PassBatch | None:
         """The batch of passes to go on with, begun now if need be."""
         now, waiting = _clock(), self._queues.finals
         begun = min(self._queues.passes, key=lambda begun: begun.rank(now), default=None)
@@ -521,13 +434,13 @@ class Engine:
             return begun
         return self._begin_pass(runner, costs, now)
 
-    def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> Pass:
+    def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> PassBatch:
         budget, waiting = self.config.slice_budget, self._queues.finals
         row = costs.passes.each / runner.final_layers  # seconds in one layer
         most = min(self.config.max_final_rows, schedule.most_rows(row, budget))
         chosen = schedule.next_passes(waiting, now, most_rows=most)
         self._queues.finals = [item for item in waiting if item not in chosen]
-        begun = Pass(chosen)
+        begun = PassBatch(chosen, now, self._batch_count)
         layers = schedule.layers_per_piece(begun.rows, row, budget)
         begun.pieces = runner.run_finals([item.work for item in chosen], layers=layers)
         self._queues.passes.append(begun)
@@ -548,6 +461,16 @@ class Engine:
         seconds = _clock() - began
         self._computed += seconds
         return seconds
+
+    def _note(
+        self, kind: Kind, items: Sequence[Waiting[Work]], units: int, seconds: float, *, complete: bool = True
+    ) -> None:
+        """Keep a batch that has just been computed for the observers."""
+        self._batch_count += 1
+        if self._observers:
+            names = tuple(item.work.session.name for item in items)
+            wait = max(0.0, _clock() - seconds - min(item.due for item in items))
+            self._batches.append(Batch(kind, names, units, seconds, wait, complete))
 
     def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:
         """Of the sessions in a batch, those that are still there."""

@@ -9,18 +9,36 @@ from dataclasses import dataclass, field
 
 from parastream.streaming import schedule
 from parastream.streaming.schedule import Rank, Waiting
-from parastream.streaming.session import FinalWork, PunctuationWork, Session, VadWork, WindowWork, Work
+from parastream.streaming.session import Session
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 
 @dataclass(eq=False)
-class Pass:
+class PassBatch:
     """A batch of full-context passes that has begun."""
 
     batch: list[Waiting[FinalWork]]
+    stopped: float
+    """When its latest piece was over; at first, when it began."""
+    batches_before: int
+    """How many batches the engine had computed then."""
     pieces: Generator[None] = field(init=False)
     """Computes it, a few layers at a time."""
     seconds: float = 0.0
     """What it has taken so far."""
+
+    def __post_init__(self) -> None:
+        for item in self.batch:
+            timeline = item.work.utterance.timeline
+            timeline.begun, timeline.overtaken, timeline.overtaken_seconds = self.stopped, 0, 0.0
+
+    def overtake(self, now: float) -> None:
+        """Take note that other work has been computed since the latest piece."""
+        for item in self.batch:
+            if item.work.wanted:
+                timeline = item.work.utterance.timeline
+                timeline.overtaken += 1
+                timeline.overtaken_seconds += now - self.stopped
 
     def rank(self, now: float) -> Rank:
         """That of the most urgent one in it."""
@@ -40,9 +58,9 @@ class Queues:
     vad: list[Waiting[VadWork]] = field(default_factory=list)
     windows: list[Waiting[WindowWork]] = field(default_factory=list)
     finals: list[Waiting[FinalWork]] = field(default_factory=list)
-    passes: list[Pass] = field(default_factory=list)
+    passes: list[PassBatch] = field(default_factory=list)
     """Those that have begun. They overtake each other by rank only, so there are three at most."""
-    marks: deque[PunctuationWork] = field(default_factory=deque)
+    marks: deque[Waiting[PunctuationWork]] = field(default_factory=deque)
 
     def __bool__(self) -> bool:
         return bool(self.vad or self.windows or self.finals or self.passes or self.marks)
@@ -64,14 +82,14 @@ class Queues:
                 case FinalWork():
                     self.finals.append(Waiting(item, due))
                 case PunctuationWork():
-                    self.marks.append(item)
+                    self.marks.append(Waiting(item, due))
 
     def drop(self, sessions: Collection[Session]) -> None:
         """Forgets the work of sessions that are over."""
         self.vad = [item for item in self.vad if item.work.session not in sessions]
         self.windows = [item for item in self.windows if item.work.session not in sessions]
         self.finals = [item for item in self.finals if item.work.session not in sessions]
-        self.marks = deque(work for work in self.marks if work.session not in sessions)
+        self.marks = deque(item for item in self.marks if item.work.session not in sessions)
         for begun in list(self.passes):
             if all(item.work.session in sessions for item in begun.batch):
                 self._abandon(begun)
@@ -87,6 +105,6 @@ class Queues:
             if not any(item.work.wanted for item in begun.batch):
                 self._abandon(begun)
 
-    def _abandon(self, begun: Pass) -> None:
+    def _abandon(self, begun: PassBatch) -> None:
         begun.pieces.close()
         self.passes.remove(begun)

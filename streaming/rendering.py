@@ -33,7 +33,7 @@ class Rendering:
         return self.stable + self.draft
 
 
-def clock(sample: int, seconds: float = 0.0) -> float:
+def session_time(sample: int, seconds: float = 0.0) -> float:
     """Return the time of an event in seconds, to the millisecond: so many seconds behind a sample of the session."""
     return round(sample / SAMPLE_RATE + seconds, 3)
 
@@ -52,8 +52,8 @@ def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Render
     words = tuple(
         Word(
             text=word.text,
-            start=clock(start, min(float(starts[word.first]), seconds)),
-            end=clock(start, min(float(ends[word.stop - 1]), seconds)),
+            start=session_time(start, min(float(starts[word.first]), seconds)),
+            end=session_time(start, min(float(ends[word.stop - 1]), seconds)),
             confidence=rounded_confidence(float(tokens.confidences[word.first : word.stop].min())),
         )
         for word in spoken

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
-from parastream.streaming.session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class Runner:
         """Encoder layers of a full-context pass."""
         return self._final.config.encoder.num_blocks
 
-    def new_session(self, config: SessionConfig) -> Session:
+    def new_session(self, config: SessionConfig, name: str = "") -> Session:
         """A session on these models."""
         return Session(
             config,
             self.models.speech,
             self.models.vad.new_state(),
             punctuated=self.models.punctuation is not None,
+            name=name,
         )
 
     def run_vad(self, batch: Sequence[VadWork]) -> None:

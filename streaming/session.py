@@ -10,17 +10,16 @@ results do not depend on how the audio was cut into messages.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.errors import ModelConfigError
-from parastream.model.frontend import FrontendState
 from parastream.model.punctuation import Context
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
@@ -46,12 +45,11 @@ from parastream.streaming.events import (
     SpeechEnded,
     SpeechStarted,
 )
-from parastream.streaming.rendering import Rendering, clock, render, rounded_confidence, with_marks
-from parastream.streaming.sample_buffer import SampleBuffer
+from parastream.streaming.observer import FinalTiming, PartialTiming
+from parastream.streaming.rendering import Rendering, render, rounded_confidence, session_time, with_marks
+from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
-
-if TYPE_CHECKING:  # it imports MLX, which is left to the owner of the process
-    from parastream.model.paraformer import StreamState
+from parastream.streaming.work import FinalWork, PunctuationWork, Utterance, VadWork, WindowWork, Work
 
 Float32 = NDArray[np.float32]
 
@@ -70,81 +68,6 @@ class SessionConfig:
     endpoint: EndpointConfig = EndpointConfig()
 
 
-@dataclass(eq=False, slots=True)
-class VadWork:
-    """Speech probabilities of the next frames; the result is one of each, (n,)."""
-
-    session: Session
-    samples: Float32
-    """(n · 512,), with n at least 1."""
-    state: VadState
-
-    @property
-    def frames(self) -> int:
-        """n."""
-        return len(self.samples) // FRAME
-
-
-@dataclass(eq=False, slots=True)
-class WindowWork:
-    """The next streaming window of an utterance; the result is the `Tokens` it adds."""
-
-    session: Session
-    utterance: Utterance
-    features: Float32
-    """New rows (n, row_size)."""
-    stop: int
-    """Session sample at which it ends."""
-    last: bool
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply_window`."""
-        return not (self.session.config.final_pass and self.utterance.end is not None)
-
-
-@dataclass(eq=False, slots=True)
-class FinalWork:
-    """The full-context pass over an utterance; the result is its `Tokens`."""
-
-    session: Session
-    utterance: Utterance
-    features: Float32
-    """All rows (T, row_size)."""
-    end: int
-    """Session sample at which the utterance is taken to end."""
-
-    @property
-    def rows(self) -> int:
-        """T."""
-        return len(self.features)
-
-    @property
-    def decided(self) -> bool:
-        """Whether the utterance has ended; else the pass runs ahead, in a pause that may not last."""
-        return self.utterance.end is not None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the result still matters; if not, it need not be computed."""
-        return self.utterance.pass_end == self.end
-
-
-@dataclass(eq=False, slots=True)
-class PunctuationWork:
-    """Marks for a finished utterance; the result is the marked words and the next context."""
-
-    session: Session
-    utterance: Utterance
-    words: Sequence[str]
-    context: Context
-    end: bool
-    """Whether the utterance ends a sentence (it was not cut off)."""
-
-
-Work = VadWork | WindowWork | FinalWork | PunctuationWork
-
-
 class _Phase(Enum):
     RECEIVING = auto()
     """Audio may still come."""
@@ -154,45 +77,28 @@ class _Phase(Enum):
     """`SessionEnded` has been told."""
 
 
-@dataclass(eq=False)
-class Utterance:
-    """One stretch of speech from its start to its final text."""
-
-    index: int
-    start: int
-    """Session sample at which its audio begins."""
-    frontend: FrontendState
-    stream: StreamState | None = None
-    """Made by whoever runs the first window: it holds MLX arrays."""
-    fed: int = 0
-    """Session sample up to which windows have been handed out."""
-    due: int = 0
-    """Session sample up to which windows should be handed out."""
-    seen: int = 0
-    """Session sample up to which the results of windows have come back."""
-    heard: Tokens = field(default_factory=Tokens.none)
-    """What the streaming pass has heard."""
-    end: int | None = None
-    """Session sample at which its audio ends, once that is known."""
-    reason: EndReason | None = None
-    """Why it ended, once it has."""
-    flushed: bool = False
-    """Whether the streaming pass has seen its end."""
-    pass_end: int | None = None
-    """Where its audio ends for the full-context pass: a pause that may not last, or its end."""
-    asked_end: int | None = None
-    """Where it ended in the pass that was handed out last."""
-    pass_tokens: Tokens | None = None
-    """What it said: the result of that pass, or of the streaming pass where there is no other."""
-    marking: bool = False
-    """Whether its punctuation has been handed out."""
-
-
 class Session:
     """One speaker's session; not thread-safe, belongs to whoever drives it."""
 
-    def __init__(self, config: SessionConfig, speech: SpeechModel, vad: VadState, *, punctuated: bool) -> None:
-        """`vad` is a fresh state; `punctuated` says whether a punctuation model is there.
+    def __init__(
+        self,
+        config: SessionConfig,
+        speech: SpeechModel,
+        vad: VadState,
+        *,
+        punctuated: bool,
+        name: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin a session.
+
+        Args:
+            config: What the client asked for.
+            speech: The model that hears its windows.
+            vad: A fresh state.
+            punctuated: Whether there is a punctuation model.
+            name: Names the session in `timings`.
+            clock: Stamps the timings. Nothing that the session tells its client depends on it.
 
         Raises:
             ModelConfigError: only the streaming pass was asked for, and the model has none.
@@ -202,6 +108,11 @@ class Session:
                 f"{speech.name} is a {speech.config.model}, which has no streaming form; ask for the final pass too"
             )
         self.config = config
+        self.name = name
+        self.timings: Sequence[PartialTiming | FinalTiming] = ()
+        """How long the partials and finals took that `events` returned last."""
+        self._clock = clock
+        self._arrivals = Arrivals()
         self._speech = speech
         self._input = AudioInput(config.format)
         self._phase = _Phase.RECEIVING
@@ -212,13 +123,16 @@ class Session:
         self._endpointer = Endpointer(config.endpoint)
         self._utterances: deque[Utterance] = deque()
         self._utterance_count = 0
-        self._flushes: deque[int] = deque()  # samples at which clients want the open utterance to end
+        self._flushes: deque[tuple[int, float]] = deque()  # samples at which to end the open utterance; when asked
+        self._end_asked = 0.0
         self._flushed: deque[tuple[int, int]] = deque()  # those that took effect, and the utterances before each
         self._window_busy = False
         self._punctuate = config.punctuate and punctuated
         self._context = Context()
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
+        self._heard: list[WindowWork] = []  # windows whose partials are in the events
+        self._closed: list[Utterance] = []  # utterances whose finals are in the events
         self._progress = Progress(0.0, 0.0)
         self._streaming = (config.partials or not config.final_pass) and speech.config.streams
         self._keep = SAMPLE_RATE * kept_seconds(config.endpoint)
@@ -226,19 +140,28 @@ class Session:
 
     # ------------------------------------------------------------------ input
 
-    def receive_audio(self, data: bytes) -> None:
-        """Takes audio bytes of any length. Unusable audio ends the input; what came before it is recognised."""
+    def receive_audio(self, data: bytes, arrived: float | None = None) -> None:
+        """Take audio bytes of any length, which arrived now unless said otherwise.
+
+        Unusable audio ends the input; what came before it is recognised.
+        """
         if self._phase is not _Phase.RECEIVING:
             return
-        self._samples.append(self._input.push(data))
+        self._take(self._input.push(data), self._clock() if arrived is None else arrived)
         if self._input.error is not None:
             self.reject("invalid_audio", str(self._input.error))
 
-    def receive_end(self) -> None:
-        """The input has ended: what is left is recognised, then `SessionEnded` is told."""
+    def _take(self, samples: Float32, arrived: float) -> None:
+        if len(samples):
+            self._samples.append(samples)
+            self._arrivals.add(self._samples.end, arrived)
+
+    def receive_end(self, arrived: float | None = None) -> None:
+        """End the input: what is left is recognised, then `SessionEnded` is told."""
         if self._phase is not _Phase.RECEIVING:
             return
-        self._samples.append(self._input.finish())
+        self._end_asked = self._clock() if arrived is None else arrived
+        self._take(self._input.finish(), self._end_asked)
         self._phase = _Phase.FLUSHING
         if self._input.leftover and self._rejected is None:
             size = self.config.format.frame_bytes
@@ -251,10 +174,10 @@ class Session:
         self._finish_input()
         self._tell_finished()
 
-    def receive_flush(self) -> None:
-        """The open utterance is to end with the audio received so far; `Flushed` is told when it has been."""
+    def receive_flush(self, arrived: float | None = None) -> None:
+        """End the open utterance with the audio received so far; `Flushed` is told when that is done."""
         if self._phase is _Phase.RECEIVING:
-            self._flushes.append(self._samples.end)
+            self._flushes.append((self._samples.end, self._clock() if arrived is None else arrived))
             if not self._vad_busy:
                 self._flush()
             self._close_unmarked()
@@ -270,7 +193,7 @@ class Session:
         if self._phase is not _Phase.ENDED:
             self._phase = _Phase.ENDED
             self._events.append(InputRejected("internal_error", message))
-            self._events.append(SessionEnded(clock(self._samples.end)))
+            self._events.append(SessionEnded(session_time(self._samples.end)))
 
     @property
     def ended(self) -> bool:
@@ -356,6 +279,7 @@ class Session:
         """Take the tokens of a full-context pass, which count unless speech has gone on since."""
         if work.wanted:
             work.utterance.pass_tokens = tokens
+            work.utterance.timeline.done = self._clock()
         self._tell_finished()
 
     def apply_punctuation(self, work: PunctuationWork, marked: Sequence[str], context: Context) -> None:
@@ -369,9 +293,15 @@ class Session:
         assert not work.wanted
         self._window_busy = False
 
+    @property
+    def held_seconds(self) -> float:
+        """Seconds of audio that the session has memory for; `session_memory` says how many there may be."""
+        return self._samples.allocated / SAMPLE_RATE
+
     def events(self) -> list[Event]:
         """Return what has happened since the last call, in order; last, how far the session has come."""
         events, self._events = self._events, []
+        self.timings = self._take_timings() if self._heard or self._closed else ()
         if not self.ended:
             progress = Progress(self._looked_at(), self._endpointer.settled / SAMPLE_RATE)
             if progress != self._progress:
@@ -379,13 +309,45 @@ class Session:
                 events.append(progress)
         return events
 
+    def _take_timings(self) -> list[PartialTiming | FinalTiming]:
+        now = self._clock()
+        timings: list[PartialTiming | FinalTiming] = [
+            PartialTiming(self.name, work.utterance.index, work.audio_in, now, work.utterance.timeline.ahead)
+            for work in self._heard
+        ]
+        for utterance in self._closed:
+            assert utterance.end is not None
+            assert utterance.reason is not None
+            timeline = utterance.timeline
+            timings.append(
+                FinalTiming(
+                    session=self.name,
+                    utterance=utterance.index,
+                    seconds=(utterance.end - utterance.start) / SAMPLE_RATE,
+                    reason=utterance.reason,
+                    audio_in=timeline.audio_in,
+                    decided=timeline.decided,
+                    begun=timeline.begun,
+                    overtaken=timeline.overtaken,
+                    overtaken_seconds=timeline.overtaken_seconds,
+                    done=timeline.done,
+                    marked=timeline.marked,
+                    told=now,
+                    ahead=timeline.ahead,
+                )
+            )
+        self._heard, self._closed = [], []
+        return timings
+
     def _tell_finished(self) -> None:
         self._close_unmarked()
         self._finish_session()
 
     # -------------------------------------------------------------- endpoints
 
-    def _follow(self, endpoints: Sequence[EndpointEvent]) -> None:
+    def _follow(self, endpoints: Sequence[EndpointEvent], asked: float | None = None) -> None:
+        """Take endpoints of audio that has been judged, or that a client asked for at an instant."""
+        audio_in = self._arrivals.at(self._vad_position) if asked is None else asked
         for event in endpoints:
             match event:
                 case Start(sample):
@@ -398,27 +360,31 @@ class Session:
                     self._utterances[-1].asked_end = None
                     self._utterances[-1].pass_tokens = None
                 case End(sample, reason):
-                    self._end(self._utterances[-1], sample, reason)
+                    self._end(self._utterances[-1], sample, reason, audio_in)
         utterance = self._utterances[-1] if self._utterances else None
         if utterance is not None and utterance.end is None:
             # Fixed here, at the frame that completes a window, so that timing cannot change what is heard.
             hop = self._speech.window_samples
-            utterance.due = utterance.start + (self._vad_position - utterance.start) // hop * hop
+            due = utterance.start + (self._vad_position - utterance.start) // hop * hop
+            utterance.windows_in.extend([audio_in] * ((due - utterance.due) // hop))
+            utterance.due = due
 
     def _begin(self, sample: int) -> None:
         self._utterances.append(self._new_utterance(self._utterance_count, sample))
-        self._events.append(SpeechStarted(self._utterance_count, clock(sample)))
+        self._events.append(SpeechStarted(self._utterance_count, session_time(sample)))
         self._utterance_count += 1
 
     def _new_utterance(self, index: int, start: int) -> Utterance:
         return Utterance(index, start, self._speech.frontend.new_state(), fed=start, due=start, seen=start)
 
-    def _end(self, utterance: Utterance, sample: int, reason: EndReason) -> None:
+    def _end(self, utterance: Utterance, sample: int, reason: EndReason, audio_in: float) -> None:
         if reason == "cut" and not self.config.final_pass:
             # Windows have gone on past the cut: what they heard there belongs to the next utterance.
             hop = self._speech.window_samples
             utterance = self._utterances[-1] = self._new_utterance(utterance.index, utterance.start)
             utterance.due = utterance.start + (sample - utterance.start) // hop * hop
+            utterance.windows_in.extend([audio_in] * ((utterance.due - utterance.start) // hop))
+        utterance.timeline.audio_in, utterance.timeline.decided = audio_in, self._clock()
         utterance.end, utterance.reason = sample, reason
         if self.config.final_pass:  # there are no more windows
             utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
@@ -427,9 +393,9 @@ class Session:
 
     def _flush(self) -> None:
         """Ends the open utterance where a client wanted it, once the last whole frame before has been judged."""
-        while self._flushes and self._flushes[0] - self._vad_position < FRAME:
-            sample = self._flushes.popleft()
-            self._follow(self._endpointer.flush(sample))
+        while self._flushes and self._flushes[0][0] - self._vad_position < FRAME:
+            sample, asked = self._flushes.popleft()
+            self._follow(self._endpointer.flush(sample), asked)
             self._flushed.append((sample, self._utterance_count))
 
     def _finish_input(self) -> None:
@@ -438,7 +404,7 @@ class Session:
             if self._vad_busy:
                 return
             if self._utterances and self._utterances[-1].end is None:
-                self._follow(self._endpointer.finish(self._samples.end))
+                self._follow(self._endpointer.finish(self._samples.end), self._end_asked)
 
     def _drop_audio(self) -> None:
         oldest = min([self._vad_position - self._keep, *(u.start for u in self._utterances)])
@@ -462,25 +428,28 @@ class Session:
         features = self._speech.frontend.step(samples, utterance.frontend, final=last)
         utterance.fed = stop
         self._window_busy = True
-        return WindowWork(self, utterance, features, stop, last)
+        audio_in = utterance.timeline.audio_in if last else utterance.windows_in.popleft()
+        return WindowWork(self, utterance, features, stop, last, audio_in)
 
     def _hear(self, work: WindowWork, tokens: Tokens) -> None:
         utterance = work.utterance
         utterance.heard += tokens
         if work.last:
             utterance.pass_tokens = utterance.heard
+            utterance.timeline.done = self._clock()
         elif len(tokens) and self.config.partials and utterance.end is None:
             heard = render(self._speech.tokenizer, utterance.heard, utterance.start, utterance.fed)
             self._events.append(
                 Partial(
                     utterance.index,
-                    clock(utterance.start),
-                    clock(utterance.fed),
+                    session_time(utterance.start),
+                    session_time(utterance.fed),
                     heard.stable,
                     heard.draft,
                     heard.words,
                 )
             )
+            self._heard.append(work)
 
     def _next_final(self, utterance: Utterance) -> FinalWork | None:
         end = utterance.pass_end
@@ -515,7 +484,7 @@ class Session:
             self._close(utterance, None)
         oldest = self._utterances[0].index if self._utterances else self._utterance_count
         while self._flushed and self._flushed[0][1] <= oldest:
-            self._events.append(Flushed(clock(self._flushed.popleft()[0])))
+            self._events.append(Flushed(session_time(self._flushed.popleft()[0])))
 
     def _close(self, utterance: Utterance, marked: Sequence[str] | None) -> None:
         rendering = self._render(utterance)
@@ -524,13 +493,15 @@ class Session:
             text, words = with_marks(words, marked)
         assert utterance.end is not None
         assert utterance.reason is not None
-        end = clock(utterance.end)
+        utterance.timeline.marked = utterance.timeline.done if marked is None else self._clock()
+        self._closed.append(utterance)
+        end = session_time(utterance.end)
         self._utterances.popleft()
         self._events.append(SpeechEnded(utterance.index, end, utterance.reason))
         self._events.append(
             Final(
                 utterance.index,
-                clock(utterance.start),
+                session_time(utterance.start),
                 end,
                 text,
                 words,
@@ -549,4 +520,4 @@ class Session:
             self._phase = _Phase.ENDED
             if self._rejected is not None:
                 self._events.append(self._rejected)
-            self._events.append(SessionEnded(clock(self._samples.end)))
+            self._events.append(SessionEnded(session_time(self._samples.end)))

@@ -14,8 +14,9 @@ from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
 from parastream.streaming.events import Event, Final, InputRejected, Progress
 from parastream.streaming.runner import Models, Runner
-from parastream.streaming.session import FinalWork, PunctuationWork, Session, SessionConfig, VadWork, WindowWork
+from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import Vad
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork
 
 _PIECE = SAMPLE_RATE
 

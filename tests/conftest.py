@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import settings
 from numpy.typing import NDArray
 from parastream.model import SpeechModel, silero_weights
-from parastream.streaming import Engine, EngineConfig, Models, Vad
+from parastream.streaming import Engine, EngineConfig, Models, Observer, Vad
 
 # How long an example takes depends on the load of the machine, and says nothing about what is tested. The examples are
 # the same ones in each run, so that a test that passed fails only after a change. To look for others:
@@ -76,9 +76,9 @@ def load_models() -> Models:
 
 
 @contextmanager
-def running_engine(config: EngineConfig = EngineConfig()) -> Iterator[Engine]:
+def running_engine(config: EngineConfig = EngineConfig(), *observers: Observer) -> Iterator[Engine]:
     """A warm engine on the default models."""
-    engine = Engine(load_models, config)
+    engine = Engine(load_models, config, observers=observers)
     engine.start()
     engine.wait_ready(60)
     yield engine

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from parastream.streaming import Models, Session, SessionConfig
 from parastream.streaming.events import Event, Final
 from parastream.streaming.runner import Runner
-from parastream.streaming.session import FinalWork, PunctuationWork, VadWork, WindowWork, Work
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 
 def drive(runner: Runner, session: Session) -> None:

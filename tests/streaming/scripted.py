@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from parastream.model import SpeechModel
 from parastream.model.tokens import Tokens
 from parastream.streaming import Session, SessionConfig, Vad
 from parastream.streaming.events import Event
-from parastream.streaming.session import FinalWork, VadWork, WindowWork, Work
+from parastream.streaming.work import FinalWork, VadWork, WindowWork, Work
 
 
 class ScriptedSession:
@@ -24,9 +25,10 @@ class ScriptedSession:
         probabilities: Sequence[float],
         *,
         seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Frames past the end of `probabilities` are silent; `seed` orders what is done."""
-        self.session = Session(config, speech, vad.new_state(), punctuated=False)
+        self.session = Session(config, speech, vad.new_state(), punctuated=False, name="scripted", clock=clock)
         self._probabilities = probabilities
         self._judged = 0
         self._random = random.Random(seed)
@@ -48,9 +50,9 @@ class ScriptedSession:
                 given = [script[place] if place < len(script) else 0.0 for place in places]
                 self.session.apply_vad(work, np.array(given, np.float32))
             case WindowWork():
-                self.session.apply_window(work, _token())
+                self.session.apply_window(work, token())
             case FinalWork():
-                self.session.apply_final(work, _token())
+                self.session.apply_final(work, token())
             case _:
                 raise AssertionError(work)
         return True
@@ -62,5 +64,6 @@ class ScriptedSession:
         return self.session.events()
 
 
-def _token() -> Tokens:
+def token() -> Tokens:
+    """What every window and every pass hears."""
     return Tokens(np.array([5], np.int32), np.array([0.5], np.float32), np.array([0], np.int64))

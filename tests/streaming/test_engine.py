@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,68 +10,40 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError, EngineError, HubError
-from parastream.streaming import Engine, EngineConfig, Models, SessionConfig, Stream
+from parastream.streaming import Engine, EngineConfig, Models, SessionConfig
 from parastream.streaming.events import Event, InputRejected, SessionEnded
 from parastream.streaming.runner import Runner
-from parastream.streaming.session import WindowWork
+from parastream.streaming.work import WindowWork
 
 from ..conftest import SAMPLE_TEXTS, load_models, running_engine
 from .driver import finals
+from .listening import Listener, Recorder, talk
 
 Audio = NDArray[np.int16]
 PIECE = 3200
 
 
-class Listener:
-    """Collects the events of one session."""
-
-    def __init__(self, engine: Engine, config: SessionConfig | None = None) -> None:
-        self.events: list[Event] = []
-        self.ended = threading.Event()
-        self.stream: Stream = engine.open(config or SessionConfig(), self._take)
-
-    def _take(self, events: list[Event]) -> None:
-        self.events += events
-        if isinstance(events[-1], SessionEnded):
-            self.ended.set()
-
-    def wait(self) -> list[Event]:
-        assert self.ended.wait(60)
-        return self.events
-
-    @property
-    def outline(self) -> list[tuple[str, float, float]]:
-        return [(f.text, f.start, f.end) for f in finals(self.events)]
+@pytest.fixture(scope="module")
+def recorder() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine(EngineConfig(max_sessions=25, target_utilisation=math.inf)) as engine:
+def engine(recorder: Recorder) -> Iterator[Engine]:
+    with running_engine(EngineConfig(max_sessions=25, target_utilisation=math.inf), recorder) as engine:
         yield engine
 
 
-def talk(engine: Engine, recordings: list[Audio]) -> list[Listener]:
-    """Sessions that all speak at once, in turns of 0.1 s."""
-    listeners = [Listener(engine) for _ in recordings]
-    for start in range(0, max(map(len, recordings)), PIECE // 2):
-        for listener, recording in zip(listeners, recordings, strict=True):
-            if start < len(recording):
-                listener.stream.send(recording[start : start + PIECE // 2].tobytes())
-    for listener in listeners:
-        listener.stream.end()
-    for listener in listeners:
-        listener.wait()
-    return listeners
-
-
 @pytest.mark.parametrize("count", [2, 20])
-def test_sessions_together_hear_what_each_hears_alone(engine: Engine, sample: Audio, count: int) -> None:
+def test_sessions_together_hear_what_each_hears_alone(
+    engine: Engine, recorder: Recorder, sample: Audio, count: int
+) -> None:
     recordings = [np.roll(sample, -4000 * i)[: len(sample) - 1500 * i] for i in range(count)]
     together = [listener.outline for listener in talk(engine, recordings)]
     alone = [talk(engine, [recording])[0].outline for recording in recordings]
     assert together == alone
     assert [text for text, _, _ in together[0]] == SAMPLE_TEXTS
-    assert engine.stats().sessions == 0
+    recorder.wait_until(lambda: engine.stats().sessions == 0)
 
 
 def test_work_of_many_sessions_is_batched(engine: Engine, sample: Audio) -> None:
@@ -111,7 +82,7 @@ def test_a_session_that_vanishes_or_whose_listener_fails_disturbs_nobody(engine:
             vanishing.stream.cancel()
     healthy.stream.end()
     assert [f.text for f in finals(healthy.wait())] == SAMPLE_TEXTS
-    assert not vanishing.ended.is_set()
+    assert not vanishing.ended
 
 
 def test_a_batch_that_fails_ends_only_its_own_sessions(

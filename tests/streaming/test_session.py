@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.errors import ModelConfigError
+from parastream.model.tokens import Tokens
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig, Models, SessionConfig
 from parastream.streaming.events import (
     Event,
@@ -24,9 +25,12 @@ from parastream.streaming.events import (
     SpeechStarted,
 )
 from parastream.streaming.runner import Runner
+from parastream.streaming.vad import FRAME
+from parastream.streaming.work import FinalWork, VadWork, WindowWork
 
 from ..conftest import SAMPLE_TEXTS
 from .driver import converse, drive, finals
+from .scripted import ScriptedSession
 
 Audio = NDArray[np.int16]
 FLOATS = SessionConfig(format=AudioFormat(Encoding.F32LE))
@@ -164,7 +168,7 @@ def test_five_minutes_of_silence_say_nothing_and_hold_no_memory(models: Models) 
     for _ in range(300):
         session.receive_audio(rng.integers(-3, 4, 16000).astype("<i2").tobytes())
         drive(runner, session)
-    assert len(session._samples._store) < 15 * 16000
+    assert session.held_seconds < 15
     session.receive_end()
     drive(runner, session)
     assert session.events() == [SessionEnded(300.0)]
@@ -233,3 +237,27 @@ def test_an_offline_model_still_gives_finals(models: Models, speech: SpeechModel
     events = converse(offline, [sample.tobytes()], SessionConfig())
     assert not [e for e in events if isinstance(e, Partial)]
     assert [f.text for f in finals(events)] == SAMPLE_TEXTS
+
+
+def test_a_pass_over_a_pause_is_void_when_speech_goes_on(models: Models) -> None:
+    frames = [0.9] * 30 + [0.0] * 12 + [0.9] * 30 + [0.0] * 30
+    session = ScriptedSession(models.speech, models.vad, SessionConfig(), []).session
+    passes: list[FinalWork] = []
+    for probability in frames:
+        session.receive_audio(bytes(2 * FRAME))
+        for work in session.work(max_vad_frames=1):
+            match work:
+                case VadWork():
+                    session.apply_vad(work, np.array([probability], np.float32))
+                case WindowWork():
+                    session.apply_window(work, Tokens.none())
+                case FinalWork():
+                    passes.append(work)
+    session.work()
+    assert [work.wanted for work in passes] == [False, True]
+    assert passes[0].utterance is passes[1].utterance
+    assert [work.decided for work in passes] == [True, True]
+    session.apply_final(passes[0], Tokens.none())
+    assert finals(session.events()) == []
+    session.apply_final(passes[1], Tokens.none())
+    assert len(finals(session.events())) == 1

@@ -1,0 +1,151 @@
+"""What a session has to be computed, and the utterances that it is about."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model.frontend import FrontendState
+from parastream.model.punctuation import Context
+from parastream.model.tokens import Tokens
+from parastream.streaming.events import EndReason
+from parastream.streaming.vad import FRAME, VadState
+
+if TYPE_CHECKING:  # paraformer imports MLX, which is left to the owner of the process
+    from parastream.model.paraformer import StreamState
+    from parastream.streaming.session import Session
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(eq=False, slots=True)
+class VadWork:
+    """Speech probabilities of the next frames; the result is one of each, (n,)."""
+
+    session: Session
+    samples: Float32
+    """(n · 512,), with n at least 1."""
+    state: VadState
+
+    @property
+    def frames(self) -> int:
+        """n."""
+        return len(self.samples) // FRAME
+
+
+@dataclass(eq=False, slots=True)
+class WindowWork:
+    """The next streaming window of an utterance; the result is the `Tokens` it adds."""
+
+    session: Session
+    utterance: Utterance
+    features: Float32
+    """New rows (n, row_size)."""
+    stop: int
+    """Session sample at which it ends."""
+    last: bool
+    audio_in: float
+    """When the last audio that it needs arrived."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply_window`."""
+        return not (self.session.config.final_pass and self.utterance.end is not None)
+
+
+@dataclass(eq=False, slots=True)
+class FinalWork:
+    """The full-context pass over an utterance; the result is its `Tokens`."""
+
+    session: Session
+    utterance: Utterance
+    features: Float32
+    """All rows (T, row_size)."""
+    end: int
+    """Session sample at which the utterance is taken to end."""
+
+    @property
+    def rows(self) -> int:
+        """T."""
+        return len(self.features)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the utterance has ended; else the pass runs ahead, in a pause that may not last."""
+        return self.utterance.end is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the result still matters; if not, it need not be computed."""
+        return self.utterance.pass_end == self.end
+
+
+@dataclass(eq=False, slots=True)
+class PunctuationWork:
+    """Marks for a finished utterance; the result is the marked words and the next context."""
+
+    session: Session
+    utterance: Utterance
+    words: Sequence[str]
+    context: Context
+    end: bool
+    """Whether the utterance ends a sentence (it was not cut off)."""
+
+
+Work = VadWork | WindowWork | FinalWork | PunctuationWork
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When an utterance passed the stations on its way; see `FinalTiming`. The session stamps what it knows itself."""
+
+    audio_in: float = 0.0
+    decided: float = 0.0
+    done: float = 0.0
+    marked: float = 0.0
+    begun: float | None = None
+    """Stamped by whoever runs the pass, as are the following."""
+    overtaken: int = 0
+    overtaken_seconds: float = 0.0
+    ahead: bool = False
+
+
+@dataclass(eq=False)
+class Utterance:
+    """One stretch of speech from its start to its final text."""
+
+    index: int
+    start: int
+    """Session sample at which its audio begins."""
+    frontend: FrontendState
+    stream: StreamState | None = None
+    """Made by whoever runs the first window: it holds MLX arrays."""
+    fed: int = 0
+    """Session sample up to which windows have been handed out."""
+    due: int = 0
+    """Session sample up to which windows should be handed out."""
+    seen: int = 0
+    """Session sample up to which the results of windows have come back."""
+    heard: Tokens = field(default_factory=Tokens.none)
+    """What the streaming pass has heard."""
+    end: int | None = None
+    """Session sample at which its audio ends, once that is known."""
+    reason: EndReason | None = None
+    """Why it ended, once it has."""
+    flushed: bool = False
+    """Whether the streaming pass has seen its end."""
+    pass_end: int | None = None
+    """Where its audio ends for the full-context pass: a pause that may not last, or its end."""
+    asked_end: int | None = None
+    """Where it ended in the pass that was handed out last."""
+    pass_tokens: Tokens | None = None
+    """What it said: the result of that pass, or of the streaming pass where there is no other."""
+    marking: bool = False
+    """Whether its punctuation has been handed out."""
+    windows_in: deque[float] = field(default_factory=deque)
+    """When the audio arrived that made each window due which has not been handed out."""
+    timeline: Timeline = field(default_factory=Timeline)
