@@ -31,7 +31,7 @@ from .driver import converse
 from .scripted import ScriptedSession
 
 RATE = 16000
-LATE = 0.1  # seconds by which audio may be behind in the resampler and in a frame that is not full yet
+LATE = 0.3  # seconds of audio, at most, in the resampler and in a frame that is not full yet; a window has 0.6
 SHORT = EndpointConfig(max_utterance=3, cut_search=1)
 
 
