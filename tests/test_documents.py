@@ -17,7 +17,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = typer.main.get_command(app)
-OTHERS_COMMANDS = {"git", "cd", "pip", "apt-get"}
+OTHERS_COMMANDS = {"git", "cd", "pip", "apt-get", "pre-commit"}
 """Programs whose arguments are not checked."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -104,10 +104,11 @@ def shell_lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def inline_commands() -> Iterator[tuple[str, list[str]]]:
-    """Each `parastream …` in code marks."""
+    """Each `parastream …` and `./run …` in code marks."""
     for document in DOCUMENTS:
-        for text in re.findall(r"`((?:\./run )?parastream [^`]*)`", prose(document)):
-            yield f"{document.name}: {text}", shlex.split(text)
+        for text in re.findall(r"`((?:\./run|parastream) [^`]*)`", prose(document)):
+            if "COMMAND" not in text:
+                yield f"{document.name}: {text}", shlex.split(text)
 
 
 def parse(words: list[str], *, complete: bool) -> None:
