@@ -20,10 +20,12 @@ from parastream.server.rooms.saving import Saving
 from parastream.server.rooms.viewer import Viewer
 from parastream.server.routes import ADAPTERS, NATIVE, ROOM, TCP_ADAPTERS, room_at
 from parastream.server.sessions.admission import SHUTTING_DOWN, Admission
+from parastream.server.sessions.observer import MetricsObserver
 from parastream.server.transport.connection import Connection, Socket
 from parastream.server.transport.ticker import Ticker
 from parastream.server.wire.messages import STREAM_PATH
-from parastream.streaming import Engine
+from parastream.streaming import Engine, EngineConfig, Models
+from parastream.streaming.observer import LoggingObserver
 
 logger = logging.getLogger("parastream.server")
 
@@ -31,14 +33,22 @@ logger = logging.getLogger("parastream.server")
 class Server:
     """Serves an engine on one address; `start`, then `serve_forever` or anything else, then `close`."""
 
-    def __init__(self, engine: Engine, config: ServerConfig) -> None:
+    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics | None = None) -> None:
+        """Make a server that does not listen yet.
+
+        Args:
+            engine: Transcribes; whoever made it starts and closes it.
+            config: The server's settings.
+            metrics: What `/metrics` shows; new ones if left out.
+        """
         self.engine = engine
         self.config = config
         self.port = config.port
         """The port that the server listens on; known after `start` if the configuration leaves it open."""
         self.ports: dict[str, int] = {}
         """Ports of protocols that have one of their own, known after `start`."""
-        metrics, clock = Metrics(), time.monotonic  # the event loop's clock, too
+        metrics = metrics or Metrics()
+        clock = time.monotonic  # the event loop's clock, too
         self._rooms = Rooms(
             clock,
             heartbeat=config.ping_interval,
@@ -157,3 +167,17 @@ class Server:
         name = f"{protocol} {peer}"
         logger.info("session %s: opened", name)
         return kind(self._admission, request, name=name, max_unsent=self.config.max_unsent)
+
+
+def new_server(load: Callable[[], Models], config: ServerConfig) -> Server:
+    """Make a server with an engine of its own, which feeds the server's metrics and the log.
+
+    Args:
+        load: Loads the models; called on the engine's thread.
+        config: The server's settings.
+    """
+    metrics = Metrics()
+    # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
+    engine_config = EngineConfig(max_sessions=2 * config.max_sessions, target_utilisation=config.target_utilisation)
+    engine = Engine(load, engine_config, observers=[MetricsObserver(metrics), LoggingObserver()])
+    return Server(engine, config, metrics)

@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 from parastream.model import blas, prepare_process
 from parastream.model.errors import EngineError, ParastreamError
-from parastream.server.app import Server
+from parastream.server.app import new_server
 from parastream.server.config import LogLevel, ServerConfig
-from parastream.streaming import Engine, EngineConfig, Models
+from parastream.streaming import Engine, Models
 from rich.console import Console
 
 
@@ -40,12 +40,8 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     console = Console(stderr=True, highlight=False)
     stop = _stop_on_signals()
     began = time.monotonic()
-    # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
-    engine = Engine(
-        load,
-        EngineConfig(max_sessions=2 * config.max_sessions, target_utilisation=config.target_utilisation),
-    )
-    server = Server(engine, config)
+    server = new_server(load, config)
+    engine = server.engine
     try:
         await server.start()
     except OSError as error:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Of what `Metrics.render` returns."""
+
+LATENCIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+"""Upper bounds in seconds."""
+COMPUTE_TIMES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Upper bounds in seconds, closest around the 50 ms that a slice of work may take."""
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Upper bounds of numbers of pieces of work."""
 
 
 class Metrics:
@@ -27,6 +34,34 @@ class Metrics:
         self.requests_refused = self._counter("requests_refused", "Requests and connections refused with an error.")
         self.finals = self._counter("finals", "Finals of sessions that have ended.")
         self.audio_seconds = self._counter("audio_seconds", "Seconds of audio accepted in sessions that have ended.")
+
+        self.partial_latency = Histogram(
+            "parastream_partial_latency_seconds",
+            "Seconds from the arrival of the last audio that a partial needs to the partial.",
+            buckets=LATENCIES,
+            registry=self.registry,
+        )
+        self.final_latency = Histogram(
+            "parastream_final_latency_seconds",
+            "Seconds from the arrival of the audio (or request) that ended an utterance to its final.",
+            ["reason"],
+            buckets=LATENCIES,
+            registry=self.registry,
+        )
+        self.batch_seconds = Histogram(
+            "parastream_engine_batch_seconds",
+            "Seconds to compute a batch, or the piece of a batch for which a turn had time.",
+            ["kind"],
+            buckets=COMPUTE_TIMES,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "parastream_engine_batch_size",
+            "Pieces of work in a batch.",
+            ["kind"],
+            buckets=SIZES,
+            registry=self.registry,
+        )
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return Counter(f"parastream_{name}", meaning, registry=self.registry)

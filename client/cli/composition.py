@@ -12,9 +12,9 @@ from typing import Any
 
 from parastream.model import catalogue, load, load_punctuation, silero_weights
 from parastream.model.config import Precision
-from parastream.server.app import Server
+from parastream.server.app import Server, new_server
 from parastream.server.config import ServerConfig
-from parastream.streaming import Engine, Models
+from parastream.streaming import Models
 from parastream.streaming.vad import Vad
 
 
@@ -91,8 +91,8 @@ def run_interruptible(main: Coroutine[Any, Any, int]) -> int:
 @contextlib.asynccontextmanager
 async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     """A warm server in this process, on a free port. Raises `ParastreamError` when it cannot start."""
-    engine = Engine(choice.load)
-    server = Server(engine, ServerConfig(port=0, model=choice.speech))
+    server = new_server(choice.load, ServerConfig(port=0, model=choice.speech))
+    engine = server.engine
     engine.start()
     try:
         await asyncio.to_thread(engine.wait_ready)

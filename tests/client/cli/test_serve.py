@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
-from tests.client.cli.command import Run, Served
+from tests.client.cli.command import SAID, SAMPLE, Run, Served
 
 
 @pytest.mark.process
@@ -40,3 +42,16 @@ def test_the_log_level_chooses_what_is_logged(arguments: list[str], told: bool) 
     assert server.stop() == 0
     assert ("INFO session" in server.log) == told
     assert "websockets" not in server.log  # libraries speak up from warnings on
+
+
+def test_debugging_shows_where_the_time_of_each_final_went(run: Run) -> None:
+    server = Served("--log-level", "debug")
+    assert run("transcribe", SAMPLE, "--server", server.url).status == 0
+    page = server.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
+    with urllib.request.urlopen(page) as answer:
+        families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
+    assert server.stop() == 0
+    assert len(re.findall(r"DEBUG session .*, utterance \d.*: final \d+ ms after its audio", server.log)) == len(SAID)
+    batches = families["parastream_engine_batch_size"].samples
+    assert {each.labels["kind"] for each in batches} == {"vad", "finals", "marks"}  # no partials were asked for
+    assert all(each.value > 0 for each in batches if each.name.endswith("_count"))
