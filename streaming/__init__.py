@@ -3,11 +3,13 @@
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
 from parastream.streaming.engine import Engine, EngineConfig, EngineStats
+from parastream.streaming.live import LiveStream
 from parastream.streaming.observer import LoggingObserver, Observer
 from parastream.streaming.runner import Models
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stream import Stream
-from parastream.streaming.transcriber import Transcriber, Transcript
+from parastream.streaming.transcriber import Transcriber
+from parastream.streaming.transcript import Transcript
 from parastream.streaming.vad import Vad
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "EngineStats",
+    "LiveStream",
     "LoggingObserver",
     "Models",
     "Observer",

@@ -123,7 +123,7 @@ class AudioInput:
         self.error: AudioError | None = None
         """Why no more audio is taken."""
         self._tail = b""  # an incomplete sample frame, shorter than frame_bytes
-        self._resampler = None if format.rate == SAMPLE_RATE else _Resampler(format.rate)
+        self._resampler = None if format.rate == SAMPLE_RATE else StreamResampler(format.rate)
 
     @property
     def leftover(self) -> int:
@@ -172,12 +172,12 @@ class AudioInput:
         return samples[:first]
 
 
-class _Resampler:
+class StreamResampler:
     """A streaming resampler that is fed blocks of one size, so that framing cannot show in its output."""
 
     def __init__(self, rate: int) -> None:
         self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=_QUALITY)
-        self._block = rate // _BLOCKS_PER_SECOND
+        self._block = max(1, rate // _BLOCKS_PER_SECOND)
         self._held = np.zeros(0, np.float32)  # shorter than one block
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -193,25 +193,57 @@ class _Resampler:
         return samples
 
 
+def float_samples(samples: NDArray[Any] | bytes) -> NDArray[np.float32]:
+    """Return one channel's samples as floats (n,) with full scale 1.
+
+    Args:
+        samples: (n,) int16 or float; or bytes, which are 16-bit samples, little-endian.
+
+    Raises:
+        AudioError: The samples cannot be used.
+    """
+    if isinstance(samples, bytes):
+        if len(samples) % 2:
+            raise AudioError(f"{len(samples)} bytes of audio are not whole samples; allowed: 2 bytes for each")
+        samples = np.frombuffer(samples, "<i2")
+    _check_one_channel(samples)
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) / np.float32(32768)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"audio of type {samples.dtype} is not supported; allowed: int16, or float samples with full scale 1"
+        )
+    return _checked(samples)
+
+
 def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.float32]:
     """Resamples a whole recording (n,) of any positive rate to 16 kHz, as `AudioInput` would.
 
     Raises `AudioError` for samples or rates that cannot be used.
     """
-    if samples.ndim != 1:
-        raise AudioError(f"audio of shape {samples.shape} is not supported; allowed: one channel, shape (samples,)")
+    _check_one_channel(samples)
     if rate <= 0:
         raise AudioError(f"audio rate {rate} is not supported; allowed: positive rates")
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"audio of type {samples.dtype} is not supported; allowed: float samples, full scale 1")
-    samples = np.ascontiguousarray(samples, np.float32)
-    first = _first_unusable(samples)
-    if first is not None:
-        raise _unusable(first, samples[first])
+    samples = _checked(samples)
     if rate == SAMPLE_RATE:
         return samples
     resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE, quality=_QUALITY)
     return resampled
+
+
+def _check_one_channel(samples: NDArray[Any]) -> None:
+    if samples.ndim != 1:
+        raise AudioError(f"audio of shape {samples.shape} is not supported; allowed: one channel, shape (samples,)")
+
+
+def _checked(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    audio = np.ascontiguousarray(samples, np.float32)
+    first = _first_unusable(audio)
+    if first is not None:
+        raise _unusable(first, audio[first])
+    return audio
 
 
 def _first_unusable(samples: NDArray[np.float32]) -> int | None:

@@ -91,3 +91,18 @@ class Runner:
             assert punctuation is not None, "a session without a punctuation model asked for marks"
             marked, context = punctuation.mark_words(work.words, work.context, end=work.end)
             work.session.apply_punctuation(work, marked, context)
+
+    def run_all(self, session: Session) -> None:
+        """Do all the work that a session has, for a driver that has no other session."""
+        while work := session.work():
+            for item in work:
+                match item:
+                    case VadWork():
+                        self.run_vad([item])
+                    case WindowWork():
+                        self.run_windows([item])
+                    case FinalWork():
+                        for _ in self.run_finals([item], layers=self.final_layers):
+                            pass
+                    case PunctuationWork():
+                        self.run_punctuation([item])

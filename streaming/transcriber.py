@@ -1,9 +1,9 @@
-"""A session driven without threads or sockets: for recordings and tests."""
+"""Recordings and live audio transcribed in this process, without threads or sockets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,18 @@ from parastream.model.errors import AudioError
 from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
 from parastream.streaming.events import Event, Final, InputRejected, Progress
+from parastream.streaming.live import LiveStream
 from parastream.streaming.runner import Models, Runner
-from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.session import SessionConfig
+from parastream.streaming.transcript import Transcript
 from parastream.streaming.vad import Vad
-from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork
 
+_FORMAT = AudioFormat(Encoding.F32LE, SAMPLE_RATE)
 _PIECE = SAMPLE_RATE
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What was said in a recording."""
-
-    text: str
-    """All utterances, in order."""
-    utterances: tuple[Final, ...]
-    duration: float
-    """Seconds of audio."""
-
-
 class Transcriber:
-    """Recognises recordings, one at a time, exactly as the server does.
+    """Transcribe recordings, one at a time, and live audio, exactly as the server does.
 
     Example:
         >>> import numpy as np, parastream.model, parastream.streaming
@@ -41,6 +32,14 @@ class Transcriber:
         >>> model = parastream.model.load()
         >>> transcriber = parastream.streaming.Transcriber(model)
         >>> transcriber.transcribe(np.zeros(16000, np.float32), 16000).text
+        ''
+
+        Live, as audio comes, with an event for all that is heard (here, nothing):
+
+        >>> with transcriber.stream(rate=48000) as stream:
+        ...     for event in stream.send(np.zeros(48000, np.int16)):
+        ...         print(event)
+        >>> stream.transcript.text
         ''
     """
 
@@ -77,15 +76,15 @@ class Transcriber:
         *,
         progress: Callable[[float], None] | None = None,
     ) -> Transcript:
-        """Recognises a recording.
+        """Transcribe a recording.
 
         Args:
             samples: (N,) float in [-1, 1], one channel.
-            sample_rate: any positive rate; audio is resampled to 16 kHz.
-            progress: called with the seconds of audio that have been dealt with.
+            sample_rate: Any positive rate; audio is resampled to 16 kHz.
+            progress: Called with the seconds of audio that have been looked at.
 
         Raises:
-            AudioError: the samples cannot be used.
+            AudioError: The samples cannot be used.
         """
         audio = resample(samples, sample_rate)
         finals = []
@@ -101,29 +100,29 @@ class Transcriber:
         return Transcript(text, tuple(finals), len(audio) / SAMPLE_RATE)
 
     def events(self, samples: NDArray[np.float32]) -> Iterator[Event]:
-        """All events of a recording (N,) at 16 kHz, as a client of the server would get them."""
-        config = replace(self._config, format=AudioFormat(Encoding.F32LE, SAMPLE_RATE))
+        """Yield all events of a recording (N,) at 16 kHz, as a client of the server would get them."""
+        config = replace(self._config, format=_FORMAT)
         session = self._runner.new_session(config)
         for start in range(0, len(samples), _PIECE):
             piece = samples[start : start + _PIECE]
             session.receive_audio(piece.astype("<f4").tobytes())
-            self._drive(session)
+            self._runner.run_all(session)
             yield from session.events()
         session.receive_end()
-        self._drive(session)
+        self._runner.run_all(session)
         yield from session.events()
 
-    def _drive(self, session: Session) -> None:
-        """Does all the work that the session has."""
-        while work := session.work():
-            for item in work:
-                match item:
-                    case VadWork():
-                        self._runner.run_vad([item])
-                    case WindowWork():
-                        self._runner.run_windows([item])
-                    case FinalWork():
-                        for _ in self._runner.run_finals([item], layers=1 << 30):
-                            pass
-                    case PunctuationWork():
-                        self._runner.run_punctuation([item])
+    def stream(self, rate: int = SAMPLE_RATE, *, partials: bool = True) -> LiveStream:
+        """Begin to transcribe audio as it comes; see `LiveStream`.
+
+        Args:
+            rate: Samples per second of the audio, any positive number.
+            partials: Whether text is told while an utterance lasts.
+
+        Raises:
+            AudioError: The rate cannot be used.
+        """
+        if isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0:
+            raise AudioError(f"audio rate {rate!r} is not supported; allowed: positive whole numbers")
+        config = replace(self._config, format=_FORMAT, partials=partials)
+        return LiveStream(self._runner, self._runner.new_session(config), rate)

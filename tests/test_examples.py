@@ -83,9 +83,16 @@ def test_the_readme_transcribes_a_file() -> None:
 
 
 @pytest.mark.usefixtures("talk")
+def test_the_readme_transcribes_live() -> None:
+    lines = run(SNIPPETS[1])
+    assert [line for line in lines if not line.startswith("...")] == SAMPLE_TEXTS
+    assert lines[0].startswith("... ")
+
+
+@pytest.mark.usefixtures("talk")
 def test_the_readme_talks_to_a_server(url: str) -> None:
-    assert "ws://127.0.0.1:8765" in SNIPPETS[1]
-    assert run(SNIPPETS[1].replace("ws://127.0.0.1:8765", url)) == SAMPLE_TEXTS
+    assert "ws://127.0.0.1:8765" in SNIPPETS[2]
+    assert run(SNIPPETS[2].replace("ws://127.0.0.1:8765", url)) == SAMPLE_TEXTS
 
 
 def test_the_adapter_in_contributing_is_a_protocol() -> None:
