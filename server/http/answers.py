@@ -48,10 +48,14 @@ class HttpAnswers:
     async def answer(
         self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
     ) -> Response | None:
-        """The response to a request for what speaks `protocol`, or None to let its handshake go on.
+        """Return the response to a request, or None to let the handshake of a WebSocket go on.
 
-        `pages`: whether the web pages are here. They are not on a port of one protocol, since they could not reach
-        theirs there.
+        Args:
+            connection: The connection that makes responses.
+            http: The request.
+            protocol: Name of the protocol spoken at its path or port.
+            pages: Whether the port serves the web pages, too. A port for one protocol does not: pages could not reach
+                the native protocol there.
         """
         method = getattr(http, "method", "GET")  # which is all that older versions of websockets let through
         if method not in ("GET", "HEAD"):
@@ -97,7 +101,7 @@ class HttpAnswers:
         return response
 
     def _public(self, connection: ServerConnection, request: Request) -> Response | None:
-        """What needs no token."""
+        """Answer what needs no token."""
         match request.path:
             case "/healthz":
                 return json_response(connection, HTTPStatus.OK, {"status": "ok"})
@@ -111,7 +115,7 @@ class HttpAnswers:
         return None
 
     async def _private(self, connection: ServerConnection, request: Request) -> Response | None:
-        """What needs the token, if the server has one."""
+        """Answer what needs the token, if the server has one."""
         match request.path:
             case "/metrics":
                 response = connection.respond(HTTPStatus.OK, self._metrics.render().decode())
@@ -161,7 +165,7 @@ def _page(path: str) -> Response | None:
 
 
 def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:
-    """An answer in JSON."""
+    """Return a response with a JSON body."""
     response = connection.respond(status, msgspec.json.encode(body).decode() + "\n")
     _set(response, "Content-Type", "application/json")
     return response
@@ -188,7 +192,7 @@ _CONTENT_TYPES = {
 
 
 def _transcript_at(path: str) -> tuple[str, TranscriptFormat] | None:
-    """The room whose transcript is at a path, and the form of it."""
+    """Return the room and the form of the transcript at a path; None if there cannot be one."""
     for suffix, form in _FORMS.items():
         room = room_at(path, "/live/", suffix)
         if room is not None:

@@ -88,7 +88,7 @@ def _tokens(target: str, headers: Headers) -> list[str]:
 
 
 def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool:
-    """A request without `Origin` does not come from a browser, and this is not asked."""
+    """Return whether pages of an origin may connect. Requests without `Origin` do not come from browsers."""
     if origin in config.origins:
         return True
     hosts = headers.get_all("Host")

@@ -58,7 +58,7 @@ class Page:
 
 
 def page(path: str) -> Page | None:
-    """What is at `path` (a query is ignored); None where there is no page or file of one."""
+    """Return the page or file at `path`, ignoring a query; None if there is none."""
     path = path.partition("?")[0]
     if path == "/":
         return _files()["index.html"]

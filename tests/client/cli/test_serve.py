@@ -44,6 +44,7 @@ def test_the_log_level_chooses_what_is_logged(arguments: list[str], told: bool) 
     assert "websockets" not in server.log  # libraries speak up from warnings on
 
 
+@pytest.mark.process
 def test_debugging_shows_where_the_time_of_each_final_went(run: Run) -> None:
     server = Served("--log-level", "debug")
     assert run("transcribe", SAMPLE, "--server", server.url).status == 0
