@@ -187,18 +187,10 @@ def _reason(error: Exception, url: str, *, timeout: float, reached: bool) -> str
             return "this is not the address of a WebSocket; it must begin with ws:// or wss://"
         case OSError() if codes := re.findall(r"\[Errno (\d+)\]", str(error)):
             # When a name has several addresses, asyncio puts the errors of all into one text.
-            return " and ".join(dict.fromkeys(os.strerror(int(code)).lower() for code in codes)) + _tls_hint(
-                reached, secure=secure
-            )
-        case TimeoutError() if reached:
-            return f"the server accepted the connection but did not answer within {timeout:g} s; is it parastream?"
-        case TimeoutError() if secure:
-            return (
-                f"no TLS connection within {timeout:g} s; "
-                "the host is out of reach, or it does not use TLS and its address begins with ws://"
-            )
+            causes = dict.fromkeys(os.strerror(int(code)).lower() for code in codes)
+            return " and ".join(causes) + _tls_hint(reached, secure=secure)
         case TimeoutError():
-            return f"the host did not answer within {timeout:g} s"
+            return _timeout_reason(timeout, reached=reached, secure=secure)
         case socket.gaierror():
             return f"there is no host of this name ({error.strerror})"
         case ssl.SSLCertVerificationError():
@@ -210,6 +202,17 @@ def _reason(error: Exception, url: str, *, timeout: float, reached: bool) -> str
         case ConnectionClosed():
             return f"the server closed the connection: {error.rcvd or error}"
     return str(error) or type(error).__name__
+
+
+def _timeout_reason(timeout: float, *, reached: bool, secure: bool) -> str:
+    if reached:
+        return f"the server accepted the connection but did not answer within {timeout:g} s; is it parastream?"
+    if secure:
+        return (
+            f"no TLS connection within {timeout:g} s; "
+            "the host is out of reach, or it does not use TLS and its address begins with ws://"
+        )
+    return f"the host did not answer within {timeout:g} s"
 
 
 def _tls_hint(reached: bool, *, secure: bool) -> str:

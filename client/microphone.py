@@ -1,7 +1,4 @@
-"""The microphone as an audio source, through PortAudio.
-
-PortAudio is only looked for when a microphone is asked for: nothing else needs it.
-"""
+"""The microphone as an audio source, through PortAudio, which is only loaded when a microphone is used."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 16_000
-"""Preferred sampling rate in Hz: what the models hear."""
+"""Preferred sampling rate in Hz: that of the models."""
 KEPT_SECONDS = 60.0
-"""How much sound waits for a reader that has stalled before the oldest is dropped."""
+"""Seconds of audio that wait for a stalled reader before the oldest is dropped."""
 
 
 class MicrophoneError(Exception):
@@ -39,7 +36,11 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """The devices that can record. Raises `MicrophoneError` without PortAudio."""
+    """Return the devices that can record.
+
+    Raises:
+        MicrophoneError: there is no PortAudio.
+    """
     sounddevice = _load()
     default = sounddevice.default.device[0]
     return [
@@ -50,7 +51,7 @@ def list_devices() -> list[Device]:
 
 
 class MicrophoneSource:
-    """What a microphone hears, as int16 blocks: (n,), or (n, channels) when it has several.
+    """A microphone's audio as int16 blocks: (n,), or (n, channels) if it has several.
 
         async with MicrophoneSource() as microphone:
             async for block in microphone: ...
@@ -59,11 +60,12 @@ class MicrophoneSource:
     """
 
     def __init__(self, device: int | str | None = None, block: float = 0.1, channels: int = 1) -> None:
-        """
+        """Find a microphone; `async with` begins to record.
+
         Args:
             device: index or part of a name as `list_devices` has them; None for the default one.
             block: length of a block in seconds.
-            channels: how many of the device's channels are heard, the first ones.
+            channels: how many of the device's channels to record, from the first one on.
 
         Raises:
             MicrophoneError: there is no PortAudio, no such device, or it cannot be used.
@@ -94,7 +96,7 @@ class MicrophoneSource:
         self.format: Literal["s16le"] = "s16le"
         """Name of the sample format as the native protocol has it."""
         self.dropped = 0.0
-        """Seconds of sound that were lost because nobody took them."""
+        """Seconds of audio that were lost because nobody took them."""
         self._waiting: deque[NDArray[np.int16]] = deque()
         self._most = max(1, round(KEPT_SECONDS / block))
         self._ended = False
@@ -116,7 +118,7 @@ class MicrophoneSource:
         self._stream.close()
 
     def stop(self) -> None:
-        """Stop recording; what was heard so far is still given out."""
+        """Stop recording; iterating still gives what was recorded before."""
         self._stream.stop()
         # In line behind the blocks that PortAudio's thread has handed over.
         self._loop.call_soon_threadsafe(self._end)
@@ -131,7 +133,7 @@ class MicrophoneSource:
             await self._arrived.wait()
 
     def _on_audio(self, data: Any, frames: int, time: Any, status: Any) -> None:
-        """Called on PortAudio's thread, whose buffer is only valid during the call."""
+        """Take a block on PortAudio's thread; its buffer is only valid during the call."""
         block = np.frombuffer(bytes(data), np.int16)
         if self.channels > 1:
             block = block.reshape(-1, self.channels)

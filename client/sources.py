@@ -1,4 +1,4 @@
-"""Recordings as audio sources: whole, or block by block at the pace of a microphone.
+"""Recordings as audio sources: as a whole, or block by block at the pace of a microphone.
 
 libsndfile reads wav, flac, mp3, ogg and others.
 """
@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 
 MODEL_RATE = 16_000
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
-"""Sampling rates in Hz that a server takes; a recording of another rate is resampled here."""
+"""Sampling rates in Hz that a server accepts; recordings at other rates are resampled here."""
 
 _SMALL_SAMPLES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
-"""Kinds of stored samples that signed 16-bit samples hold without loss."""
+"""Subtypes of libsndfile whose samples fit into signed 16-bit samples without loss."""
 
 
 def sample_recording() -> AbstractContextManager[Path]:
-    """The recording that comes with the package, as a file: three sentences, 12 s, 16 kHz, 16 bits."""
+    """Give the recording that comes with the package as a file: three sentences, 12 s, 16 kHz, 16 bits."""
     return as_file(files("parastream.client") / "assets" / "sample.flac")
 
 
 Channel = int | Literal["all"] | None
-"""Which channel of a recording is heard, counted from 0; None mixes all, `all` keeps them apart."""
+"""Which channel of a recording is read, counted from 0; None mixes all, `all` keeps them apart."""
 
 
 class SourceError(Exception):
-    """A recording that cannot be read as audio."""
+    """A recording cannot be read as audio."""
 
 
 class FileSource:
@@ -43,17 +43,22 @@ class FileSource:
 
     `async for block in source` gives arrays of int16 or float32 samples (`format` says which) at `rate` Hz: (n,), or
     (n, `channels`) when all channels are kept apart. The end of block k arrives when a microphone would have delivered
-    it: each block waits for its own time since the first, so that late blocks never add up to a drift.
-
-    Raises `SourceError` at once when the file cannot be opened, and while iterating when it is damaged.
+    it: each block waits for its own time since the first, so that late blocks never add up to a drift. Iterating
+    raises `SourceError` when the file is damaged.
     """
 
     def __init__(self, path: str | Path, block: float = 0.1, pace: float = 1.0, channel: Channel = None) -> None:
-        """
+        """Open a recording.
+
         Args:
+            path: the file.
             block: length of a block in seconds.
             pace: 1 is real time, 2 twice as fast; 0 as fast as the blocks are taken.
             channel: counted from 0; None mixes all channels, `all` keeps them apart.
+
+        Raises:
+            SourceError: the file cannot be read as audio, or has no such channel.
+            ValueError: a block or pace that is not allowed.
         """
         if block <= 0:
             raise ValueError(f"block must be more than 0 seconds, got {block}")
@@ -101,9 +106,13 @@ class FileSource:
 
 
 def read(path: str | Path, channel: Channel = None) -> tuple[NDArray[np.float32], int]:
-    """A whole recording: float32 samples (n,), or (n, channels) when `channel` is `all`, and their rate in Hz.
+    """Read a whole recording.
 
-    Raises `SourceError`.
+    Returns:
+        float32 samples, (n,), or (n, channels) if `channel` is `all`; and their rate in Hz.
+
+    Raises:
+        SourceError: the file cannot be read as audio, or has no such channel.
     """
     path = Path(path)
     with _open(path) as file:
@@ -112,15 +121,18 @@ def read(path: str | Path, channel: Channel = None) -> tuple[NDArray[np.float32]
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
-    """soundfile seeks to where it already is after each read of a seekable file; libmpg123 then loses what a
-    frame borrows from the frames before it and complains on stderr."""
+    """A file without seeks.
+
+    After each read of a seekable file soundfile seeks to where it already is. libmpg123 then loses what a frame borrows
+    from the frames before it, and complains on stderr.
+    """
 
     def seekable(self) -> bool:
         return False
 
 
 def _read_blocks(path: Path, frames: int, dtype: str, channel: Channel) -> Iterator[NDArray[Any]]:
-    """Blocks of `frames` samples, mono unless `channel` is `all`; exactly the last one is shorter (it may be empty)."""
+    """Read blocks of `frames` samples, mono unless `channel` is `all`; only the last one is shorter, perhaps empty."""
     with _open(path) as file:
         _check_channel(path, file.channels, channel)
         while True:
@@ -128,7 +140,7 @@ def _read_blocks(path: Path, frames: int, dtype: str, channel: Channel) -> Itera
                 block = file.read(frames, dtype=dtype, always_2d=True)
             except soundfile.SoundFileError as error:
                 raise SourceError(f"{path}: damaged audio: {_reason(error)}") from error
-            yield _heard(block, channel)
+            yield _pick(block, channel)
             if len(block) < frames:
                 return
 
@@ -157,8 +169,8 @@ def _check_channel(path: Path, channels: int, channel: Channel) -> None:
         raise SourceError(f"{path}: there is no channel {channel}, only 0 to {channels - 1}")
 
 
-def _heard(frames: NDArray[Any], channel: Channel) -> NDArray[Any]:
-    """(n, channels) → (n,), or as it is for all channels"""
+def _pick(frames: NDArray[Any], channel: Channel) -> NDArray[Any]:
+    """Reduce (n, channels) to (n,), unless all channels are kept."""
     if channel == "all":
         return frames
     if channel is not None or frames.shape[1] == 1:

@@ -1,14 +1,11 @@
-"""Puts models, engine and server together."""
+"""The composition root: puts models, engine and server together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from parastream.model import catalogue, load, load_punctuation, silero_weights
 from parastream.model.config import Precision
@@ -20,7 +17,7 @@ from parastream.streaming.vad import Vad
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Models by name or directory, as the command line has them; None for the embedded ones."""
+    """Models by name or directory, as given on the command line; None for the embedded ones."""
 
     model: str | None = None
     final_model: str | None = None
@@ -37,9 +34,10 @@ class ModelChoice:
         return self.model or catalogue.DEFAULT
 
     def load(self) -> Models:
-        """Fetch what is not here yet and load everything, on the thread that will run it.
+        """Download what is missing and load everything. Call it on the thread that will run the models.
 
-        Raises `ModelError`.
+        Raises:
+            ModelError: a model cannot be found, downloaded or read.
         """
         offline, dtype = self.offline, self.dtype
         return Models(
@@ -54,43 +52,13 @@ class ModelChoice:
         )
 
 
-def on_interrupt(action: Callable[[], object]) -> None:
-    """Let the first SIGINT or SIGTERM call `action` and the second end the process at once.
-
-    Without this a second one would end Python while the inference thread runs, which aborts the process.
-    """
-    loop = asyncio.get_running_loop()
-    interrupted = False
-
-    def on_signal(number: signal.Signals) -> None:
-        nonlocal interrupted
-        if interrupted:
-            os._exit(128 + number)
-        interrupted = True
-        action()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def run_interruptible(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` in an event loop; 130 when a signal cancelled it, else what it returns."""
-
-    async def cancellable() -> int:
-        task = asyncio.current_task()
-        assert task is not None
-        on_interrupt(task.cancel)
-        return await main
-
-    try:
-        return asyncio.run(cancellable())
-    except asyncio.CancelledError:
-        return 130
-
-
 @contextlib.asynccontextmanager
 async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
-    """A warm server in this process, on a free port. Raises `ParastreamError` when it cannot start."""
+    """Run a warm server in this process, on a free port.
+
+    Raises:
+        ParastreamError: the server cannot start.
+    """
     server = new_server(choice.load, ServerConfig(port=0, model=choice.speech))
     engine = server.engine
     engine.start()

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from parastream.client.cli.composition import ModelChoice, local_server, run_interruptible
+from parastream.client.cli.composition import ModelChoice, local_server
 from parastream.client.cli.duplex import run_duplex
+from parastream.client.cli.interrupts import run_interruptible
 from parastream.client.cli.terminal import LiveTranscript
 from parastream.client.client import connect
 from parastream.client.sources import FileSource, sample_recording
@@ -17,11 +18,16 @@ from parastream.server.wire.messages import Final, Partial, ServerMessage
 from rich.console import Console
 
 
-class Latencies:
-    """How long after the sound its text came, in seconds, by the time at which each sample was sent."""
+class CaptionDelays:
+    """Seconds from when audio was sent to when its text came."""
 
     def __init__(self, began: float, pace: float) -> None:
-        """`began`: when the first sample was sent, on the monotonic clock."""
+        """Begin to measure.
+
+        Args:
+            began: when the first sample was sent, on the monotonic clock.
+            pace: how many times faster than real time samples are sent.
+        """
         self._began = began
         self._pace = pace
         self._first: dict[int, float] = {}
@@ -44,9 +50,11 @@ class Latencies:
 
 
 def run(pace: float) -> int:
-    """Show the demonstration and return the exit status: 1 when nothing was recognised.
+    """Show the demonstration and return the exit status: 1 if nothing was recognised.
 
-    Raises `ParastreamError` or `ClientError`.
+    Raises:
+        ParastreamError: the server cannot start.
+        ClientError: the session failed.
     """
     with sample_recording() as sample:
         return run_interruptible(_run(sample, pace))
@@ -69,24 +77,24 @@ async def _run(sample: Path, pace: float) -> int:
         async with connect(url, format=source.format, rate=source.rate) as client:
             speed = "real-time pace" if pace == 1 else f"{pace:g} times real time"
             say(f"streaming {source.duration:.0f} s of real speech at {speed}\n")
-            latencies = Latencies(time.monotonic(), pace)
+            delays = CaptionDelays(time.monotonic(), pace)
             with LiveTranscript(console) as live:
 
-                def receive(message: ServerMessage) -> None:
+                def on_event(message: ServerMessage) -> None:
                     nonlocal finals
-                    latencies.note(message, time.monotonic())
+                    delays.note(message, time.monotonic())
                     live.show(message)
                     finals += isinstance(message, Final) and bool(message.text)
 
-                await run_duplex(client, source, receive)
+                await run_duplex(client, source, on_event)
         busy = server.engine.stats().busy
     if not finals:
         say("nothing was recognised")
         return 1
     say(
         f"\n{finals} utterances through {url}: real-time factor {busy / source.duration:.2f}, "
-        f"first partial {median(latencies.partials):.2f} s after the start of speech, "
-        f"final {median(latencies.finals):.2f} s after the last word"
+        f"first partial {median(delays.partials):.2f} s after the start of speech, "
+        f"final {median(delays.finals):.2f} s after the last word"
     )
     say("next: `parastream serve` in one terminal, and in another")
     say("  parastream mic --server ws://127.0.0.1:8765")

@@ -1,4 +1,4 @@
-"""What parastream runs on, looked at piece by piece: `parastream doctor`."""
+"""`parastream doctor`: checks of everything that parastream runs on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -38,31 +38,31 @@ class Finding:
 
 
 def report() -> Iterator[Finding]:
-    """Looks at each thing in turn; a broken one does not keep the others from being looked at."""
+    """Make each check in turn; one that fails does not stop the others."""
     for name, look in _CHECKS.items():
         try:
             state, text = look()
         except ParastreamError as error:
             state, text = "fail", str(error)
-        except Exception as error:  # whatever is broken here is what the user wants to read
+        except Exception as error:  # any failure here is what the user wants to see
             state, text = "fail", f"{type(error).__name__}: {error}"
         yield Finding(name, state, text)
 
 
 def run() -> int:
-    """Prints the report and returns the exit status: 1 if something fails."""
+    """Print the report and return the exit status: 1 if a check fails."""
     table = Table.grid("name", "state", Column(overflow="fold"), padding=(0, 2))
     states = []
     for finding in report():
         states.append(finding.state)
-        # Text, since messages may hold what rich takes for markup.
+        # As Text, since Rich would take brackets in messages for markup.
         table.add_row(finding.name, Text(finding.state, _STYLES[finding.state]), Text(finding.text))
     Console(highlight=False).print(table)
     return int("fail" in states)
 
 
 def multiplication_speed(seconds: float = 0.2) -> float:
-    """GFLOP/s of float32 matrix products, in the shape of a feed-forward layer, on MLX's default device."""
+    """Measure the GFLOP/s of float32 matrix products, shaped like a feed-forward layer, on MLX's default device."""
     rows, inner, columns = 240, 512, 2048
     a, b = mx.ones((rows, inner)), mx.ones((inner, columns))
     mx.eval(a @ b)

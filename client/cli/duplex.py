@@ -1,4 +1,4 @@
-"""One session with a server: audio goes in while messages come out."""
+"""Full duplex with a server: audio goes out while events come in."""
 
 from __future__ import annotations
 
@@ -17,20 +17,28 @@ from parastream.server.transcripts.journal import Journal, journal_name
 async def run_duplex(
     client: AsyncClient,
     blocks: AsyncIterable[NDArray[Any]],
-    receive: Callable[[ClientEvent], None],
+    on_event: Callable[[ClientEvent], None],
     journal: Journal | None = None,
 ) -> None:
-    """Send all blocks and then the end of the audio, and hand over every message until the server is done; a journal
-    gets it first.
+    """Send all blocks and the end of the audio, and hand over every event until the session has ended.
 
-    When the blocks fail, what was sent before is still recognised; then their error is raised.
+    When the blocks raise an error, the server still recognises what was sent before; the error is raised after that.
+
+    Args:
+        client: an open client.
+        blocks: samples, or bytes in the session's format.
+        on_event: called with each event.
+        journal: gets each event before `on_event` does.
+
+    Raises:
+        ClientError: the session failed.
     """
     sending = asyncio.create_task(_send(client, blocks))
     try:
-        async for message in client:
+        async for event in client:
             if journal is not None:
-                journal.add(message)
-            receive(message)
+                journal.add(event)
+            on_event(event)
         await sending
     finally:
         sending.cancel()
@@ -50,6 +58,16 @@ async def _send(client: AsyncClient, blocks: AsyncIterable[NDArray[Any]]) -> Non
 def new_journal(
     directory: Path, client: AsyncClient, labels: Sequence[str], *, report: Callable[[str], None]
 ) -> Journal:
-    """A journal for the client's open session. Raises `OSError`."""
+    """Begin a journal for the client's open session.
+
+    Args:
+        directory: where the journal's files are created.
+        client: an open client.
+        labels: names of the speakers by channel.
+        report: called with what goes wrong later.
+
+    Raises:
+        OSError: the files cannot be created.
+    """
     name = journal_name(datetime.now(UTC), client.ready.session)
     return Journal(directory, name, labels=labels, report=report)

@@ -28,6 +28,7 @@ from parastream.client.cli.options import (
     MinCueOption,
     ModelOption,
     OfflineOption,
+    PlainCommand,
     Precision,
     PunctuationOption,
     ServerOption,
@@ -53,7 +54,7 @@ app.add_typer(bench_app, name="bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 when it did what it should, 1 when it failed, 2 for wrong usage."""
+    """Run a command and exit with 0 if it succeeds, 1 if it fails, 2 if it was called wrongly."""
     try:
         app(args=arguments, prog_name="parastream")
     except Exception as error:
@@ -71,7 +72,10 @@ def _prepare() -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether the message says all there is to say. What was never imported was not raised either."""
+    """Return whether an error's message is all that the user needs.
+
+    Errors of modules that have not been loaded cannot have occurred.
+    """
     expected: list[type[Exception]] = [OSError]
     for module, name in (
         ("parastream.model.errors", "ParastreamError"),
@@ -104,8 +108,10 @@ def parastream(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.  [default: 8765]")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Port; 0 picks a free one.  [default: 8765]")] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
     punctuation: PunctuationOption = None,
@@ -115,49 +121,63 @@ def serve(
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with any of the settings.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(help="What clients must present; needed when others can reach the address.")
+        str | None,
+        typer.Option(
+            metavar="TOKEN", help="What clients must present; required if other machines can reach the address."
+        ),
     ] = None,
     allow_anonymous: Annotated[
         bool | None,
-        typer.Option("--allow-anonymous", help="Let others than this machine connect without a token."),
+        typer.Option("--allow-anonymous", help="Let other machines connect without a token."),
     ] = None,
     origins: Annotated[
         list[str] | None,
-        typer.Option("--origin", help="Web origin whose pages may connect, such as https://example.org; repeatable."),
+        typer.Option(
+            "--origin",
+            metavar="URL",
+            help="Web origin whose pages may connect, such as https://example.org; repeatable.",
+        ),
     ] = None,
     viewer_token: Annotated[
-        str | None, typer.Option(help="Lets its bearers watch caption rooms, and nothing else.")
+        str | None, typer.Option(metavar="TOKEN", help="Token that only lets its holders watch caption rooms.")
     ] = None,
     listen: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=PORT", help="One more port, for one protocol: funasr=10095, vosk=2700 …; repeatable."
+            metavar="NAME=PORT", help="Another port, for one protocol: funasr=10095, vosk=2700 …; repeatable."
         ),
     ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Certificate (chain) with which to speak TLS.")
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Certificate (chain) for TLS.")] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Private key, unless it is in the same file.")
     ] = None,
-    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key, if it is not in there.")] = None,
     target_utilisation: Annotated[
         float | None,
-        typer.Option(help="Share of the machine's time that sessions may take; more are refused.  [default: 0.85]"),
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the machine's time that sessions may take; further ones are refused.  [default: 0.85]",
+        ),
     ] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="Most sessions at a time.")] = None,
-    max_viewers: Annotated[int | None, typer.Option(help="Most viewers of caption rooms at a time.")] = None,
-    max_session: Annotated[float | None, typer.Option(help="Longest session in seconds.")] = None,
-    max_message: Annotated[int | None, typer.Option(help="Largest message in bytes.")] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(metavar="N", help="Maximum number of concurrent sessions.")
+    ] = None,
+    max_viewers: Annotated[
+        int | None, typer.Option(metavar="N", help="Maximum number of viewers of caption rooms.")
+    ] = None,
+    max_session: Annotated[float | None, typer.Option(metavar="SECONDS", help="Maximum length of a session.")] = None,
+    max_message: Annotated[int | None, typer.Option(metavar="BYTES", help="Maximum size of a message.")] = None,
     save: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Save the transcript of every session there while it lasts.")
+        str | None, typer.Option(metavar="DIR", help="Save the transcript of each session there as it grows.")
     ] = None,
     idle_timeout: Annotated[
-        float | None, typer.Option(help="Seconds without audio after which a session is ended.")
+        float | None, typer.Option(metavar="SECONDS", help="Time without audio after which a session ends.")
     ] = None,
-    ping_interval: Annotated[float | None, typer.Option(help="Seconds between pings.")] = None,
+    ping_interval: Annotated[float | None, typer.Option(metavar="SECONDS", help="Time between pings.")] = None,
     log_level: Annotated[
         LogLevel | None,
         typer.Option(
             "--log-level",
-            help="Least severe messages to log: info has sessions and connections, debug also what the engine does.  "
+            help="Least severe messages to log: info reports sessions and connections, debug also the engine's work.  "
             "[default: warning]",
         ),
     ] = None,
@@ -165,10 +185,10 @@ def serve(
 ) -> None:
     """Serve speech recognition over WebSockets.
 
-    Each setting may also come from the environment (PARASTREAM_PORT …) or from the file; options win over
-    the environment, which wins over the file.
+    Each setting may also come from the environment (PARASTREAM_PORT …) or from the file. Options override the
+    environment, and the environment overrides the file.
     """
-    refuse(verbose and log_level is not None, "--verbose", "has no use with --log-level")
+    refuse(verbose and log_level is not None, "--verbose", "cannot be used with --log-level")
     _prepare()
     from parastream.client.cli.serve import run
 
@@ -199,48 +219,54 @@ def serve(
     raise typer.Exit(run(flags, config, offline=offline))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings: wav, flac, mp3, ogg.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings: wav, flac, mp3, ogg.")],
     server: ServerOption = None,
     token: TokenOption = None,
     pace: Annotated[
         float | None,
-        typer.Option(min=0, help="With --server: 1 sends at real-time pace, 0 as fast as accepted.  [default: 0]"),
+        typer.Option(
+            min=0,
+            metavar="SPEED",
+            help="With --server: 1 sends at real-time speed, 0 as fast as the server accepts.  [default: 0]",
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="With --server: recordings sent at once.  [default: 4]"),
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="With --server: recordings sent at a time.  [default: 4]"
+        ),
     ] = None,
-    format: Annotated[
-        TranscriptFormat, typer.Option("--format", "-f", help="Form of the transcripts.")
+    form: Annotated[
+        TranscriptFormat, typer.Option("--format", "-f", help="Format of the transcripts.")
     ] = TranscriptFormat.TEXT,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Write a file for each recording there."),
+        typer.Option("--output", "-o", metavar="DIR", help="Write one file for each recording there."),
     ] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Print what the streaming pass alone hears: no second pass.")
+        bool, typer.Option("--streaming", help="Print the text of the streaming pass, without a second pass.")
     ] = False,
     punctuation: PunctuationOption = None,
     no_punctuation: Annotated[
         bool,
-        typer.Option("--no-punctuation", help="The words as they were heard, without marks and capitals."),
+        typer.Option("--no-punctuation", help="Print words without punctuation and capitals."),
     ] = False,
     channel: Annotated[
         str | None,
         typer.Option(
             metavar="N|all",
-            help="Which channel to hear, counted from 0; all: each by itself, with its label on its lines. "
-            "Left out: all of them mixed.",
+            help="Channel to transcribe, counted from 0; all: each one separately, with its label.  "
+            "[default: all of them mixed]",
         ),
     ] = None,
     label: LabelOption = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="DIR", help="With --server: save each session there while it lasts."),
+        typer.Option("--save", metavar="DIR", help="With --server: save each session there as it grows."),
     ] = None,
     line_length: LineLengthOption = None,
     lines: LinesOption = None,
@@ -252,47 +278,49 @@ def transcribe(
 ) -> None:
     """Transcribe recordings, here or through a running server.
 
-    A recording that fails is named on stderr and the others are still done.
+    A recording that fails is reported on stderr; the others are still transcribed.
     """
     if server is None:
         refuse(pace is not None, "--pace", "needs --server")
         refuse(jobs is not None, "--jobs", "needs --server")
         refuse(save is not None, "--save", "needs --server")
     else:
-        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
         refuse(
             punctuation not in (None, "none"),
             "--punctuation",
-            "cannot be chosen by a client: the model is the server's (none turns it off)",
+            "cannot be chosen by a client, apart from none: the server chooses the model",
         )
-        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: it is the server's")
-        refuse(offline, "--offline", "has no use with --server")
-    refuse(streaming and final_model is not None, "--final-model", "has no use with --streaming: no second pass")
-    refuse(not (channel is None or channel == "all" or channel.isdecimal()), "--channel", "needs a number or all")
-    refuse(bool(label) and channel != "all", "--label", "needs --channel all")
-    style = style_of(
-        format, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed
+        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
+        refuse(offline, "--offline", "cannot be used with --server")
+    refuse(
+        streaming and final_model is not None,
+        "--final-model",
+        "cannot be used with --streaming, which has no second pass",
     )
+    refuse(not (channel is None or channel == "all" or channel.isdecimal()), "--channel", "must be a number or all")
+    refuse(bool(label) and channel != "all", "--label", "needs --channel all")
+    style = style_of(form, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed)
     if output is None:
         refuse(
-            len(files) > 1 and format in (TranscriptFormat.SRT, TranscriptFormat.VTT),
+            len(files) > 1 and form in (TranscriptFormat.SRT, TranscriptFormat.VTT),
             "--output",
-            f"is needed to write {format.value} for several recordings",
+            f"is needed to write {form.value} for several recordings",
         )
     else:
         names: dict[str, Path] = {}
         for file in files:
             other = names.setdefault(file.stem, file)
-            refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{format.suffix}")
+            refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{form.suffix}")
 
     _prepare()
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice
 
-    heard: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
-    hearing = command.Hearing(heard, label or ())
+    chosen: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
+    channels = command.ChannelChoice(chosen, label or ())
     punctuate = not no_punctuation and punctuation != "none"
-    task: command.Task
+    backend: command.Backend
     if server is None:
         choice = ModelChoice(
             model=model,
@@ -301,27 +329,27 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        task = command.Local(choice, final_pass=not streaming, hearing=hearing)
+        backend = command.LocalBackend(choice, final_pass=not streaming, channels=channels)
     else:
-        task = command.Remote(
+        backend = command.RemoteBackend(
             server,
             token=token,
             model=model or "",
             punctuate=punctuate,
             final_pass=not streaming,
-            hearing=hearing,
+            channels=channels,
             pace=pace or 0.0,
             jobs=jobs or 4,
             save=save,
         )
-    raise typer.Exit(command.run(files, task, format, output, style))
+    raise typer.Exit(command.run(files, backend, form, output, style))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def subtitles(
     journal: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="A saved session.")],
-    format: Annotated[
-        TranscriptFormat, typer.Option("--format", "-f", help="Form of the transcript.")
+    form: Annotated[
+        TranscriptFormat, typer.Option("--format", "-f", help="Format of the transcript.")
     ] = TranscriptFormat.SRT,
     label: LabelOption = None,
     line_length: LineLengthOption = None,
@@ -330,16 +358,14 @@ def subtitles(
     max_cue: MaxCueOption = None,
     max_speed: MaxSpeedOption = None,
 ) -> None:
-    """Print a saved session in another form, in another style or with other names.
+    """Print a saved session in another format or style, or with other names.
 
-    Sessions are saved by --save of mic, transcribe and serve.
+    The option --save of mic, transcribe and serve saves sessions.
     """
-    style = style_of(
-        format, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed
-    )
+    style = style_of(form, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed)
     from parastream.client.cli.subtitles import run
 
-    run(journal, format, style, label or ())
+    run(journal, form, style, label or ())
 
 
 @app.command()
@@ -347,22 +373,25 @@ def mic(
     server: ServerOption = None,
     token: TokenOption = None,
     device: Annotated[
-        str | None, typer.Option(metavar="INDEX|NAME", help="Microphone; the default one if left out.")
+        str | None, typer.Option(metavar="INDEX|NAME", help="Microphone.  [default: the system's]")
     ] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="List the microphones and exit.")] = False,
     channels: Annotated[
         int,
         typer.Option(
-            min=1, max=8, help="Channels of the device, one for each speaker: each is heard by itself, with its label."
+            min=1,
+            max=8,
+            metavar="N",
+            help="Channels to record, one for each speaker; each is transcribed separately, with its label.",
         ),
     ] = 1,
     label: LabelOption = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="DIR", help="Save the transcript there while it grows, in four forms."),
+        typer.Option("--save", metavar="DIR", help="Save the transcript there as it grows, in four formats."),
     ] = None,
     record: Annotated[
-        Path | None, typer.Option("--record", metavar="FILE", help="Keep the sound, as .wav or .flac.")
+        Path | None, typer.Option("--record", metavar="FILE", help="Save the audio, as .wav or .flac.")
     ] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
@@ -371,17 +400,17 @@ def mic(
 ) -> None:
     """Transcribe the microphone live until Ctrl-C.
 
-    Without --server a server of its own is started for the while.
+    Without --server, this starts a server of its own for as long as it runs.
     """
     if record is not None:
         refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end in .wav or .flac")
-    refuse(len(label or ()) > channels, "--label", f"more names than channels ({channels})")
+    refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")
     if server is not None:
-        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: it is the server's")
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
         refuse(
             punctuation not in (None, "none"),
             "--punctuation",
-            "cannot be chosen by a client: the model is the server's (none turns it off)",
+            "cannot be chosen by a client, apart from none: the server chooses the model",
         )
     _prepare()
     from parastream.client.cli import mic as command
@@ -397,7 +426,7 @@ def mic(
 @app.command()
 def demo(
     pace: Annotated[
-        float, typer.Option(min=0.1, help="1 is real time; 4 sends the recording four times as fast.")
+        float, typer.Option(min=0.1, metavar="SPEED", help="1 is real time; 4 sends the recording four times as fast.")
     ] = 1.0,
 ) -> None:
     """Start a server and stream a sample recording of real speech through it."""
@@ -430,9 +459,9 @@ def list_models() -> None:
     models.print_models()
 
 
-@models_app.command()
+@models_app.command(cls=PlainCommand)
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A listed name, or a hub's ORG/MODEL.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list, or ORG/MODEL on a hub.")],
 ) -> None:
     """Download a model into the cache and print where it is."""
     from parastream.client.cli import models
@@ -440,11 +469,11 @@ def download(
     models.download(name)
 
 
-@models_app.command()
+@models_app.command(cls=PlainCommand)
 def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Name or directory of a FunASR model.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="New directory.")],
-    dtype: Annotated[Precision, typer.Option(help="How weights are stored.")] = Precision.FLOAT16,
+    dtype: Annotated[Precision, typer.Option(help="Type in which weights are stored.")] = Precision.FLOAT16,
     offline: OfflineOption = False,
 ) -> None:
     """Convert a FunASR checkpoint to safetensors, which load faster and need no pickle."""
@@ -454,21 +483,21 @@ def convert(
     models.convert(source, destination, dtype.value, offline=offline)
 
 
-@models_app.command()
+@models_app.command(cls=PlainCommand)
 def quantize(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Name or directory of a model.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="New directory.")],
-    bits: Annotated[Bits, typer.Option(help="Bits of a weight.")] = Bits.EIGHT,
-    group_size: Annotated[GroupSize, typer.Option(help="Weights that share a scale.")] = GroupSize.MEDIUM,
+    bits: Annotated[Bits, typer.Option(help="Bits per weight.")] = Bits.EIGHT,
+    group_size: Annotated[GroupSize, typer.Option(help="Number of weights that share a scale.")] = GroupSize.MEDIUM,
     dtype: Annotated[
-        Precision, typer.Option(help="How scales, and the weights that are not quantised, are stored.")
+        Precision, typer.Option(help="Type of the scales, and of weights that are not quantised.")
     ] = Precision.FLOAT16,
     offline: OfflineOption = False,
 ) -> None:
     """Make a model smaller: its linear layers in 8 or 4 bits.
 
-    A GPU computes with the quantised weights. A CPU turns them into float32 when it loads them: there the model takes
-    less of the disk, but neither less memory nor less time.
+    A GPU computes with the quantised weights. A CPU converts them to float32 when it loads them, so that the model
+    takes less space on disk, but no less memory or time.
     """
     _prepare()
     from parastream.client.cli import models
@@ -476,7 +505,7 @@ def quantize(
     models.quantize(source, destination, int(bits), int(group_size), dtype.value, offline=offline)
 
 
-@models_app.command()
+@models_app.command(cls=PlainCommand)
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="Speech or punctuation model.")],
     recordings: Annotated[
@@ -488,7 +517,7 @@ def check(
     ] = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Load a model strictly, run it once, and compare what it hears with known texts."""
+    """Load a model strictly, run it once, and compare its output with known texts."""
     _prepare()
     from parastream.client.cli import models
 

@@ -1,4 +1,4 @@
-"""`parastream mic`: microphones, transcribed live."""
+"""`parastream mic`: live transcription of microphones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.cli.composition import ModelChoice, local_server, on_interrupt, run_interruptible
+from parastream.client.cli.composition import ModelChoice, local_server
 from parastream.client.cli.duplex import new_journal, run_duplex
+from parastream.client.cli.interrupts import on_interrupt, run_interruptible
 from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
@@ -25,7 +26,11 @@ _LATE = 3.0  # seconds of sound that the server may not have acknowledged; it do
 
 
 def print_devices() -> int:
-    """List the microphones; exit status 1 when there is none. Raises `MicrophoneError` without PortAudio."""
+    """List the microphones and return the exit status: 1 if there is none.
+
+    Raises:
+        MicrophoneError: there is no PortAudio.
+    """
     devices = list_devices()
     if not devices:
         print("no microphone was found")
@@ -47,15 +52,15 @@ def print_devices() -> int:
 
 @dataclass(frozen=True)
 class Capture:
-    """What is heard, and where it is kept."""
+    """What is recorded, and where it is saved."""
 
     device: str | None
     """Index or name; None for the default one."""
     channels: int
     labels: Sequence[str]
-    """Names of the speakers by channel; empty: none for one channel, and numbers for several."""
+    """Names of the speakers by channel. If empty, a single channel has no name and several have numbers."""
     record: Path | None
-    """File for the sound."""
+    """File for the audio."""
     save: Path | None
     """Directory for the transcript."""
 
@@ -63,21 +68,25 @@ class Capture:
 def run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
     """Transcribe until a signal comes and return the exit status.
 
-    Raises `MicrophoneError`, `ClientError`, `ParastreamError`, or `OSError` when nothing can be kept where it should.
+    Raises:
+        MicrophoneError: the microphone cannot be used.
+        ClientError: the session failed.
+        ParastreamError: a server of its own cannot start.
+        OSError: audio or transcript cannot be saved.
     """
     return run_interruptible(_run(choice, capture, server=server, token=token))
 
 
 async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
     console = Console(highlight=False)
-    # Before anything that takes its time: without a microphone nothing else is of use.
+    # First, since it fails fast: without a microphone the rest is useless.
     device = int(capture.device) if capture.device is not None and capture.device.isdigit() else capture.device
     microphone = MicrophoneSource(device, channels=capture.channels)
     labels = channel_labels(capture.channels, capture.labels) if capture.channels > 1 else tuple(capture.labels)
     async with contextlib.AsyncExitStack() as stack:
         recording = None
         if capture.record is not None:
-            capture.record.touch()  # whose error says more than that of libsndfile
+            capture.record.touch()  # its error says more than that of libsndfile
             recording = stack.enter_context(
                 soundfile.SoundFile(capture.record, "w", microphone.rate, capture.channels, "PCM_16")
             )
@@ -120,7 +129,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
 
 
 class _Sound:
-    """The microphone's blocks, measured and recorded as they pass by."""
+    """The microphone's blocks, which it measures and records as they pass by."""
 
     def __init__(
         self, microphone: MicrophoneSource, recording: soundfile.SoundFile | None, client: AsyncClient
@@ -134,11 +143,11 @@ class _Sound:
         async for block in self._microphone:
             if self._recording is not None:
                 self._recording.write(block)
-            self.meter.hear(block, self._microphone.rate)
+            self.meter.measure(block, self._microphone.rate)
             yield block
 
     def _state(self) -> Text:
-        """How the connection is, by what has reached the server."""
+        """Describe the connection by how much audio has reached the server."""
         per_second = 2 * self._microphone.channels * self._microphone.rate
         late = self.meter.seconds - self._client.acknowledged / per_second
         if late > _LATE:

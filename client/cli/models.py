@@ -1,4 +1,4 @@
-"""`parastream models`: what there is, and whether it works."""
+"""`parastream models`: list, fetch, convert, quantise and check models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOLDEN = "golden.json"
 
 
 def print_models() -> None:
-    """One line for each model that has a name."""
+    """Print one line for each model that has a name."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
@@ -39,18 +39,30 @@ def print_models() -> None:
 
 
 def download(name: str) -> None:
-    """Fetch a model and print its directory. Raises `HubError`."""
+    """Download a model and print its directory.
+
+    Raises:
+        HubError: the model cannot be downloaded.
+    """
     print(catalogue.resolve(name))
 
 
 def convert(source: str, destination: Path, dtype: Precision, *, offline: bool) -> None:
-    """Write a model as safetensors. Raises `ModelError`."""
+    """Write a model as safetensors.
+
+    Raises:
+        ModelError: the model cannot be read, or its new directory not be written.
+    """
     checkpoint.convert(catalogue.resolve(source, offline=offline), destination, dtype)
     print(destination)
 
 
 def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: Precision, *, offline: bool) -> None:
-    """Write a model with quantised linear layers, and say how much smaller it is. Raises `ModelError`."""
+    """Write a model with quantised linear layers, and print how much smaller it is.
+
+    Raises:
+        ModelError: the model cannot be read or quantised, or its new directory not be written.
+    """
     directory = catalogue.resolve(source, offline=offline)
     checkpoint.quantize(directory, destination, Quantization(bits, group_size), dtype)
     before, after = (ModelDirectory(d).weights_file.stat().st_size for d in (directory, destination))
@@ -58,9 +70,11 @@ def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: 
 
 
 def check(name: str, recordings: Path | None, *, offline: bool) -> int:
-    """Load a model, run it, print what it is, and return the exit status: 1 when known texts are missed.
+    """Load a model, run it, describe it, and return the exit status: 1 if it misses known texts.
 
-    Raises `ModelError` when it cannot be loaded.
+    Raises:
+        ModelError: the model cannot be loaded.
+        SourceError: the recordings or their texts cannot be read.
     """
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
@@ -102,11 +116,11 @@ def _compare(model: SpeechModel, recordings: Path) -> int:
     wrong = total = 0
     for file, text in _known_texts(recordings):
         samples, sample_rate = read(file)
-        heard, known = _bare(transcriber.transcribe(samples, sample_rate).text), _bare(text)
-        distance = Levenshtein.distance(heard, known)
+        recognised, known = _bare(transcriber.transcribe(samples, sample_rate).text), _bare(text)
+        distance = Levenshtein.distance(recognised, known)
         wrong += distance
         total += len(known)
-        print(f"heard       {file.name}: {heard}")
+        print(f"recognised  {file.name}: {recognised}")
         if distance:
             print(f"known       {file.name}: {known} ({distance} of {len(known)} characters differ)")
     share = wrong / total
@@ -116,7 +130,7 @@ def _compare(model: SpeechModel, recordings: Path) -> int:
 
 
 def _known_texts(recordings: Path) -> list[tuple[Path, str]]:
-    """The recordings in `golden.json`: under each model's name, the text that it makes of each file.
+    """Read `golden.json`, which has under each model's name the text that it makes of each file.
 
     Raises:
         SourceError: the file cannot be read or holds no texts.
@@ -140,5 +154,5 @@ def _known_texts(recordings: Path) -> list[tuple[Path, str]]:
 
 
 def _bare(text: str) -> str:
-    """Letters, digits and characters only: spaces and marks are a matter of taste."""
+    """Reduce a text to its letters and digits, since spacing and punctuation are a matter of taste."""
     return "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LN")

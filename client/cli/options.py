@@ -1,4 +1,4 @@
-"""Options of the command line that several commands have, and what checks them."""
+"""Options that several commands share, checks of their values, and commands whose help names no Python types."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from typing import Annotated, Any
 import typer
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat
+from typer.core import TyperArgument, TyperCommand
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help names its arguments without the Python types that typer puts behind them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                vars(parameter)["display_type_rich"] = lambda ctx: None
 
 
 class Precision(StrEnum):
@@ -29,14 +40,14 @@ class LogLevel(StrEnum):
 
 
 class Bits(StrEnum):
-    """Of a quantised weight."""
+    """Bits per quantised weight."""
 
     EIGHT = "8"
     FOUR = "4"
 
 
 class GroupSize(StrEnum):
-    """Quantised weights that share a scale."""
+    """Number of quantised weights that share a scale."""
 
     SMALL = "32"
     MEDIUM = "64"
@@ -45,67 +56,88 @@ class GroupSize(StrEnum):
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME|DIR", help="Speech model; the embedded English one if left out."),
+    typer.Option("--model", metavar="NAME|DIR", help="Speech model.  [default: the embedded English one]"),
 ]
 FinalModelOption = Annotated[
     str | None,
-    typer.Option("--final-model", metavar="NAME|DIR", help="Model of the second pass; the same one if left out."),
+    typer.Option("--final-model", metavar="NAME|DIR", help="Model of the second pass.  [default: the same]"),
 ]
 PunctuationOption = Annotated[
     str | None,
-    typer.Option("--punctuation", metavar="NAME|DIR|none", help="Punctuation model; the embedded one if left out."),
+    typer.Option("--punctuation", metavar="NAME|DIR|none", help="Punctuation model.  [default: the embedded one]"),
 ]
 BenchModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         metavar="NAME|DIR|random-full",
-        help="The embedded one if left out; random-full: 220 million random weights, the published models' size.",
+        help="Speech model; random-full: 220 million random weights, as many as the published models have.  "
+        "[default: the embedded one]",
     ),
 ]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result there, as JSON.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result to a file, as JSON.")
 ]
 DtypeOption = Annotated[
     Precision | None,
-    typer.Option("--dtype", help="What a GPU computes in, bfloat16 if left out; a CPU takes float32 only."),
+    typer.Option("--dtype", help="Type that a GPU computes in; a CPU takes float32 only.  [default: bfloat16]"),
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Never ask the network for a model.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download a model.")]
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="A running server, such as ws://127.0.0.1:8765.")
 ]
 TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar="PARASTREAM_TOKEN", help="Token that the server asks for.")
+    str | None,
+    typer.Option("--token", metavar="TOKEN", envvar="PARASTREAM_TOKEN", help="Token that the server requires."),
 ]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="NAME", help="Name of a channel's speaker; repeat it for the next channel."),
+    typer.Option("--label", metavar="NAME", help="Name of a channel's speaker; repeat it for further channels."),
 ]
 LineLengthOption = Annotated[
-    int | None, typer.Option("--line-length", help="Most columns of a subtitle's line.  [default: 42]")
+    int | None, typer.Option("--line-length", metavar="N", help="Maximum columns of a subtitle's line.  [default: 42]")
 ]
-LinesOption = Annotated[int | None, typer.Option("--lines", help="Most lines of a subtitle.  [default: 2]")]
+LinesOption = Annotated[
+    int | None, typer.Option("--lines", metavar="N", help="Maximum lines of a subtitle.  [default: 2]")
+]
 MinCueOption = Annotated[
-    float | None, typer.Option("--min-cue", help="Seconds that a subtitle stays where there is room.  [default: 5/6]")
+    float | None,
+    typer.Option("--min-cue", metavar="SECONDS", help="Minimum time of a subtitle, if there is room.  [default: 5/6]"),
 ]
 MaxCueOption = Annotated[
-    float | None, typer.Option("--max-cue", help="Seconds that a subtitle stays at most.  [default: 7]")
+    float | None, typer.Option("--max-cue", metavar="SECONDS", help="Maximum time of a subtitle.  [default: 7]")
 ]
 MaxSpeedOption = Annotated[
     float | None,
-    typer.Option("--max-speed", help="Characters a second that can be read: more stay longer.  [default: 17]"),
+    typer.Option(
+        "--max-speed",
+        metavar="N",
+        help="Characters per second that people can read; longer text stays longer.  [default: 17]",
+    ),
 ]
 
 
 def style_of(
-    format: TranscriptFormat,
+    form: TranscriptFormat,
     line_length: int | None,
     lines: int | None,
     min_cue: float | None,
     max_cue: float | None,
     max_speed: float | None,
 ) -> SubtitleStyle:
-    """The style that options choose; those left out are None. Raises `typer.BadParameter`."""
+    """Return the subtitle style that options choose.
+
+    Args:
+        form: format of the transcript.
+        line_length: maximum columns of a line; None, here and below, for the default.
+        lines: maximum lines of a subtitle.
+        min_cue: minimum time of a subtitle in seconds.
+        max_cue: maximum time of a subtitle in seconds.
+        max_speed: reading speed in characters per second.
+
+    Raises:
+        typer.BadParameter: an option has a value that is not allowed, or the format has no style.
+    """
     values = {
         "line_length": line_length,
         "lines": lines,
@@ -116,7 +148,7 @@ def style_of(
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     for name in given:
         refuse(
-            format not in (TranscriptFormat.SRT, TranscriptFormat.VTT), _option(name), "is for the formats srt and vtt"
+            form not in (TranscriptFormat.SRT, TranscriptFormat.VTT), _option(name), "is for the formats srt and vtt"
         )
     try:
         return SubtitleStyle(**given)
@@ -130,6 +162,10 @@ def _option(name: str) -> str:
 
 
 def refuse(condition: bool, option: str, message: str) -> None:
-    """Raise `typer.BadParameter` for an option's name if the condition holds."""
+    """Refuse an option under a condition.
+
+    Raises:
+        typer.BadParameter: the condition holds; the error names the option.
+    """
     if condition:
         raise typer.BadParameter(message, param_hint=option)

@@ -38,7 +38,7 @@ class LevelMeter:
         self.seconds = 0.0
         """Length of the sound so far."""
 
-    def hear(self, block: NDArray[np.int16], rate: int) -> None:
+    def measure(self, block: NDArray[np.int16], rate: int) -> None:
         """Take a block of samples, (n,) or (n, channels) with n > 0."""
         self.seconds += len(block) / rate
         power = np.square(block.reshape(-1, len(self._levels)) / 32768.0).mean(axis=0)

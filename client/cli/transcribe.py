@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice
 from parastream.client.cli.duplex import new_journal, run_duplex
+from parastream.client.cli.progress import ProgressBars
 from parastream.client.client import connect
 from parastream.client.errors import ClientError
 from parastream.client.session import ClientEvent
@@ -27,17 +27,12 @@ from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, speaker_of, spoken
 from parastream.server.wire.messages import Final
 from parastream.streaming import SessionConfig, Transcriber
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Task as Bar
-from rich.table import Column
-from rich.text import Text
 
 Advance = Callable[[int, float], None]
-"""Takes the index of a recording, and how many more seconds of its audio have been dealt with."""
+"""Takes the index of a recording, and how many more seconds of its audio have been transcribed."""
 
 FAILURES = (ParastreamError, ClientError, SourceError, OSError)
-"""What can go wrong with one recording and leaves the others alone."""
+"""Errors that concern one recording and do not stop the others."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +45,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """Which channels are heard, and who speaks on them."""
+class ChannelChoice:
+    """Which channels are transcribed, and who speaks on them."""
 
     channel: Channel
     labels: Sequence[str] = ()
-    """Names by channel, where all are kept apart; those without a name get a number."""
+    """Names by channel if all are kept apart; further channels get a number."""
 
     def names(self, file: Path, channels: int) -> tuple[str, ...]:
-        """A name for each of the recognised channels, or none at all. Raises `SourceError`: there are too many."""
+        """Return a name for each recognised channel, or none at all.
+
+        Raises:
+            SourceError: there are more names than channels.
+        """
         if self.channel != "all":
             return ()
         try:
@@ -67,24 +66,28 @@ class Hearing:
             raise SourceError(f"{file}: {error}") from error
 
 
-class Task(Protocol):
+class Backend(Protocol):
     """A way to transcribe."""
 
     def outcomes(self, files: Sequence[Path], advance: Advance) -> AsyncGenerator[Outcome, None]:
-        """One outcome for each file, in their order, each as soon as it and those before it are done."""
+        """Yield one outcome for each file, in order, each as soon as it and those before it are known."""
         ...
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalBackend:
     """Transcribes with models in this process, one recording after the other."""
 
     choice: ModelChoice
     final_pass: bool
-    hearing: Hearing
+    channels: ChannelChoice
 
     async def outcomes(self, files: Sequence[Path], advance: Advance) -> AsyncGenerator[Outcome, None]:
-        """See `Task`. Raises `ModelError` when a model cannot be loaded."""
+        """Transcribe the files one after the other; see `Backend`.
+
+        Raises:
+            ModelError: a model cannot be loaded.
+        """
         models = self.choice.load()
         transcriber = Transcriber(
             models.speech,
@@ -104,36 +107,36 @@ class Local:
     def _transcribe(
         self, transcriber: Transcriber, file: Path, advance: Callable[[float], None]
     ) -> list[SpokenUtterance]:
-        samples, rate = read(file, self.hearing.channel)
+        samples, rate = read(file, self.channels.channel)
         channels = [samples] if samples.ndim == 1 else list(np.ascontiguousarray(samples.T))
-        names = self.hearing.names(file, len(channels))
+        names = self.channels.names(file, len(channels))
         utterances: list[SpokenUtterance] = []
-        for channel, heard in enumerate(channels):
+        for channel, track in enumerate(channels):
             progress = _since_last(lambda seconds: advance(seconds / len(channels)))
-            finals = transcriber.transcribe(heard, rate, progress=progress).utterances
+            finals = transcriber.transcribe(track, rate, progress=progress).utterances
             utterances += [spoken(final, channel, names) for final in finals]
         return utterances
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteBackend:
     """Sends recordings to a server, several at a time."""
 
     server: str
     token: str | None
     model: str
-    """Empty: whatever the server has."""
+    """Empty for the server's own model."""
     punctuate: bool
     final_pass: bool
-    hearing: Hearing
+    channels: ChannelChoice
     pace: float
     """1 is real time, 0 as fast as the server accepts."""
     jobs: int
     save: Path | None = None
-    """Directory in which each session is saved while it lasts."""
+    """Directory in which each session is saved as it grows."""
 
     async def outcomes(self, files: Sequence[Path], advance: Advance) -> AsyncGenerator[Outcome, None]:
-        """See `Task`."""
+        """Send the files, `jobs` at a time; see `Backend`."""
         turns = asyncio.Semaphore(self.jobs)
         tasks = [
             asyncio.create_task(self._in_turn(turns, file, partial(advance, index))) for index, file in enumerate(files)
@@ -154,8 +157,8 @@ class Remote:
                 return Outcome(file, error=error)
 
     async def _transcribe(self, file: Path, advance: Callable[[float], None]) -> list[SpokenUtterance]:
-        source = FileSource(file, pace=self.pace, channel=self.hearing.channel)
-        names = self.hearing.names(file, source.channels)
+        source = FileSource(file, pace=self.pace, channel=self.channels.channel)
+        names = self.channels.names(file, source.channels)
 
         async def blocks() -> AsyncIterator[NDArray[Any]]:
             async for block in source:
@@ -170,7 +173,7 @@ class Remote:
             format=source.format,
             rate=source.rate,
             channels=source.channels,
-            channel="all" if self.hearing.channel == "all" else 0,
+            channel="all" if self.channels.channel == "all" else 0,
             labels=names,
             model=self.model,
             partials=False,
@@ -182,16 +185,18 @@ class Remote:
                 if self.save is not None:
                     journal = stack.enter_context(new_journal(self.save, client, names, report=_report))
 
-                def receive(event: ClientEvent) -> None:
+                def on_event(event: ClientEvent) -> None:
                     if isinstance(event, Final):
                         utterances.append(spoken(event, event.channel, names))
 
-                await run_duplex(client, blocks(), receive, journal)
+                await run_duplex(client, blocks(), on_event, journal)
         return utterances
 
 
-def run(files: Sequence[Path], task: Task, form: TranscriptFormat, output: Path | None, style: SubtitleStyle) -> int:
-    """Transcribe, write, and return the exit status.
+def run(
+    files: Sequence[Path], backend: Backend, form: TranscriptFormat, output: Path | None, style: SubtitleStyle
+) -> int:
+    """Transcribe recordings, write the transcripts, and return the exit status: 1 if a recording failed.
 
     Raises:
         ParastreamError: nothing could be transcribed, for example because a model cannot be loaded.
@@ -199,19 +204,19 @@ def run(files: Sequence[Path], task: Task, form: TranscriptFormat, output: Path 
     """
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run(files, task, form, output, style))
+    return asyncio.run(_run(files, backend, form, output, style))
 
 
 async def _run(
-    files: Sequence[Path], task: Task, form: TranscriptFormat, output: Path | None, style: SubtitleStyle
+    files: Sequence[Path], backend: Backend, form: TranscriptFormat, output: Path | None, style: SubtitleStyle
 ) -> int:
     failed = False
-    with _Bars(files) as bars:
-        outcomes = task.outcomes(files, bars.advance)
+    with ProgressBars(files) as bars:
+        outcomes = backend.outcomes(files, bars.advance)
         async with contextlib.aclosing(outcomes):
             index = 0
             async for outcome in outcomes:
-                with bars.out_of_the_way():
+                with bars.hidden():
                     if outcome.error is not None:
                         failed = True
                         _report(f"error: {_named(outcome.file, outcome.error)}")
@@ -247,81 +252,11 @@ def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class _Speed(ProgressColumn):
-    """How many seconds of audio are dealt with in a second."""
-
-    def render(self, task: Bar) -> Text:
-        return Text(f"{task.speed:.1f}×" if task.speed else "", style="cyan")
-
-
-class _Bars:
-    """On a terminal: a bar for each recording that is being dealt with, and one for all of them together."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = files
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
-            BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-            _Speed(),
-            TextColumn("left", style="dim"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        durations = list(map(_duration, files))
-        self._all = self._progress.add_task(
-            f"{len(files)} recordings", total=sum(durations) or None, visible=len(files) > 1
-        )
-        self._rows = [
-            self._progress.add_task(file.name, total=duration or None, start=False, visible=False)
-            for file, duration in zip(files, durations, strict=True)
-        ]
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def advance(self, index: int, seconds: float) -> None:
-        """See `Advance`."""
-        row = self._rows[index]
-        if not self._progress.tasks[row].started:
-            self._progress.start_task(row)
-            self._progress.update(row, visible=True)
-        self._progress.advance(row, seconds)
-        self._progress.advance(self._all, seconds)
-
-    def finish(self, index: int) -> None:
-        """The recording's outcome has been told."""
-        self._progress.update(self._rows[index], visible=False)
-
-    @contextlib.contextmanager
-    def out_of_the_way(self) -> Iterator[None]:
-        """The bars may share their terminal with the lines that are printed."""
-        self._progress.stop()
-        yield
-        self._progress.start()
-
-
-def _duration(file: Path) -> float:
-    try:
-        return FileSource(file).duration
-    except SourceError:
-        return 0.0
-
-
 def _since_last(advance: Callable[[float], None]) -> Callable[[float], None]:
-    """Makes a taker of totals from a taker of steps, which also ends the work after Ctrl-C: asyncio cannot while
-    its thread computes."""
+    """Make a callback for totals from one for steps.
+
+    After Ctrl-C it also ends the work, since asyncio cannot do that while its thread computes.
+    """
     done = 0.0
     task = asyncio.current_task()
 

@@ -18,7 +18,7 @@ from tests.server.fakes import FakeEngine, asynchronous, serving
 
 
 async def reason(url: str, timeout: float = 20.0) -> str:
-    """What the client says when it cannot connect."""
+    """Return what the client says when it cannot connect."""
     with pytest.raises(ConnectionFailedError) as caught:
         await connect(url, open_timeout=timeout).__aenter__()
     message = str(caught.value)

@@ -88,14 +88,14 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_sound_arrives_whole_and_in_order(portaudio: Any) -> None:
     async def run() -> None:
-        heard: list[Any] = []
+        recorded: list[Any] = []
         async with MicrophoneSource() as source:
             assert (source.name, source.rate, source.format) == ("Headset", 16_000, "s16le")
             async for block in source:
-                heard.append(block)
-                if sum(map(len, heard)) == 12 * 16_000:
+                recorded.append(block)
+                if sum(map(len, recorded)) == 12 * 16_000:
                     source.stop()
-        np.testing.assert_array_equal(np.concatenate(heard), soundfile.read(SAMPLE, dtype="int16")[0])
+        np.testing.assert_array_equal(np.concatenate(recorded), soundfile.read(SAMPLE, dtype="int16")[0])
         assert source.dropped == 0
 
     asyncio.run(asyncio.wait_for(run(), 10))
@@ -106,10 +106,10 @@ def test_a_channel_for_each_microphone(portaudio: Any) -> None:
         async with MicrophoneSource(channels=2) as source:
             source._stream.thread.join()
             source.stop()
-            heard = [block async for block in source]
-        assert {block.shape for block in heard} == {(1600, 2)}
+            recorded = [block async for block in source]
+        assert {block.shape for block in recorded} == {(1600, 2)}
         samples = soundfile.read(SAMPLE, dtype="int16")[0]
-        np.testing.assert_array_equal(np.concatenate(heard), np.stack([samples, samples[::-1]], axis=1))
+        np.testing.assert_array_equal(np.concatenate(recorded), np.stack([samples, samples[::-1]], axis=1))
 
     asyncio.run(asyncio.wait_for(run(), 10))
     with pytest.raises(MicrophoneError, match="3 channels are asked for, it has 2"):
@@ -133,8 +133,8 @@ def test_stalled_reader_loses_the_oldest_and_knows_it(portaudio: Any, monkeypatc
         async with MicrophoneSource() as source:
             source._stream.thread.join()
             source.stop()
-            heard = np.concatenate([block async for block in source])
-        np.testing.assert_array_equal(heard, soundfile.read(SAMPLE, dtype="int16")[0][-5 * 16_000 :])
+            recorded = np.concatenate([block async for block in source])
+        np.testing.assert_array_equal(recorded, soundfile.read(SAMPLE, dtype="int16")[0][-5 * 16_000 :])
         assert source.dropped == pytest.approx(7.0)
 
     asyncio.run(asyncio.wait_for(run(), 10))

@@ -102,9 +102,9 @@ def test_rates_that_no_server_takes_are_resampled(tmp_path: Path, rate: int, sen
     path = write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), rate)
     source = FileSource(path, pace=0)
     assert source.rate == sent
-    heard = np.concatenate(blocks(source)).astype(np.float64)
-    assert len(heard) == sent
-    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
+    decoded = np.concatenate(blocks(source)).astype(np.float64)
+    assert len(decoded) == sent
+    spectrum = np.abs(np.fft.rfft(decoded * np.hanning(len(decoded))))
     assert spectrum.argmax() == 440
 
 
@@ -112,9 +112,9 @@ def test_channels_kept_apart_are_resampled_apart(tmp_path: Path) -> None:
     seconds = np.arange(6_000) / 6_000
     tones = np.stack([np.sin(2 * np.pi * 440 * seconds), np.sin(2 * np.pi * 660 * seconds)], axis=1)
     path = write(tmp_path / "tones.wav", 0.5 * tones, 6_000)
-    heard = np.concatenate(blocks(FileSource(path, pace=0, channel="all"))).astype(np.float64)
-    assert heard.shape == (16_000, 2)
-    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))[:, None], axis=0))
+    decoded = np.concatenate(blocks(FileSource(path, pace=0, channel="all"))).astype(np.float64)
+    assert decoded.shape == (16_000, 2)
+    spectrum = np.abs(np.fft.rfft(decoded * np.hanning(len(decoded))[:, None], axis=0))
     assert spectrum.argmax(axis=0).tolist() == [440, 660]
 
 
@@ -163,15 +163,15 @@ def test_damaged_recording_gives_what_precedes_the_damage_then_an_error(tmp_path
     path = tmp_path / "cut.flac"
     path.write_bytes(SAMPLE.read_bytes()[:80_000])
 
-    heard: list[int] = []
+    decoded: list[int] = []
 
     async def run() -> None:
         async for block in FileSource(path, pace=0):
-            heard.append(len(block))
+            decoded.append(len(block))
 
     with pytest.raises(SourceError, match="damaged audio"):
         asyncio.run(run())
-    assert sum(heard) > 48_000
+    assert sum(decoded) > 48_000
     with pytest.raises(SourceError, match="damaged audio"):
         read(path)
 

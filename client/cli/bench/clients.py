@@ -10,10 +10,10 @@ from pathlib import Path
 import soundfile
 from parastream.client.cli.bench.inference import model_directory
 from parastream.client.cli.bench.latency import Latencies, problem, summary
-from parastream.client.cli.bench.load import Load, run_load
+from parastream.client.cli.bench.load import LoadResult, run_load
 from parastream.client.cli.bench.processes import Usage, server_process
 from parastream.client.cli.bench.results import Result, hardware, publish
-from parastream.client.cli.composition import run_interruptible
+from parastream.client.cli.interrupts import run_interruptible
 from parastream.client.sources import sample_recording
 from parastream.server.wire.messages import Final, Partial
 
@@ -87,7 +87,7 @@ async def measure(setting: Setting, clients: int) -> Result:
     )
 
 
-def _figures(load: Load, setting: Setting, clients: int, before: Usage | None, after: Usage | None) -> Result:
+def _figures(load: LoadResult, setting: Setting, clients: int, before: Usage | None, after: Usage | None) -> Result:
     latencies = Latencies()
     for trace in load.traces:
         latencies.add(trace)

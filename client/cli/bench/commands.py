@@ -10,6 +10,7 @@ from parastream.client.cli.options import (
     BenchModelOption,
     DtypeOption,
     JsonOption,
+    PlainCommand,
     ServerOption,
     TokenOption,
     refuse,
@@ -25,11 +26,13 @@ bench_app = typer.Typer(
 @bench_app.command()
 def window(
     batch: Annotated[
-        str, typer.Option(metavar="N,N…", help="How many sessions have a window at the same time.")
+        str, typer.Option(metavar="N,N…", help="Numbers of sessions with a window at the same time.")
     ] = "1,4,16",
     model: BenchModelOption = None,
     dtype: DtypeOption = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Windows measured, of which the median counts.")] = 20,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of windows; the result is their median.")
+    ] = 20,
     json: JsonOption = None,
 ) -> None:
     """Measure the time of a streaming window, for each session of a batch.
@@ -48,13 +51,14 @@ def window(
     )
 
 
-@bench_app.command("offline")
+@bench_app.command("offline", cls=PlainCommand)
 def bench_offline(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Recordings; the sample that comes with it.")
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Recordings.  [default: the sample that comes with parastream]"),
     ] = None,
     model: BenchModelOption = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Number of runs; the result is their median.")] = 3,
     json: JsonOption = None,
 ) -> None:
     """Measure the real-time factor of whole recordings.
@@ -94,8 +98,10 @@ largest_send_delay_ms    longest delay in sending audio: whether this program ke
 
 @bench_app.command(help=_CLIENTS_HELP)
 def clients(
-    clients: Annotated[int, typer.Option(min=1, help="Clients; with --find-largest, the number to begin with.")] = 20,
-    seconds: Annotated[float, typer.Option(min=2, help="How long each one speaks.")] = 30.0,
+    clients: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of clients; with --find-largest, the first one to try.")
+    ] = 20,
+    seconds: Annotated[float, typer.Option(min=2, metavar="SECONDS", help="How long each client speaks.")] = 30.0,
     find_largest: Annotated[
         bool,
         typer.Option(
@@ -108,16 +114,16 @@ def clients(
     json: JsonOption = None,
 ) -> None:
     """Measure the latencies of many clients that speak all the time."""
-    refuse(server is not None and model is not None, "--model", "has no use with --server")
+    refuse(server is not None and model is not None, "--model", "cannot be used with --server")
     from parastream.client.cli.bench import clients as command
 
     setting = command.Setting(seconds, model, server, token)
     raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 
 
-@bench_app.command()
+@bench_app.command(cls=PlainCommand)
 def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Results that --json wrote.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Results that --json wrote.")],
 ) -> None:
     """Print results side by side, as a Markdown table."""
     from parastream.client.cli.bench import results

@@ -122,7 +122,7 @@ def problem(trace: SessionTrace) -> str:
         return trace.failure or "the session did not end"
     seconds = len(trace.sent) * BLOCK / RATE
     if abs(done.duration - seconds) > _TOLERANCE:
-        return f"audio was lost: {done.duration:.3f} of {seconds:.3f} s were heard"
+        return f"audio was lost: {done.duration:.3f} of {seconds:.3f} s arrived"
     begun = [message.utterance for message in messages if isinstance(message, SpeechStarted)]
     if begun != [message.utterance for message in messages if isinstance(message, Final)]:
         return "an utterance has no final"

@@ -35,7 +35,7 @@ _CONNECTING = 16  # at a time
 
 
 @dataclass(slots=True)
-class Load:
+class LoadResult:
     """The outcome of a run."""
 
     traces: list[SessionTrace]
@@ -50,7 +50,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class _Client:
+class _PacedClient:
     """One connection."""
 
     websocket: ClientConnection
@@ -109,7 +109,7 @@ async def run_load(
     seconds: float,
     usage: Callable[[], Usage] | None,
     room: str = "",
-) -> Load:
+) -> LoadResult:
     """Let many clients speak at once, from different places of the audio on; they begin within a second.
 
     A client that the server refuses, or whose connection breaks, is one of the traces, too.
@@ -128,19 +128,19 @@ async def run_load(
     start = Start(endpoint=ENDPOINT, room=room)
     turns = asyncio.Semaphore(_CONNECTING)
 
-    async def open_client(number: int) -> _Client | SessionTrace:
+    async def open_client(number: int) -> _PacedClient | SessionTrace:
         async with turns:
             try:
                 websocket, _ = await open_connection(url, start, token=token, timeout=PATIENCE)
             except ClientError as error:
                 return SessionTrace(failure=f"no session: {error}")
-        return _Client(websocket, frames, number * len(frames) // clients, blocks)
+        return _PacedClient(websocket, frames, number * len(frames) // clients, blocks)
 
     opened = await asyncio.gather(*(open_client(number) for number in range(clients)))
-    speaking = [client for client in opened if isinstance(client, _Client)]
+    speaking = [client for client in opened if isinstance(client, _PacedClient)]
     refused = [client for client in opened if isinstance(client, SessionTrace)]
     if not speaking:
-        return Load(refused, None, None, 0.0, 0.0)
+        return LoadResult(refused, None, None, 0.0, 0.0)
     listening = [asyncio.create_task(client.listen()) for client in speaking]
     try:
         began = asyncio.get_running_loop().time() + 0.1
@@ -161,7 +161,7 @@ async def run_load(
     cpu_cores = None
     if first.server is not None and last.server is not None:
         cpu_cores = (last.server.cpu_seconds - first.server.cpu_seconds) / duration
-    return Load(
+    return LoadResult(
         [client.finish() for client in speaking] + refused,
         cpu_cores,
         last.server,

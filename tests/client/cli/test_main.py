@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+import typer
+from parastream.client.cli.main import app
 
 from tests.client.cli.command import Run
 
@@ -22,6 +25,24 @@ def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> N
     code = "import sys, parastream.client.cli.main; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"mlx", "numpy", "onnxruntime", "websockets", "rich"} & set(imported)
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of each command that does something."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield *path, name
+
+
+@pytest.mark.parametrize("command", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_help_names_values_by_what_they_mean(run: Run, command: Sequence[str]) -> None:
+    """Not by types of Python; choices stand in angle brackets too: `<8|4>`."""
+    result = run(*command, "--help")
+    assert result.status == 0
+    assert [found for found in re.findall(r"<([^>]*)>", result.out) if "|" not in found] == []
+    assert not re.search(r"list\[|\bstr\b|\[\[|…\W*…", result.out)
 
 
 @pytest.mark.parametrize("command", [("version",), ("--version",)])
@@ -43,23 +64,23 @@ def test_version(run: Run, command: Sequence[str]) -> None:
         ("transcribe a.wav --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
         ("transcribe a.wav --server ws://h --punctuation ct-punc", "--punctuation: cannot be chosen"),
         ("transcribe a.wav --server ws://h --dtype float32", "--dtype: cannot be chosen by a client"),
-        ("transcribe a.wav --server ws://h --offline", "--offline: has no use with --server"),
-        ("transcribe a.wav --streaming --final-model x", "--final-model: has no use with --streaming"),
+        ("transcribe a.wav --server ws://h --offline", "--offline: cannot be used with --server"),
+        ("transcribe a.wav --streaming --final-model x", "--final-model: cannot be used with --streaming"),
         ("transcribe a.wav b.wav --format srt", "--output: is needed to write srt for several recordings"),
         ("transcribe a.wav b/a.flac --output d", "a.wav and b/a.flac would both become a.txt"),
-        ("transcribe a.wav --channel one", "--channel: needs a number or all"),
+        ("transcribe a.wav --channel one", "--channel: must be a number or all"),
         ("transcribe a.wav --label Alice", "--label: needs --channel all"),
         ("transcribe a.wav --save d", "--save: needs --server"),
         ("transcribe a.wav --lines 1", "--lines: is for the formats srt and vtt"),
         ("transcribe a.wav --format srt --lines 0", "--lines: is 0; allowed is 1 or more"),
         ("subtitles a.jsonl --min-cue 9", "--max-cue: is 7; allowed is min_cue (9) or more"),
         ("mic --record sound.mp3", "must end in .wav or .flac"),
-        ("mic --label Alice --label Bob", "--label: more names than channels (1)"),
+        ("mic --label Alice --label Bob", "--label: there are more names than channels (1)"),
         ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
         ("models convert a b --dtype int4", "'--dtype'"),
         ("serve --port many", "'--port'"),
         ("serve --log-level loud", "'--log-level'"),
-        ("serve --verbose --log-level debug", "--verbose: has no use with --log-level"),
+        ("serve --verbose --log-level debug", "--verbose: cannot be used with --log-level"),
     ],
 )
 def test_wrong_usage(run: Run, arguments: str, message: str) -> None:

@@ -117,9 +117,9 @@ def test_mic_knows_when_the_server_does_not_hear() -> None:
     client: Any = SimpleNamespace(acknowledged=32_000)  # a second of one channel
     microphone: Any = SimpleNamespace(channels=1, rate=16_000)
     sound = _Sound(microphone, None, client)
-    sound.meter.hear(np.zeros(3 * 16_000, np.int16), 16_000)
+    sound.meter.measure(np.zeros(3 * 16_000, np.int16), 16_000)
     assert sound.meter.line(80).plain.endswith("  connected")
-    sound.meter.hear(np.zeros(2 * 16_000, np.int16), 16_000)
+    sound.meter.measure(np.zeros(2 * 16_000, np.int16), 16_000)
     assert sound.meter.line(80).plain.endswith("  waiting for the server: 4 s")
 
 

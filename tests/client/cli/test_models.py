@@ -45,9 +45,9 @@ def test_models_quantize_and_transcribe(run: Run, tmp_path: Path) -> None:
     assert "12.21 million" in checked.out
     assert re.search(r"^stored +4 bits in groups of 32$", checked.out, re.M)
     assert re.search(r"^computed +in b?float(16|32)$", checked.out, re.M)
-    heard = run("transcribe", SAMPLE, "--model", small, "--dtype", "float32")
-    assert heard.status == 0
-    assert words(heard.out) == " ".join(SAID)
+    transcribed = run("transcribe", SAMPLE, "--model", small, "--dtype", "float32")
+    assert transcribed.status == 0
+    assert words(transcribed.out) == " ".join(SAID)
     again = run("models", "quantize", small, tmp_path / "smaller")
     assert again.status == 1
     assert "is quantised already (4 bits in groups of 32)" in again.err

@@ -126,13 +126,13 @@ def test_meter() -> None:
     assert shown(live, on) == [f" ●  0:00  {'░' * 12} {'░' * 12}  connected"]
     block = np.zeros((16_000, 2), np.int16)
     block[:, 1] = 32_767  # as loud as can be
-    meter.hear(block, 16_000)
+    meter.measure(block, 16_000)
     assert shown(live, on) == [f" ●  0:01  {'░' * 12} {'█' * 12}  connected"]
     block[:, 1] = 1036  # -30 dB, but it falls slowly
-    meter.hear(block, 16_000)
+    meter.measure(block, 16_000)
     assert shown(live, on) == [f" ●  0:02  {'░' * 12} {'█' * 11}░  connected"]
     for _ in range(5):
-        meter.hear(block, 16_000)
+        meter.measure(block, 16_000)
     assert shown(live, on) == [f" ●  0:07  {'░' * 12} {'█' * 6}{'░' * 6}  connected"]
     on.width = 31
     assert shown(live, on) == [" ●  0:07  ░░░░ ██░░  connected"]

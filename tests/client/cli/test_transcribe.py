@@ -107,12 +107,12 @@ def test_progress_on_a_terminal() -> None:
 
 
 def test_streaming_pass_alone(run: Run) -> None:
-    heard = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
-    assert heard.status == 0
-    first = json.loads(heard.out)["utterances"][0]["words"]
+    transcribed = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
+    assert transcribed.status == 0
+    first = json.loads(transcribed.out)["utterances"][0]["words"]
     final = json.loads(run("transcribe", SAMPLE, "--no-punctuation", "--format", "jsonl").out)
     assert [word["text"] for word in first] == ["enter", "one", "seventy", "six"]
-    # The same words, but heard with less context: the confidences tell that it was another pass.
+    # The same words, but transcribed with less context: the confidences tell that it was another pass.
     assert first != final["utterances"][0]["words"]
 
 

@@ -144,7 +144,7 @@ def test_a_final_at_the_end_of_the_audio_has_no_endpoint() -> None:
         ([Error("capacity", "full")], "", "capacity: full"),
         ([], "no session: refused", "no session: refused"),
         ([SpeechStarted(0, 1.0), final(0, 1.0, 2.0)], "", "the session did not end"),
-        ([Done(4.9)], "", "audio was lost: 4.900 of 5.000 s were heard"),
+        ([Done(4.9)], "", "audio was lost: 4.900 of 5.000 s arrived"),
         (
             [SpeechStarted(0, 1.0), SpeechStarted(1, 2.0), final(0, 1.0, 2.0), Done(5.0)],
             "",
@@ -324,7 +324,7 @@ def test_a_server_that_does_not_start() -> None:
         (["window", "--batch", "1,x"], 2, "needs whole numbers above 0"),
         (["window", "--batch", "0"], 2, "needs whole numbers above 0"),
         (["window", "--model", "/nowhere"], 1, "/nowhere"),
-        (["clients", "--server", "ws://127.0.0.1:1", "--model", "x"], 2, "has no use with --server"),
+        (["clients", "--server", "ws://127.0.0.1:1", "--model", "x"], 2, "cannot be used with --server"),
         (["report", "FILE"], 1, "names no hardware"),
     ],
 )
