@@ -80,7 +80,8 @@ _COMPANDED: dict[Encoding, NDArray[np.float32]] = {
 class AudioFormat:
     """What a session's bytes are: interleaved channels of one encoding at one rate.
 
-    Raises `AudioError`, which says what is allowed, for values that cannot be used.
+    Raises:
+        AudioError: A value cannot be used; the message says what is allowed.
     """
 
     encoding: Encoding = Encoding.S16LE
@@ -109,21 +110,21 @@ class AudioFormat:
 
 
 class AudioInput:
-    """Turns one session's bytes into 16 kHz samples; memory is bounded by the largest single push.
+    """One session's bytes on their way to 16 kHz samples; memory is bounded by the largest single push.
 
     A float sample that is NaN, infinite or beyond `LARGEST_SAMPLE` ends the input there: `push` still returns
     what came before it, `error` says which sample it was, and any later `push` raises that error. What was
     accepted stays whole: `finish` flushes it as usual. Only the recognised channel is looked at.
     """
 
-    def __init__(self, format: AudioFormat) -> None:
-        self.format = format
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self.format = audio_format
         self.frames_received = 0
         """Whole, usable sample frames so far, at the format's own rate."""
         self.error: AudioError | None = None
         """Why no more audio is taken."""
         self._tail = b""  # an incomplete sample frame, shorter than frame_bytes
-        self._resampler = None if format.rate == SAMPLE_RATE else StreamResampler(format.rate)
+        self._resampler = None if audio_format.rate == SAMPLE_RATE else StreamResampler(audio_format.rate)
 
     @property
     def leftover(self) -> int:
@@ -131,9 +132,13 @@ class AudioInput:
         return len(self._tail)
 
     def push(self, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
-        """Takes the next bytes; returns the 16 kHz samples (n,) that they complete, perhaps none.
+        """Take the next bytes.
 
-        Raises the `AudioError` in `error` if the input has ended with one.
+        Returns:
+            The 16 kHz samples (n,) that they complete, perhaps none.
+
+        Raises:
+            AudioError: The input has ended with this error, which `error` holds.
         """
         if self.error is not None:
             raise self.error
@@ -145,9 +150,11 @@ class AudioInput:
         return samples if self._resampler is None else self._resampler.push(samples)
 
     def finish(self) -> NDArray[np.float32]:
-        """Ends the input; returns the samples (n,) that the resampler still held.
+        """End the input.
 
-        In all, round(frames_received * 16000 / rate) samples have then come out, give or take one.
+        Returns:
+            The samples (n,) that the resampler still held. In all, round(frames_received * 16000 / rate) samples have
+            then come out, give or take one.
         """
         if self._resampler is None:
             return np.zeros(0, np.float32)
@@ -173,7 +180,7 @@ class AudioInput:
 
 
 class StreamResampler:
-    """A streaming resampler that is fed blocks of one size, so that framing cannot show in its output."""
+    """A streaming resampler to 16 kHz. It takes blocks of one size, so that framing cannot show in its output."""
 
     def __init__(self, rate: int) -> None:
         self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=_QUALITY)
@@ -181,6 +188,7 @@ class StreamResampler:
         self._held = np.zeros(0, np.float32)  # shorter than one block
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take samples (n,) and return those at 16 kHz (m,) that they complete."""
         held = np.concatenate((self._held, samples))
         whole = len(held) - len(held) % self._block
         self._held = held[whole:].copy()  # a view would keep the whole push alive
@@ -188,6 +196,7 @@ class StreamResampler:
         return np.concatenate([self._held[:0], *map(self._stream.resample_chunk, blocks)])
 
     def finish(self) -> NDArray[np.float32]:
+        """End the input and return the rest (m,)."""
         samples: NDArray[np.float32] = self._stream.resample_chunk(self._held, last=True)
         self._held = self._held[:0]
         return samples
@@ -217,9 +226,10 @@ def float_samples(samples: NDArray[Any] | bytes) -> NDArray[np.float32]:
 
 
 def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.float32]:
-    """Resamples a whole recording (n,) of any positive rate to 16 kHz, as `AudioInput` would.
+    """Resample a whole recording (n,) of any positive rate to 16 kHz, as `AudioInput` would.
 
-    Raises `AudioError` for samples or rates that cannot be used.
+    Raises:
+        AudioError: The samples or the rate cannot be used.
     """
     _check_one_channel(samples)
     if rate <= 0:

@@ -19,24 +19,24 @@ from parastream.streaming.runner import Models
 from parastream.streaming.vad import FRAME
 
 LATE = 0.25
-"""Seconds for which a window has waited when it is late."""
+"""A window that has waited for so many seconds is late."""
 
 BENEFIT_OF_DOUBT = 1.5
-"""How many times more sessions than the capacity fit while no window is late."""
+"""While no window is late, the engine admits so many times its capacity."""
 
-_MEMORY = 3.0  # seconds of computing of one kind after which what was measured before counts a third
-_OUTLIER = 3.0  # a batch that took more times what was expected counts as if it had taken so many times
+_MEMORY = 3.0  # after so many seconds of computing of one kind, older measurements weigh a third
+_OUTLIER = 3.0  # a batch counts as at most so many times slower, or faster, than expected
 _UTTERANCE = 5.0  # seconds of a typical utterance
-_TURNS = 0.002  # seconds for each second of audio, before it has been measured
+_TURNS = 0.002  # seconds that the engine's own work takes for a second of audio, until that has been measured
 
-# What is measured at the start:
-_WINDOWS = (1, 4, 16)  # sessions in a batch of windows
-_IN_A_ROW = 3  # with so many windows of each, one after the other,
-_FRAMES = (1, 16)  # and in a round of voice activity
-_STEPS = 4  # with so many frames of each,
-_SHORT, _ROWS = 25, 83  # rows of utterances,
+# What `calibrate` runs:
+_WINDOWS = (1, 4, 16)  # sizes of batches of windows, in sessions
+_IN_A_ROW = 3  # windows of each session, one after the other
+_FRAMES = (1, 16)  # sizes of rounds of voice activity, in sessions
+_STEPS = 4  # frames of each session in a round
+_SHORT, _ROWS = 25, 83  # lengths of utterances, in rows
 _WORDS = ["so", "this", "is", "about", "how", "many", "words", "a", "typical", "utterance", "has", "in", "it"]
-_LONG = 0.25  # and what takes fewer seconds is measured twice: what else the machine does only makes it slower.
+_LONG = 0.25  # what takes fewer seconds is measured twice, and the faster run counts: other programs only slow it down
 
 
 class Cost:
@@ -63,12 +63,12 @@ class Cost:
         return self.slowness * self._each
 
     def of(self, size: float, batches: float = 1) -> float:
-        """Seconds that so many batches of one size are expected to take."""
+        """Return the seconds that so many batches of one size are expected to take."""
         beyond = max(0.0, size - float(self._sizes[-1])) * self._each
         return self.slowness * batches * (float(np.interp(size, self._sizes, self._seconds)) + beyond)
 
     def observe(self, seconds: float, size: float, batches: float = 1) -> None:
-        """Takes note of what such batches took; those that failed took no time and do not count."""
+        """Take note of what such batches took. Those that failed took no time and do not count."""
         expected = self.of(size, batches)
         if seconds > 0 and expected > 0:
             ratio = min(max(seconds / expected, 1 / _OUTLIER), _OUTLIER)
@@ -108,7 +108,7 @@ class Capacity:
         return windows + frames + passes + sessions * (self.marks.of(1) / _UTTERANCE + self.turns.of(1))
 
     def sessions(self, utilisation: float, most_windows: int) -> int:
-        """The largest number of sessions that take no more than this share, but at least one."""
+        """Return the largest number of sessions that take no more than this share, but at least one."""
         low, high = 1, 2
         while high < 1 << 16 and self.utilisation(high, most_windows) <= utilisation:
             low, high = high, 2 * high
@@ -128,7 +128,7 @@ def has_room(sessions: int, capacity: int, wait: float) -> bool:
 
 
 def calibrate(models: Models) -> Capacity:
-    """Measures warm models, on the thread that will run them: a fraction of a second for the embedded ones."""
+    """Measure warm models on the thread that will run them. It takes a fraction of a second for the embedded ones."""
     speech, final, punctuation = models.speech, models.final or models.speech, models.punctuation
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
     hop, fresh, rows = speech.config.chunk.hop, speech.frontend(sound), final.frontend(sound)
@@ -176,7 +176,7 @@ def _best(run: Callable[[], object]) -> float:
 
 
 def _sound(samples: int) -> NDArray[np.float32]:
-    """A buzz that swells four times a second: networks hear something in it, so that their decoders work too."""
+    """Return a buzz that swells four times a second: networks hear something in it, so their decoders work too."""
     seconds = np.arange(samples) / SAMPLE_RATE
     swell = (1 + np.sin(2 * np.pi * 4 * seconds)) / 2
     return (0.3 * swell * np.sign(np.sin(2 * np.pi * 120 * seconds))).astype(np.float32)
@@ -192,12 +192,12 @@ class Utilisation:
         self._at = now
 
     def add(self, began: float, ended: float) -> None:
-        """Takes note of a stretch of computing, later than those before."""
+        """Take note of a stretch of computing, later than those before."""
         self._share = 1 - (1 - self.at(began)) * math.exp((began - ended) / self.MEMORY)
         self._at = ended
 
     def at(self, now: float) -> float:
-        """The share at an instant."""
+        """Return the share at an instant."""
         return self._share * math.exp(min(0.0, self._at - now) / self.MEMORY)
 
 
@@ -211,12 +211,12 @@ class Longest:
         self._before = self._current = 0.0
 
     def add(self, value: float, now: float) -> None:
-        """Takes note of a value."""
+        """Take note of a value."""
         self._age(now)
         self._current = max(self._current, value)
 
     def at(self, now: float) -> float:
-        """The largest; 0 without any."""
+        """Return the largest; 0 without any."""
         self._age(now)
         return max(self._before, self._current)
 

@@ -33,7 +33,8 @@ _PAUSE_STEP = 0.1  # speech probabilities that differ by less are equally quiet
 class EndpointConfig:
     """When utterances begin and end. Durations are in seconds.
 
-    Raises `ValueError`, which names the field and what is allowed, for values out of range.
+    Raises:
+        ValueError: A value is out of range; the message names the field and what is allowed.
     """
 
     threshold: float = 0.5
@@ -134,7 +135,7 @@ class Endpointer:
         self._last_end = 0  # of the utterance before
 
     def push(self, probability: float, level: float) -> list[EndpointEvent]:
-        """Takes the speech probability and the level (RMS) of the next 512 samples."""
+        """Take the speech probability and the level (RMS) of the next 512 samples."""
         self._position += FRAME
         self._recent.append((probability, level))
         active = probability >= (self._release if self._run else self._threshold)
@@ -147,14 +148,14 @@ class Endpointer:
         return events
 
     def flush(self, samples: int) -> list[EndpointEvent]:
-        """Ends the open utterance after `samples` in all: those pushed and less than a frame more.
+        """End the open utterance after `samples` in all: those pushed and less than a frame more.
 
         Speech that goes on begins the next utterance there.
         """
         return self._close(samples, "flush")
 
     def finish(self, samples: int) -> list[EndpointEvent]:
-        """Ends the input after `samples` in all: those pushed and less than a frame more."""
+        """End the input after `samples` in all: those pushed and less than a frame more."""
         return self._close(samples, "finish")
 
     @property
@@ -201,7 +202,7 @@ class Endpointer:
         return events
 
     def _shorten(self) -> list[EndpointEvent]:
-        """Ends an utterance that has become too long: at the pause it is in, else at its quietest place."""
+        """End an utterance that has become too long: at the pause it is in, else at its quietest place."""
         if self._pause is not None:
             return [self._end(self._pause, "silence")]
         cut = self._quietest()
@@ -210,7 +211,7 @@ class Endpointer:
         return [end, Start(cut)]
 
     def _quietest(self) -> int:
-        """The middle of the frame that, with its neighbours, sounds least like speech and is the softest."""
+        """Return the middle of the frame that, with its neighbours, sounds least like speech and is the softest."""
         recent = list(self._recent)
 
         def loudness(frame: int) -> tuple[int, float]:

@@ -91,7 +91,7 @@ class _Counters:
 
 
 class Engine:
-    """Serves many sessions from one inference thread."""
+    """One inference thread that serves many sessions."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Engine:
         self._collected = self._overhead = 0.0  # seconds of audio, and outside the models, that are not yet measured
 
     def start(self) -> None:
-        """Starts the inference thread, which loads and warms up the models; returns at once."""
+        """Start the inference thread, which loads and warms up the models, and return at once."""
         self._thread.start()
 
     @property
@@ -146,18 +146,18 @@ class Engine:
         """What the engine serves.
 
         Raises:
-            EngineError: they are not loaded yet.
+            EngineError: They are not loaded yet.
         """
         if self._runner is None:
             raise EngineError("the models are not loaded yet")
         return self._runner.models
 
     def wait_ready(self, timeout: float | None = None) -> None:
-        """Blocks until the models are warm.
+        """Block until the models are warm.
 
         Raises:
-            ParastreamError: loading failed; this is the reason.
-            EngineError: it took longer than `timeout` seconds.
+            ParastreamError: Loading failed; this is the reason.
+            EngineError: It took longer than `timeout` seconds.
         """
         if not self._loaded.wait(timeout):
             raise EngineError(f"the models were not ready after {timeout} s")
@@ -167,7 +167,11 @@ class Engine:
             raise EngineError(f"the engine failed: {self._failure}") from self._failure
 
     def check_running(self) -> None:
-        """Raises `EngineError` unless sessions are being served."""
+        """Make sure that sessions are being served.
+
+        Raises:
+            EngineError: The engine has failed or has been stopped.
+        """
         if self._failure is not None:
             raise EngineError(f"the engine failed: {self._failure}")
         if self._stopping:
@@ -182,9 +186,9 @@ class Engine:
             name: Names the session in logs and to observers.
 
         Raises:
-            CapacityError: the engine serves as many sessions as it can.
-            EngineError: it is not ready, has failed, or has been stopped.
-            ModelConfigError: the models cannot do what `config` asks for.
+            CapacityError: The engine serves as many sessions as it can.
+            EngineError: It is not ready, has failed, or has been stopped.
+            ModelConfigError: The models cannot do what `config` asks for.
         """
         with self.changed:
             self.check_running()
@@ -203,12 +207,12 @@ class Engine:
             return stream
 
     def touch(self, stream: Stream) -> None:
-        """Has the inference thread look at a stream; the caller holds `changed`."""
+        """Have the inference thread look at a stream; the caller holds `changed`."""
         self._touched[stream] = None
         self.changed.notify()
 
     def stats(self) -> EngineStats:
-        """A snapshot."""
+        """Return a snapshot."""
         with self.changed:
             counters, now = self._counters, _clock()
             return EngineStats(
@@ -232,7 +236,7 @@ class Engine:
         return self._costs.sessions(self.config.target_utilisation, self.config.max_windows)
 
     def close(self) -> None:
-        """Stops the thread; open sessions get no more events."""
+        """Stop the thread; open sessions get no more events."""
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
@@ -270,7 +274,7 @@ class Engine:
                 stream.publish(_clock())
 
     def _turn(self, runner: Runner, costs: Capacity) -> bool:
-        """Takes what has come in and does the most urgent work; False when the engine stops."""
+        """Take what has come in and do the most urgent work; return False when the engine stops."""
         with self.changed:
             while not (self._stopping or self._touched or self._queues):
                 self.changed.wait()
@@ -301,7 +305,7 @@ class Engine:
         return True
 
     def _publish(self) -> None:
-        """Tells what the turn has brought so far, and lets go of sessions that are over."""
+        """Tell what the turn has brought so far, and let go of sessions that are over."""
         now = _clock()
         over = [stream for stream in self._active if stream.publish(now)]
         self._active.clear()
@@ -313,7 +317,7 @@ class Engine:
                     del self._streams[session]
 
     def _advance(self, streams: Iterable[Stream]) -> None:
-        """Lets sessions take what has come in and hand out what can be computed now."""
+        """Let sessions take what has come in and hand out what can be computed now."""
         now = _clock()
         for stream in streams:
             self._active[stream] = None
@@ -341,7 +345,7 @@ class Engine:
         self._advance(self._streams_of(batch))
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
-        """The next batch of windows; returns how many seconds it took."""
+        """Compute the next batch of windows and return how many seconds it took."""
         self._queues.drop_unwanted()
         waiting, now = self._queues.windows, _clock()
         if not waiting:
@@ -363,7 +367,7 @@ class Engine:
         return seconds
 
     def _extra_windows(self, costs: Capacity, now: float) -> int:
-        """How many windows ahead of real time may go with those that are due.
+        """Return how many windows ahead of real time may go with those that are due.
 
         While anybody speaks in real time, no more than take half as long as a slice: who speaks next waits for them.
         """
@@ -372,7 +376,7 @@ class Engine:
         return int(self.config.slice_budget / 2 / max(costs.windows.each, 1e-9))
 
     def _run_slice(self, runner: Runner, costs: Capacity, windows: float) -> None:
-        """Marks, which are all that some utterances still need, and pieces of full-context passes.
+        """Compute marks, which are all that some utterances still need, and pieces of full-context passes.
 
         `windows` is how many seconds the batch of windows before it took. When there is little time to spare, passes
         over pauses in which speech may go on wait for a turn without windows.
@@ -398,7 +402,7 @@ class Engine:
         self._advance(self._streams_of(batch))
 
     def _run_piece(self, runner: Runner, costs: Capacity, *, speculative: bool) -> bool:
-        """A few layers of the most urgent batch of passes; False when there is none."""
+        """Compute a few layers of the most urgent batch of passes; return False when there is none."""
         current = self._next_pass(runner, costs, speculative=speculative)
         if current is None:
             return False
@@ -422,7 +426,7 @@ class Engine:
         return True
 
     def _next_pass(self, runner: Runner, costs: Capacity, *, speculative: bool) -> PassBatch | None:
-        """The batch of passes to go on with, begun now if need be."""
+        """Return the batch of passes to go on with, begun now if need be."""
         now, waiting = _clock(), self._queues.finals
         begun = min(self._queues.passes, key=lambda begun: begun.rank(now), default=None)
         ranks = [schedule.rank(item, now) for item in waiting]
@@ -449,7 +453,10 @@ class Engine:
         return begun
 
     def _compute(self, batch: Sequence[Work], run: Callable[[], object]) -> float:
-        """Seconds that a batch takes. An error ends the sessions in it, and no others; it takes no time then."""
+        """Compute a batch and return how many seconds it took.
+
+        An error ends the sessions in it, and no others; the batch counts as 0 s then.
+        """
         began = _clock()
         try:
             run()
@@ -473,5 +480,5 @@ class Engine:
             self._batches.append(Batch(kind, names, units, seconds, wait, complete))
 
     def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:
-        """Of the sessions in a batch, those that are still there."""
+        """Return the streams of those sessions in a batch that are still open."""
         return [self._streams[work.session] for work in batch if work.session in self._streams]

@@ -1,4 +1,4 @@
-"""What a session takes: bounds that hold however long it lasts and however fast its client sends."""
+"""How much memory a session takes: bounds that hold however long it lasts and however fast its client sends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from parastream.streaming.session import SessionConfig
 from parastream.streaming.vad import FRAME
 
 COLLECTED = 1.0
-"""Seconds of audio that a session takes at a time, and backlog from which on it takes none."""
+"""Seconds of audio that a session accepts at a time. While its backlog is as long as this, it accepts none."""
 
-_SPARE = 1.5  # samples are kept in an array that may be so many times larger than what it has to hold
+_SPARE = 1.5  # how many times larger than its contents the array of samples may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,22 @@ class SessionMemory:
     """Bytes of the arrays of one session, at most."""
 
     network: int
-    """What the streaming pass remembers of an utterance: keys and values, inputs of filters; none between two."""
+    """What the streaming pass remembers of an utterance: keys, values and the inputs of filters. Nothing in between."""
     features: int
     """Rows of an utterance that has ended, and of a pause in the next one, that wait for full-context passes."""
     samples: int
-    """Audio of the utterances that are not told yet, or what the next one may refer back to."""
+    """Audio of utterances whose final is not there yet, or that the next utterance may reach back to."""
     states: int
-    """Of voice activity and frontend."""
+    """The states of voice activity detection and of the frontend."""
 
     @property
     def total(self) -> int:
-        """All of them. What has come in but was not taken yet waits besides, as the bytes it came in."""
+        """All of them. Audio that the session has not accepted yet waits as the bytes it came in and is not counted."""
         return self.network + self.features + self.samples + self.states
 
 
 def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
-    """States what a session takes; on the thread that runs the models, because it makes a state and uses it."""
+    """Return what a session takes. Call it on the thread that runs the models: it makes a state and uses it."""
     speech = models.speech
     frontend, vad = speech.frontend.new_state(), models.vad.new_state()
     window = np.zeros(speech.window_samples, np.float32)
@@ -65,7 +65,10 @@ def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
 
 
 def array_bytes(value: object) -> int:
-    """Bytes of the arrays in a value made of dataclasses and sequences. A view counts as what it keeps alive."""
+    """Return the bytes of the arrays in a value made of dataclasses and sequences.
+
+    A view counts as what it keeps alive.
+    """
     match value:
         case np.ndarray(base=np.ndarray() as base):
             return int(base.nbytes)

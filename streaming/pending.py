@@ -41,7 +41,7 @@ class PassBatch:
                 timeline.overtaken_seconds += now - self.stopped
 
     def rank(self, now: float) -> Rank:
-        """That of the most urgent one in it."""
+        """Return the rank of the most urgent pass in it."""
         return min(schedule.rank(item, now) for item in self.batch)
 
     @property
@@ -52,8 +52,10 @@ class PassBatch:
 
 @dataclass
 class Queues:
-    """What waits: of each session at most one piece of each kind, but for passes, one for each utterance that has not
-    been told and one for a pause in it."""
+    """What waits: at most one piece of each kind from each session.
+
+    Passes are the exception: there may be one for each utterance without a final, and one for a pause.
+    """
 
     vad: list[Waiting[VadWork]] = field(default_factory=list)
     windows: list[Waiting[WindowWork]] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Queues:
         return min((item.due for item in [*begun, *self.finals] if item.work.decided), default=math.inf)
 
     def add(self, work: Iterable[Work], due: float) -> None:
-        """Takes what a session hands out."""
+        """Take what a session hands out."""
         for item in work:
             match item:
                 case VadWork():
@@ -85,7 +87,7 @@ class Queues:
                     self.marks.append(Waiting(item, due))
 
     def drop(self, sessions: Collection[Session]) -> None:
-        """Forgets the work of sessions that are over."""
+        """Forget the work of sessions that are over."""
         self.vad = [item for item in self.vad if item.work.session not in sessions]
         self.windows = [item for item in self.windows if item.work.session not in sessions]
         self.finals = [item for item in self.finals if item.work.session not in sessions]
@@ -95,7 +97,7 @@ class Queues:
                 self._abandon(begun)
 
     def drop_unwanted(self) -> None:
-        """Forgets windows of utterances that have ended, and passes over pauses that are over."""
+        """Forget windows of utterances that have ended, and passes over pauses that are over."""
         for item in self.windows:
             if not item.work.wanted:
                 item.work.session.skip(item.work)

@@ -44,7 +44,7 @@ def rounded_confidence(value: float) -> float:
 
 
 def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Rendering:
-    """Renders the tokens of an utterance whose audio is samples `start` to `end` of its session."""
+    """Render the tokens of an utterance whose audio is samples `start` to `end` of its session."""
     seconds = (end - start) / SAMPLE_RATE
     rows = max(1, round(seconds / ROW_SECONDS))
     starts, ends = token_times(tokens.rows, rows)

@@ -1,4 +1,4 @@
-"""Computes the work of sessions, in batches. Knows no threads and no scheduling; owns no session."""
+"""How the work of sessions is computed, in batches. Nothing here knows threads or scheduling, or owns a session."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Models:
 
 
 class Runner:
-    """Runs batches of work of one kind and gives each session its result."""
+    """Everything that computes: runs batches of work of one kind and gives each session its result."""
 
     def __init__(self, models: Models) -> None:
         self.models = models
         self._final = models.final or models.speech
 
     def warm_up(self) -> None:
-        """Runs every model once."""
+        """Run every model once."""
         self.models.speech.warm_up()
         if self.models.final is not None:
             self.models.final.warm_up()
@@ -48,7 +48,7 @@ class Runner:
         return self._final.config.encoder.num_blocks
 
     def new_session(self, config: SessionConfig, name: str = "") -> Session:
-        """A session on these models."""
+        """Return a session on these models."""
         return Session(
             config,
             self.models.speech,
@@ -58,13 +58,13 @@ class Runner:
         )
 
     def run_vad(self, batch: Sequence[VadWork]) -> None:
-        """The next frames of each of several sessions."""
+        """Judge the next frames of each of several sessions."""
         heard = self.models.vad([w.samples for w in batch], [w.state for w in batch])
         for work, probabilities in zip(batch, heard, strict=True):
             work.session.apply_vad(work, probabilities)
 
     def run_windows(self, batch: Sequence[WindowWork]) -> None:
-        """One window for each of several utterances."""
+        """Compute one window for each of several utterances."""
         network = self.models.speech.network
         states = []
         for work in batch:
@@ -78,14 +78,14 @@ class Runner:
             work.session.apply_window(work, tokens)
 
     def run_finals(self, batch: Sequence[FinalWork], *, layers: int) -> Generator[None]:
-        """Full-context passes over several utterances; yields after every few encoder layers."""
+        """Compute full-context passes over several utterances, and yield after every few encoder layers."""
         network = self._final.network
         heard = yield from network.transcribe_in_slices([w.features for w in batch], layers=layers)
         for work, tokens in zip(batch, heard, strict=True):
             work.session.apply_final(work, tokens)
 
     def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
-        """Marks for several utterances."""
+        """Set marks in several utterances."""
         punctuation = self.models.punctuation
         for work in batch:
             assert punctuation is not None, "a session without a punctuation model asked for marks"

@@ -31,6 +31,7 @@ class SampleBuffer:
         return len(self._store)
 
     def append(self, samples: Float32) -> None:
+        """Add the newest samples (n,)."""
         used = self._offset + self.end - self._first
         if used + len(samples) > len(self._store):
             # Not in place: work that was handed out may look at the old store.
@@ -48,6 +49,7 @@ class SampleBuffer:
         return self._store[place.start + shift : min(place.stop, self.end) + shift]
 
     def drop_before(self, sample: int) -> None:
+        """Let go of the samples before a place."""
         if sample > self._first:
             self._offset += sample - self._first
             self._first = sample

@@ -35,18 +35,21 @@ class Pace:
         self._waits = False
 
     def receive(self, seconds: float, now: float) -> None:
-        """Takes note of audio that comes."""
+        """Take note of audio that comes."""
         self._newest = max(self._newest, now - min(seconds, BURST)) + seconds
         if not self._waits:
             self._since, self._waits = now, True
 
     def catch_up(self, now: float) -> None:
-        """Nothing waits: what was ahead has found time that nobody needed, and what comes next is urgent again."""
+        """Take note that nothing waits any more.
+
+        What was ahead has found time that nobody needed, and what comes next is urgent again.
+        """
         self._newest = min(self._newest, now)
         self._waits = False
 
     def due(self, behind: float) -> float:
-        """When work on the audio is due that lies so many seconds before the newest."""
+        """Return when work is due on the audio that lies so many seconds before the newest."""
         return max(self._newest - behind, self._since)
 
 
@@ -62,12 +65,12 @@ class Waiting(Generic[W_co]):
     """Since when it waits; in the future for what came ahead of real time."""
 
     def urgent(self, now: float) -> bool:
-        """Whether it is not, or hardly, ahead of real time at an instant."""
+        """Return whether it is not, or hardly, ahead of real time at an instant."""
         return self.due <= now + BURST
 
 
 def next_windows(waiting: Sequence[Waiting[W_co]], now: float, *, most: int, extra: int) -> list[Waiting[W_co]]:
-    """The next batch of windows: what is urgent, the oldest first, then up to `extra` windows that are ahead of time.
+    """Choose the next batch of windows: what is urgent, the oldest first, then up to `extra` ahead of time.
 
     There are at most `most` in it. When nothing is urgent, at least one goes ahead of its time.
     """
@@ -77,18 +80,18 @@ def next_windows(waiting: Sequence[Waiting[W_co]], now: float, *, most: int, ext
 
 
 class Frames(Protocol):
-    """What has to be known of a round of voice activity."""
+    """What the schedule has to know of a round of voice activity."""
 
     @property
     def frames(self) -> int:
-        """How many a session has judged."""
+        """How many frames of a session are to be judged."""
 
 
 F = TypeVar("F", bound=Frames)
 
 
 def next_frames(waiting: Sequence[Waiting[F]], seconds: float, budget: float) -> list[Waiting[F]]:
-    """The next round of voice activity: the oldest first, as many as fit the budget, but at least one.
+    """Choose the next round of voice activity: the oldest first, as many as fit the budget, but at least one.
 
     `seconds` is what one frame costs.
     """
@@ -103,7 +106,7 @@ def next_frames(waiting: Sequence[Waiting[F]], seconds: float, budget: float) ->
 
 
 class Pass(Protocol):
-    """What has to be known of a full-context pass."""
+    """What the schedule has to know of a full-context pass."""
 
     @property
     def decided(self) -> bool:
@@ -129,18 +132,17 @@ class Rank(IntEnum):
 
 
 def rank(item: Waiting[P], now: float) -> Rank:
-    """How urgent a pass is at an instant."""
+    """Return how urgent a pass is at an instant."""
     if not item.work.decided:
         return Rank.SPECULATIVE
     return Rank.DUE if item.urgent(now) else Rank.AHEAD
 
 
 def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) -> list[Waiting[P]]:
-    """The next batch of full-context passes: the oldest of the highest rank, and others of that rank and about its
-    length.
+    """Choose the next batch of full-context passes: the oldest of the highest rank, and others like it.
 
-    Every pass in it is at least half as long as the longest, and the batch has at most `most_rows` rows, padding
-    included, unless the first alone has more.
+    The others have the same rank and about the same length: every pass in the batch is at least half as long as the
+    longest. The batch has at most `most_rows` rows, padding included, unless the first pass alone has more.
     """
     ranks = [rank(item, now) for item in waiting]
     alike = [item for item, its in zip(waiting, ranks, strict=True) if its == min(ranks)]
@@ -157,7 +159,7 @@ def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) ->
 
 
 def layers_per_piece(rows: int, seconds: float, budget: float) -> int:
-    """Into how many layers at a time to cut a pass of so many rows, so that slices end close to their budget.
+    """Return how many layers of a pass of so many rows make a piece, so that slices end close to their budget.
 
     `seconds` is what one row costs in one layer.
     """
@@ -165,16 +167,20 @@ def layers_per_piece(rows: int, seconds: float, budget: float) -> int:
 
 
 def most_rows(seconds: float, budget: float) -> int:
-    """Rows of a batch of passes of which a layer fills a slice; `seconds` is what a row costs in one layer."""
+    """Return the rows of a batch of passes of which one layer fills a slice, if a row costs so many seconds in it."""
     return int(budget / max(seconds, 1e-9))
 
 
 def slice_budget(budget: float, *, windows: float, waits: float) -> float:
-    """Seconds of a slice after a batch of windows that took `windows` seconds, when the oldest pass over an utterance
-    that has ended `waits` for so long.
+    """Return the seconds of a slice.
 
     A pass that waits too long shows that windows leave no time. It then gets as much as they got: they wait in larger
     batches, which cost less for each window, so there is more time for both.
+
+    Args:
+        budget: What a slice usually has.
+        windows: What the batch of windows before it took.
+        waits: For how long the oldest pass over an utterance that has ended has been waiting.
     """
     return max(budget, windows) if waits > PATIENCE else budget
 
@@ -197,6 +203,6 @@ class Slice:
         return self._spent > 0 and self._spent + self._last > self._budget
 
     def spend(self, seconds: float) -> None:
-        """Takes note of a piece."""
+        """Take note of a piece."""
         self._spent += seconds
         self._last = seconds

@@ -101,7 +101,7 @@ class Session:
             clock: Stamps the timings. Nothing that the session tells its client depends on it.
 
         Raises:
-            ModelConfigError: only the streaming pass was asked for, and the model has none.
+            ModelConfigError: Only the streaming pass was asked for, and the model has none.
         """
         if not config.final_pass and not speech.config.streams:
             raise ModelConfigError(
@@ -183,13 +183,13 @@ class Session:
             self._close_unmarked()
 
     def reject(self, code: str, message: str) -> None:
-        """Ends the input because of what was wrong with it."""
+        """End the input because of what was wrong with it."""
         if self._phase is _Phase.RECEIVING:
             self._rejected = InputRejected(code, message)
             self.receive_end()
 
     def fail(self, message: str) -> None:
-        """Ends the session at once because its work could not be done."""
+        """End the session at once because its work could not be done."""
         if self._phase is not _Phase.ENDED:
             self._phase = _Phase.ENDED
             self._events.append(InputRejected("internal_error", message))
@@ -215,7 +215,7 @@ class Session:
         return self.received - self._looked_at()
 
     def _looked_at(self) -> float:
-        """Seconds of the audio received of which everything has been told that can be told without more."""
+        """Return up to which second everything has been told that can be told without more audio."""
         place = self._vad_position
         if self._utterances:
             oldest, newest = self._utterances[0], self._utterances[-1]
@@ -231,7 +231,7 @@ class Session:
     # ------------------------------------------------------------------- work
 
     def work(self, *, max_vad_frames: int = 20) -> list[Work]:
-        """What can be computed now; each piece is handed out once and must come back by `apply_…`.
+        """Return what can be computed now; each piece is handed out once and must come back by `apply_…`.
 
         At most `max_vad_frames` are judged at a time, so that windows are heard while their utterance lasts.
         """
@@ -289,7 +289,7 @@ class Session:
         self._tell_finished()
 
     def skip(self, work: WindowWork) -> None:
-        """Takes back a window that is not `wanted` any more."""
+        """Take back a window that is not `wanted` any more."""
         assert not work.wanted
         self._window_busy = False
 
@@ -392,14 +392,14 @@ class Session:
             utterance.pass_end, utterance.pass_tokens = sample, None
 
     def _flush(self) -> None:
-        """Ends the open utterance where a client wanted it, once the last whole frame before has been judged."""
+        """End the open utterance where a client wanted it, once the last whole frame before has been judged."""
         while self._flushes and self._flushes[0][0] - self._vad_position < FRAME:
             sample, asked = self._flushes.popleft()
             self._follow(self._endpointer.flush(sample), asked)
             self._flushed.append((sample, self._utterance_count))
 
     def _finish_input(self) -> None:
-        """Ends the open utterance once the last whole frame has been judged."""
+        """End the open utterance once the last whole frame has been judged."""
         if self._phase is _Phase.FLUSHING and self._samples.end - self._vad_position < FRAME:
             if self._vad_busy:
                 return
@@ -462,7 +462,7 @@ class Session:
     # ---------------------------------------------------------------- finals
 
     def _settled(self) -> Utterance | None:
-        """The oldest utterance, if all that it still needs is marks."""
+        """Return the oldest utterance, if all that it still needs is marks."""
         utterance = self._utterances[0] if self._utterances else None
         if utterance is None or utterance.end is None or utterance.pass_tokens is None or utterance.marking:
             return None
@@ -477,7 +477,7 @@ class Session:
         return PunctuationWork(self, utterance, words, self._context, utterance.reason != "cut")
 
     def _close_unmarked(self) -> None:
-        """Finishes utterances that need no marks, oldest first, and tells of flushes with nothing left before them."""
+        """Finish utterances that need no marks, oldest first, and tell of flushes with nothing left before them."""
         while (utterance := self._settled()) is not None:
             if self._punctuate and self._render(utterance).words:
                 break

@@ -32,7 +32,7 @@ _HOP = 128
 _COLUMNS = 4
 _BINS = _WINDOW // 2 + 1
 _KERNEL = 3  # columns that a convolution looks at, the middle one and those beside it
-_SEEN = np.r_[0:4, 2:6, 4:8, 6:9, 8]  # blocks of the four columns; the very last one is made of the others
+_SEEN = np.r_[0:4, 2:6, 4:8, 6:9, 8]  # blocks of the four columns; the last stands for a mirror image
 _BATCH = 96  # frames encoded at a time, so that what lies between two layers stays in the processor's cache
 
 

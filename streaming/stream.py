@@ -45,12 +45,13 @@ class Stream:
         self._bytes_per_second: int = audio.frame_bytes * audio.rate
 
     def send(self, data: bytes) -> None:
-        """Hands over audio bytes; from here on they are not lost. Ignored after `end`.
+        """Hand over audio bytes; from here on they are not lost. Ignored after `end`.
 
-        Nothing is ever refused: a caller that can send faster than real time bounds what waits by looking at `backlog`.
+        The engine never refuses audio. A caller that can send faster than real time has to bound what waits: it holds
+        back while `Progress` is too far behind what it has sent.
 
         Raises:
-            EngineError: the engine has stopped.
+            EngineError: The engine has stopped.
         """
         with self._engine.changed:
             self._engine.check_running()
@@ -64,7 +65,7 @@ class Stream:
                 self._engine.touch(self)
 
     def flush(self) -> None:
-        """The open utterance ends with the audio handed over so far: its `Final` and `Flushed` follow.
+        """End the open utterance with the audio handed over so far: its `Final` and `Flushed` follow.
 
         Ignored after `end`.
         """
@@ -74,14 +75,14 @@ class Stream:
                 self._engine.touch(self)
 
     def end(self) -> None:
-        """The input ends: `Final` events and `SessionEnded` follow."""
+        """End the input: `Final` events and `SessionEnded` follow."""
         with self._engine.changed:
             if not self._ending:
                 self._ending, self._end_asked = True, time.monotonic()
             self._engine.touch(self)
 
     def cancel(self) -> None:
-        """Drops the session; no more events follow."""
+        """Drop the session; no more events follow."""
         with self._engine.changed:
             self._cancelled = True
             self._engine.touch(self)
@@ -99,9 +100,10 @@ class Stream:
     # The rest is for the engine's thread.
 
     def collect(self) -> float:
-        """Moves what has come in into the session, a second of it at most, and none if that has enough to do already.
+        """Move what has come in into the session, a second of it at most, and none if that has enough to do already.
 
-        Returns how many seconds.
+        Returns:
+            How many seconds.
         """
         received: list[tuple[bytes | None, float]] = []
         with self._engine.changed:
@@ -144,7 +146,7 @@ class Stream:
         return self.due <= now + schedule.BURST
 
     def publish(self, now: float) -> bool:
-        """Tells what has happened; returns whether the session is over."""
+        """Tell what has happened, and return whether the session is over."""
         events = self.session.events()
         self._lag = self.session.backlog
         if self.backlog < COLLECTED:

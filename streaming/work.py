@@ -1,4 +1,4 @@
-"""What a session has to be computed, and the utterances that it is about."""
+"""What a session asks to have computed, and the utterances that the work is about."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VadWork:
 
     @property
     def frames(self) -> int:
-        """n."""
+        """How many frames."""
         return len(self.samples) // FRAME
 
 
@@ -70,7 +70,7 @@ class FinalWork:
 
     @property
     def rows(self) -> int:
-        """T."""
+        """How many rows."""
         return len(self.features)
 
     @property

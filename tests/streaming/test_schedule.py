@@ -29,7 +29,7 @@ BUDGET = 0.05
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """Stands for any work of a session."""
 
     name: int = 0
@@ -42,7 +42,7 @@ class Work:
 
 
 def urgent(pace: Pace, behind: float, now: float) -> bool:
-    return Waiting(Work(), pace.due(behind)).urgent(now)
+    return Waiting(Job(), pace.due(behind)).urgent(now)
 
 
 @given(st.lists(st.floats(0.0, BURST - 0.2), min_size=1, max_size=100))
@@ -102,7 +102,7 @@ def test_nobody_is_entitled_to_more_than_real_time(pieces: list[tuple[float, flo
 
 @given(st.lists(DUE, max_size=60), st.integers(1, 40), st.integers(0, 40))
 def test_windows(due: list[float], most: int, extra: int) -> None:
-    waiting = [Waiting(Work(name), when) for name, when in enumerate(due)]
+    waiting = [Waiting(Job(name), when) for name, when in enumerate(due)]
     batch = next_windows(waiting, NOW, most=most, extra=extra)
     late = sorted((item for item in waiting if item.urgent(NOW)), key=lambda item: item.due)
     assert len(batch) <= most
@@ -119,7 +119,7 @@ def test_windows(due: list[float], most: int, extra: int) -> None:
 
 @given(st.lists(st.tuples(DUE, st.integers(1, 20)), min_size=1, max_size=60), st.floats(1e-5, 1e-1))
 def test_a_round_of_voice_activity_fits_its_budget(items: list[tuple[float, int]], seconds: float) -> None:
-    waiting = [Waiting(Work(name, frames=frames), due) for name, (due, frames) in enumerate(items)]
+    waiting = [Waiting(Job(name, frames=frames), due) for name, (due, frames) in enumerate(items)]
     chosen = next_frames(waiting, seconds, BUDGET)
     assert chosen[0].due == min(item.due for item in waiting)
     assert len(chosen) == 1 or sum(item.work.frames for item in chosen) * seconds <= BUDGET
@@ -130,9 +130,9 @@ def test_a_round_of_voice_activity_fits_its_budget(items: list[tuple[float, int]
 
 
 def test_ranks_of_passes() -> None:
-    assert rank(Waiting(Work(), NOW - 1), NOW) is Rank.DUE
-    assert rank(Waiting(Work(), NOW + 3), NOW) is Rank.AHEAD
-    assert rank(Waiting(Work(decided=False), NOW - 1), NOW) is Rank.SPECULATIVE
+    assert rank(Waiting(Job(), NOW - 1), NOW) is Rank.DUE
+    assert rank(Waiting(Job(), NOW + 3), NOW) is Rank.AHEAD
+    assert rank(Waiting(Job(decided=False), NOW - 1), NOW) is Rank.SPECULATIVE
     assert Rank.DUE < Rank.AHEAD < Rank.SPECULATIVE
 
 
@@ -141,7 +141,7 @@ def test_ranks_of_passes() -> None:
     st.integers(1, 2000),
 )
 def test_passes(items: list[tuple[float, int, bool]], most_rows: int) -> None:
-    waiting = [Waiting(Work(name, rows=rows, decided=decided), due) for name, (due, rows, decided) in enumerate(items)]
+    waiting = [Waiting(Job(name, rows=rows, decided=decided), due) for name, (due, rows, decided) in enumerate(items)]
     batch = next_passes(waiting, NOW, most_rows=most_rows)
     best = min(rank(item, NOW) for item in waiting)
     assert {rank(item, NOW) for item in batch} == {best}
@@ -192,7 +192,7 @@ def test_each_session_gets_real_time_or_its_share(paced: int, uploads: int, extr
     for pace in paces[paced:]:
         pace.receive(1000.0, 0.0)
     served = [0] * len(paces)
-    waiting: dict[int, Waiting[Work]] = {}
+    waiting: dict[int, Waiting[Job]] = {}
     for turn in range(300):
         now = turn / 10
         for name, pace in enumerate(paces):
@@ -201,7 +201,7 @@ def test_each_session_gets_real_time_or_its_share(paced: int, uploads: int, extr
             sent = 0.6 * ((turn - name % 6) // 6 + 1) if name < paced else 1000.0
             end = 0.6 * (served[name] + 1)
             if name not in waiting and end <= sent + 1e-9:
-                waiting[name] = Waiting(Work(name), pace.due(sent - end))
+                waiting[name] = Waiting(Job(name), pace.due(sent - end))
         for item in next_windows(list(waiting.values()), now, most=4, extra=extra):
             del waiting[item.work.name]
             served[item.work.name] += 1
