@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 
 from parastream.model import blas, prepare_process
-from parastream.model.errors import EngineError, ParastreamError
+from parastream.model.errors import ParastreamError
 from parastream.server.app import new_server
 from parastream.server.config import LogLevel, ServerConfig
 from parastream.streaming import Engine, Models
@@ -105,11 +107,21 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _wait_ready(engine: Engine) -> None:
-    # Not engine.wait_ready in a thread: a signal during a long load would have to wait for that thread.
-    while not engine.ready:
-        try:
-            engine.check_running()
-        except EngineError:
-            engine.wait_ready()  # raises why
-            raise
-        await asyncio.sleep(0.05)
+    """Wait until the engine is warm.
+
+    Raises:
+        ParastreamError: Loading failed.
+    """
+    loop = asyncio.get_running_loop()
+    loaded = asyncio.Event()
+
+    def wait() -> None:
+        with contextlib.suppress(ParastreamError):  # raised again below
+            engine.wait_ready()
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(loaded.set)
+
+    # A daemon: after a signal during a long load nobody waits for it, as asyncio would for a thread of its own.
+    threading.Thread(target=wait, name="parastream-loading", daemon=True).start()
+    await loaded.wait()
+    engine.wait_ready()
