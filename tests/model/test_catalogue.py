@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from parastream.model import catalogue, hubs
 from parastream.model.errors import HubError
+
+from tests.waiting import wait_until
 
 WEIGHTS = random.Random(1).randbytes(400_000)
 SPEECH = {
@@ -173,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body[: self.server.break_after.pop(0)])
                 return
             self.wfile.write(body[: len(body) // 2])
-            self.server.stall.wait(20)
+            self.server.stall.wait()
             body = body[len(body) // 2 :]
         self.wfile.write(body)
 
@@ -463,29 +465,28 @@ def test_progress_bar(fake: FakeHub, capsys: pytest.CaptureFixture[str], show: b
     assert ("org/speech" in err and "400.0/400.0 kB" in err) == (show is True)
 
 
-def in_another_process() -> subprocess.Popen[str]:
-    """Starts a download in a process of its own, which prints the directory."""
+@contextmanager
+def in_another_process(errors: Path) -> Iterator[subprocess.Popen[str]]:
+    """A download in a process of its own, which prints the directory, and complains into a file."""
     program = "from parastream.model import catalogue; print(catalogue.resolve('hf:org/speech'))"
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.01)
+    with (
+        errors.open("w") as file,
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=file, text=True) as process,
+    ):
+        yield process
 
 
 @pytest.mark.process
 def test_two_processes_download_once(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall.clear()
-    with in_another_process() as one, in_another_process() as two:
+    errors = [tmp_path / "one", tmp_path / "two"]
+    with in_another_process(errors[0]) as one, in_another_process(errors[1]) as two:
         wait_until(lambda: fake.asked_for("/cdn/"))
-        time.sleep(0.5)  # so that the second process is likely to wait for the first
+        wait_until(lambda: any("waiting for another process" in path.read_text() for path in errors))
         fake.stall.set()
-        outputs = [process.communicate(timeout=30) for process in (one, two)]
+        outputs = [process.communicate()[0].strip() for process in (one, two)]
     directory = tmp_path / "cache" / "models" / "hf" / "org" / "speech"
-    assert [out.strip() for out, _ in outputs] == [str(directory)] * 2, outputs
+    assert outputs == [str(directory)] * 2, [path.read_text() for path in errors]
     assert files(directory) == wanted_speech()
     assert len(fake.asked_for("/cdn/")) == 1
 
@@ -494,7 +495,7 @@ def test_two_processes_download_once(fake: FakeHub, tmp_path: Path) -> None:
 def test_a_killed_process_leaves_nothing_that_looks_complete(fake: FakeHub, tmp_path: Path) -> None:
     fake.stall.clear()
     partial = tmp_path / "cache" / "partial" / "hf--org--speech" / "model.pt.part"
-    with in_another_process() as process:
+    with in_another_process(tmp_path / "errors") as process:
         wait_until(lambda: fake.asked_for("/cdn/") and partial.exists())
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
