@@ -33,6 +33,10 @@ OTHER_VARIABLES = {
         "Token for gated and private models on Hugging Face; if unset, the one that `hf auth login` has kept.",
     ),
     "HF_TOKEN_PATH": ("all commands", "File in which `hf auth login` keeps the token; `token` in `HF_HOME` if unset."),
+    "HF_HUB_CACHE": (
+        "all commands",
+        "Where Hugging Face's own programs keep models; those are used, too. `hub` in `HF_HOME` if unset.",
+    ),
     "HF_HOME": ("all commands", "Directory of Hugging Face's own programs; `~/.cache/huggingface` if unset."),
     "MODELSCOPE_ENDPOINT": ("all commands", "Address of a mirror of ModelScope."),
     "PARASTREAM_CACHE": (

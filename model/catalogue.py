@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
+from parastream.model import hugging_face
 from parastream.model.cache_directory import cache_directory
 from parastream.model.directory import CMVN, DESCRIPTION, PUNCTUATION_WEIGHTS, REQUIRED, SPEECH_WEIGHTS
 from parastream.model.errors import HubError
@@ -103,7 +104,7 @@ def list_models() -> list[ModelCard]:
             known.kind,
             ", ".join(f"{hub}:{model_id}" for hub, model_id in known.ids.items()) or "embedded",
             known.size_mb,
-            not known.ids or any(_cached(hub, model_id).is_dir() for hub, model_id in known.ids.items()),
+            not known.ids or any(_find(hub, model_id) for hub, model_id in known.ids.items()),
             known.description,
         )
         for name, known in _KNOWN.items()
@@ -118,7 +119,8 @@ def is_offline(asked: bool) -> bool:
 def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bool | None = None) -> Path:
     """Find the directory of a model, downloading it if need be.
 
-    A download is kept in the user's cache directory (or `PARASTREAM_CACHE`), where later calls find it.
+    A download is kept in the user's cache directory (or `PARASTREAM_CACHE`), where later calls find it. A model that
+    Hugging Face's own programs have downloaded is used where it is.
     `PARASTREAM_HUB` (`hf` or `ms`) says which hub to try first; the other one follows if that fails.
 
     Args:
@@ -141,8 +143,8 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
         return _ASSETS / name
     sources = _in_order(ids)
     for hub, model_id in sources:
-        if _cached(hub, model_id).is_dir():
-            return _cached(hub, model_id)
+        if found := _find(hub, model_id):
+            return found
     if is_offline(offline):
         raise HubError(
             f"{name} is not in the cache {cache_directory()} and the network may not be used (offline): run"
@@ -174,6 +176,21 @@ def _cached(hub: str, model_id: str) -> Path:
     return cache_directory() / "models" / hub / model_id
 
 
+def _find(hub: str, model_id: str) -> Path | None:
+    """Look for a model on this machine: in our cache, and complete in the one of Hugging Face's own programs."""
+    if (cached := _cached(hub, model_id)).is_dir():
+        return cached
+    shared = hugging_face.snapshot(model_id) if hub == "hf" else None
+    if shared is None:
+        return None
+    try:
+        _needed([path.name for path in shared.iterdir() if path.is_file()])
+    except HubError as error:
+        logger.info("%s is not used: %s", shared, error)
+        return None
+    return shared
+
+
 def _in_order(ids: Mapping[str, str]) -> list[tuple[str, str]]:
     """Sort hubs and ids, the preferred hub first."""
     first = os.environ.get("PARASTREAM_HUB", "hf")
@@ -203,17 +220,25 @@ def _download(hub: str, model_id: str, progress: bool | None) -> Path:
 
 
 def _choose(files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """Pick what the model needs: its description, and one file of weights."""
     by_name = {file.name: file for file in files}
-    missing = [name for name in REQUIRED if name not in by_name]
+    return [by_name[name] for name in _needed(by_name)]
+
+
+def _needed(names: Collection[str]) -> list[str]:
+    """Pick the files that a model needs: its description, and one file of weights.
+
+    Raises:
+        HubError: Some are not there.
+    """
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise HubError(f"not a model that parastream can use: it has no {' and no '.join(missing)}")
     # Only speech models have statistics of features.
-    allowed = SPEECH_WEIGHTS if CMVN in by_name else PUNCTUATION_WEIGHTS
-    weights = next((name for name in allowed if name in by_name), None)
+    allowed = SPEECH_WEIGHTS if CMVN in names else PUNCTUATION_WEIGHTS
+    weights = next((name for name in allowed if name in names), None)
     if weights is None:
         raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(allowed)}")
-    return [by_name[name] for name in (*DESCRIPTION, weights) if name in by_name]
+    return [name for name in (*DESCRIPTION, weights) if name in names]
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Download the files of a model from Hugging Face or ModelScope: resumed where they broke off, and verified.
 
-Why not `huggingface_hub`? Its 2.4.0 was tried against the misbehaving server of the tests, over plain HTTP as mirrors
-speak it. It resumes within one call, but deletes what has arrived when the call fails or the process is killed (on
-purpose, see `_download_to_tmp_and_move` there), so 880 MB begin anew. It also accepts a file of the right size with
-another checksum. What its users expect is honoured here: `HF_TOKEN` or the token of `hf auth login`, gated models, and
-`HF_ENDPOINT`.
+Why not `huggingface_hub`? Its 2.4.0 was tried against a server that misbehaves like that of the tests, over plain HTTP
+as mirrors speak it. It resumes within one call. After a failure or a killed process, a later call starts from the first
+byte (on purpose, see its `_download_to_tmp_and_move`); that would be 880 MB. It also accepts a file of the right size
+with another checksum. What its users expect is honoured here: `HF_TOKEN` or the token of `hf auth login`, gated models,
+`HF_ENDPOINT`, and models in its cache (`hugging_face`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+from parastream.model import hugging_face
 from parastream.model.errors import HubError
 
 _TIMEOUT = httpx2.Timeout(30, connect=10)
@@ -90,12 +91,12 @@ class HuggingFace(Hub):
 
     def headers(self) -> dict[str, str]:
         """Return the user's token. Redirects to another host do not get it: httpx2 drops it."""
-        token = _hugging_face_token()
+        token = hugging_face.token()
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def explain(self, response: httpx2.Response, model_id: str) -> str:
         """Tell gated models from absent ones, and say what to do about it."""
-        status, token = f"status {response.status_code}", _hugging_face_token()
+        status, token = f"status {response.status_code}", hugging_face.token()
         if response.headers.get("X-Error-Code") == "GatedRepo":
             page = f"{self.endpoint}/{model_id}"
             if token:
@@ -157,19 +158,6 @@ class ModelScope(Hub):
             for entry in listing["Data"]["Files"]
             if entry["Type"] == "blob"
         ]
-
-
-def _hugging_face_token() -> str:
-    """Find the user's token where Hugging Face's own client looks for it; empty if there is none."""
-    if token := os.environ.get("HF_TOKEN", "").strip():
-        return token
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
-    path = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 HUBS: dict[str, Hub] = {"hf": HuggingFace(), "ms": ModelScope()}

@@ -10,6 +10,7 @@ from parastream.model.config import ChunkSize, ModelConfig, Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import Frontend
+from parastream.model.hugging_face import name_of
 from parastream.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # they import MLX, which has to wait for prepare_process
@@ -61,7 +62,7 @@ class SpeechModel:
         network.pack()
         mx.eval(network.parameters())
         return cls(
-            name=directory.path.name,
+            name=name_of(directory.path),
             config=config,
             frontend=Frontend(config.frontend, *directory.cmvn),
             network=network,

@@ -105,18 +105,9 @@ IO_CALLS = [
 """Functions of that kind: built-in ones, and methods of paths and NumPy's."""
 
 LOADING = [
-    f"parastream.model.{name}"
-    for name in (
-        "catalogue",
-        "checkpoint",
-        "directory",
-        "hubs",
-        "load",
-        "load_punctuation",
-        "loading",
-        "silero_weights",
-        "speech",
-    )
+    *(f"parastream.model.{name}" for name in ("catalogue", "hubs", "hugging_face", "silero_weights")),
+    *(f"parastream.model.{name}" for name in ("checkpoint", "directory", "load", "load_punctuation", "loading")),
+    "parastream.model.speech",
 ]
 """What reads models or asks the network for them."""
 

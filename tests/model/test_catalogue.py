@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from parastream.model import catalogue, hubs
+from parastream.model import catalogue, hubs, load
 from parastream.model.errors import HubError
 
 from tests.waiting import wait_until
@@ -190,7 +190,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         server.models["org/speech"] = dict(SPEECH)
-        for variable in ("PARASTREAM_HUB", "PARASTREAM_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"):
+        for variable in ("PARASTREAM_HUB", "PARASTREAM_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE"):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("PARASTREAM_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -326,6 +326,53 @@ def test_neither_hub_can_be_used(fake: FakeHub, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PARASTREAM_HUB", "github")
     with pytest.raises(HubError, match=r"PARASTREAM_HUB is 'github'; allowed are hf .* and ms"):
         catalogue.resolve("org/speech")
+
+
+def shared(cache: Path, content: dict[str, bytes], commit: str = "0a1b2c") -> Path:
+    """A model in the cache of Hugging Face's own programs, as they lay it out."""
+    repository = cache / "models--org--speech"
+    snapshot = repository / "snapshots" / commit
+    for directory in (snapshot, repository / "blobs", repository / "refs"):
+        directory.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    for name, data in content.items():
+        blob = repository / "blobs" / hashlib.sha256(data).hexdigest()
+        blob.write_bytes(data)
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", blob.name))
+    return snapshot
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE"])
+def test_what_hugging_faces_own_programs_have_downloaded_is_used(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    cache = tmp_path / "huggingface" / "hub"
+    if variable == "HF_HUB_CACHE":
+        cache = tmp_path / "elsewhere"
+        monkeypatch.setenv(variable, str(cache))
+    snapshot = shared(cache, wanted_speech())
+    for offline in (True, False):
+        assert catalogue.resolve("hf:org/speech", offline=offline) == snapshot
+    assert fake.requests == []
+    with pytest.raises(HubError, match="not in the cache"):
+        catalogue.resolve("ms:org/speech", offline=True)
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "tokens.json", "am.mvn", "model.pt"])
+def test_what_they_have_downloaded_in_part_is_not_used(fake: FakeHub, tmp_path: Path, missing: str) -> None:
+    content = {name: data for name, data in wanted_speech().items() if name != missing}
+    shared(tmp_path / "huggingface" / "hub", content)
+    directory = catalogue.resolve("hf:org/speech")
+    assert directory == tmp_path / "cache" / "models" / "hf" / "org" / "speech"
+    assert files(directory) == wanted_speech()
+
+
+def test_a_model_in_their_cache_has_the_name_of_its_repository(fake: FakeHub, tmp_path: Path) -> None:
+    embedded = catalogue.resolve("asr-small-en")
+    content = {path.name: path.read_bytes() for path in embedded.iterdir()}
+    shared(tmp_path / "huggingface" / "hub", content)
+    assert load("hf:org/speech", offline=True).name == "speech"
+    assert load(embedded).name == "asr-small-en"
 
 
 def test_offline(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
