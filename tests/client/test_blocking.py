@@ -17,11 +17,10 @@ import pytest
 from parastream.client import BlockingClient, ConnectionFailedError, Final, ServerError
 from parastream.client.cli.composition import ModelChoice, local_server
 
+from tests.client.test_client import AUDIO, example_of
+from tests.conftest import SAMPLE_TEXTS
+from tests.server.fakes import UTTERANCE, FakeEngine, expected_texts, serving
 from tests.waiting import wait_until
-
-from ..conftest import SAMPLE_TEXTS
-from ..server.fakes import UTTERANCE, FakeEngine, expected_texts, serving
-from .test_client import AUDIO, example_of
 
 
 @contextmanager

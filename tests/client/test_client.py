@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 import re
 from math import inf
@@ -19,19 +20,22 @@ from parastream.client import (
     Partial,
     Reconnected,
     ServerError,
+    SpeechEnded,
+    SpeechStarted,
     Stats,
     connect,
 )
 from parastream.client.cli.composition import ModelChoice, local_server
 from parastream.server.wire.messages import PROTOCOL, Ready, ServerMessage, encode
+from parastream.streaming import events
 from parastream.streaming.events import InputRejected, SessionEnded
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from ..conftest import SAMPLE, SAMPLE_TEXTS
-from ..server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
-from ..waiting import settle, until
-from .cutting_proxy import CuttingProxy
+from tests.client.cutting_proxy import CuttingProxy
+from tests.conftest import SAMPLE, SAMPLE_TEXTS
+from tests.server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
+from tests.waiting import settle, until
 
 AUDIO = random.Random(0).randbytes(60 * UTTERANCE + 1000)
 
@@ -131,6 +135,17 @@ async def test_a_reader_that_is_late_gets_the_newest_partial() -> None:
         events = [event async for event in client]
     assert [event.stable for event in events if isinstance(event, Partial)] == ["abc"]
     assert isinstance(events[-2], Final)
+
+
+@asynchronous
+async def test_why_an_utterance_ended_reaches_the_caller() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connect(server.url) as client:
+        engine.streams[0].tell([events.SpeechStarted(0, 0.0), events.SpeechEnded(0, 1.0, "cut")])
+        assert isinstance(await anext(client), SpeechStarted)
+        ended = await anext(client)
+    assert isinstance(ended, SpeechEnded)
+    assert ended.reason == "cut"
 
 
 @asynchronous
@@ -302,6 +317,12 @@ async def test_a_server_that_has_forgotten_the_session() -> None:
             with pytest.raises(ServerError) as caught:
                 await finals(client)
             assert caught.value.code == "unknown_session"
+
+
+def test_errors_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(ServerError("unknown_model", "no such model", ("a", "b"))))
+    assert str(error) == "no such model [unknown_model] (allowed: a, b)"
+    assert (error.code, error.message, error.allowed) == ("unknown_model", "no such model", ("a", "b"))
 
 
 def test_names_are_loaded_when_they_are_used() -> None:
