@@ -104,7 +104,7 @@ def record() -> list[Frame]:
             page.get_by_role("button", name="Start captions").click()
             page.mouse.move(0, 0)
             expect(page.locator("#lines .text")).to_have_count(SENTENCES, timeout=30_000)
-            page.wait_for_function("() => document.querySelector('#drafts').childElementCount === 0")
+            expect(page.locator("#drafts > *")).to_have_count(0)
         browser.close()
     return frames
 
@@ -116,7 +116,8 @@ def fit_window(page: Page) -> None:
     frame = page.evaluate("[outerWidth - innerWidth, outerHeight - innerHeight]")
     bounds = {"width": WIDTH + frame[0], "height": HEIGHT + frame[1]}
     devtools.send("Browser.setWindowBounds", {"windowId": window, "bounds": bounds})
-    page.wait_for_function(f"() => innerWidth === {WIDTH} && innerHeight === {HEIGHT}")
+    while page.evaluate("[innerWidth, innerHeight]") != [WIDTH, HEIGHT]:
+        page.wait_for_timeout(10)
     devtools.detach()
 
 

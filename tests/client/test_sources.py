@@ -13,6 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 from parastream.client.sources import FileSource, SourceError, read
 
+from tests.server.leaping import leaping
+
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 
 
@@ -118,21 +120,19 @@ def test_channels_kept_apart_are_resampled_apart(tmp_path: Path) -> None:
     assert spectrum.argmax(axis=0).tolist() == [440, 660]
 
 
-def test_pace_never_drifts(tmp_path: Path) -> None:
-    path = write(tmp_path / "second.wav", np.zeros(16_000, np.int16))
-
-    async def run() -> list[float]:
-        loop = asyncio.get_running_loop()
-        times = [loop.time()]
-        async for _ in FileSource(path, block=0.1, pace=4.0):
-            times.append(loop.time())
-            await asyncio.sleep(0.01)  # a reader that takes its time
-        return [time - times[0] for time in times[1:]]
-
-    times = asyncio.run(run())
-    # Never before its time; and the waits did not add the reader's own 10 × 10 ms.
-    assert all(time >= 0.025 * (index + 1) - 0.005 for index, time in enumerate(times))
-    assert min(time - 0.025 * (index + 1) for index, time in enumerate(times[5:], 5)) < 0.05
+@leaping
+async def test_pace_never_drifts(tmp_path: Path) -> None:
+    path = write(tmp_path / "minutes.wav", np.zeros(200 * 8000, np.int16), 8000)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    late: list[float] = []
+    async for _ in FileSource(path, block=20.0, pace=2.0):
+        late.append(loop.time() - began - 10.0 * (len(late) + 1))
+        await asyncio.sleep(3.0)  # a reader that takes its time
+    assert len(late) == 10
+    # None comes before its time, and the reader's own time is not added to that of the next.
+    assert min(late) > -0.01
+    assert late[-1] < 3.0
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ class Served:
             if found := re.search(r"ws://\S+", line):
                 self.url = found[0]
             if line.startswith("ready"):
-                break
+                return
+        raise AssertionError(f"the server ended: {self.log}")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
