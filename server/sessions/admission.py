@@ -89,7 +89,7 @@ class Admission:
             )
         transcription = Transcription(name, start, configs, deliver)
         try:
-            transcription.open(self._open_stream)
+            transcription.open(lambda config, apply: self._open_stream(config, apply, name))
         except CapacityError as error:
             raise RefusalError("capacity", str(error)) from error
         except ModelConfigError as error:
@@ -103,11 +103,11 @@ class Admission:
             listen(transcription)
         return transcription
 
-    def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None]) -> Stream:
+    def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None], name: str) -> Stream:
         def on_events(events: list[Event]) -> None:  # on the inference thread
             self._mailbox.put(apply, events)
 
-        return self._engine.open(config, on_events)
+        return self._engine.open(config, on_events, name)
 
     def _ended(self, transcription: Transcription) -> None:
         del self._open[transcription]

@@ -145,7 +145,7 @@ class FakeEngine:
         if self.failure is not None:
             raise EngineError(f"the engine failed: {self.failure}")
 
-    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None]) -> FakeStream:
+    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str) -> FakeStream:
         if self.refusal is not None:
             raise self.refusal
         self.streams.append(FakeStream(config, on_events))
