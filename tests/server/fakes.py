@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
@@ -45,6 +46,8 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def limited() -> None:
+            # A busy machine makes any step slow, which the debug mode would tell in the log that tests look at.
+            asyncio.get_running_loop().slow_callback_duration = math.inf
             async with asyncio.timeout(60):
                 await test(*args, **kwargs)
 
