@@ -104,6 +104,10 @@ class ServerConfig:
     """How long a room, with its transcript, outlives its last speaker and viewer."""
     max_message: Bytes = 1 << 20
     """Largest WebSocket message."""
+    max_message_rate: float = 1000.0
+    """Most messages a second that are read from a connection; a faster client is slowed down."""
+    max_unsent_bytes: Bytes = 1 << 20
+    """A client that leaves so much unread, besides the message that is being sent, is cut off."""
     resume_window: Seconds = 30.0
     """How long a session outlives its broken connection."""
 
@@ -149,7 +153,7 @@ class ServerConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and not (0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value}; allowed are finite numbers above 0")
-        for name in ("max_sessions", "max_rooms", "max_viewers", "max_message", "max_unsent"):
+        for name in ("max_sessions", "max_rooms", "max_viewers", "max_message", "max_unsent", "max_unsent_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; allowed is 1 or more")
         if not 0 <= self.port <= 65535:

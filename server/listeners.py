@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 from parastream.server.config import ServerConfig
 from parastream.server.http.answers import HttpAnswers
 from parastream.server.protocols.base import Request
 from parastream.server.routes import ADAPTERS, TCP_ADAPTERS, parse, protocol_at, subprotocols
 from parastream.server.transport.connection import Socket
+from parastream.server.transport.files import Places, Refusing, most_connections
 from parastream.server.transport.tcp import TcpSocket
 from parastream.server.transport.websocket import ListeningConnection, WebSocket
 from websockets.asyncio.server import Server as WebSocketServer
@@ -25,6 +27,8 @@ _logger.setLevel(logging.WARNING)  # it tells of each connection what "parastrea
 _logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
 
 _MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
+_SAVED_FILES = 5
+"""Files of a session that is saved: its events, three forms of the transcript, and one that is written anew."""
 
 Serve = Callable[[Socket, str, Request, str], Awaitable[None]]
 """Serves a socket until it is closed, given the name of its protocol, the request, and the client's address."""
@@ -40,6 +44,9 @@ class Listeners:
         self._websocket: list[WebSocketServer] = []
         self._tcp: list[asyncio.Server] = []
         self._tcp_tasks: set[asyncio.Task[None]] = set()
+        self._places = Places(
+            most_connections(sessions=config.max_sessions, files_each=_SAVED_FILES if config.save else 0)
+        )
 
     async def open(self, port: int, protocol: str | None = None) -> int:
         """Listen on a port, for one protocol or for all of them by path, and return it.
@@ -62,6 +69,19 @@ class Listeners:
         """Wait until the last connection has been closed."""
         websockets_closed = (listener.wait_closed() for listener in self._websocket)
         await asyncio.gather(*websockets_closed, *self._tcp_tasks, return_exceptions=True)
+
+    def _connection(self, *args: Any, **options: Any) -> asyncio.Protocol:
+        """Make what serves a connection that a client opens."""
+        config = self._config
+        if not self._places.enter():
+            return Refusing()
+        return ListeningConnection(
+            *args,
+            max_message_rate=config.max_message_rate,
+            max_unsent_bytes=config.max_unsent_bytes,
+            on_closed=self._places.leave,
+            **options,
+        )
 
     async def _open_websocket(self, port: int, protocol: str | None) -> int:
         config = self._config
@@ -92,7 +112,7 @@ class Listeners:
             handle,
             config.host or None,
             port,
-            create_connection=ListeningConnection,
+            create_connection=cast(type[ServerConnection], self._connection),
             process_request=process,
             select_subprotocol=select,
             ssl=config.tls,
@@ -113,6 +133,9 @@ class Listeners:
         assert protocol is not None
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not self._places.enter():
+                writer.transport.abort()
+                return
             task = asyncio.current_task()
             assert task is not None
             self._tcp_tasks.add(task)
@@ -120,6 +143,7 @@ class Listeners:
             try:
                 await self._serve(socket, protocol, Request(), socket.peer)
             finally:
+                self._places.leave()
                 self._tcp_tasks.discard(task)
                 socket.abort()
 

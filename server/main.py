@@ -17,6 +17,7 @@ from parastream.model import blas, prepare_process
 from parastream.model.errors import ParastreamError
 from parastream.server.app import new_server
 from parastream.server.config import LogLevel, ServerConfig
+from parastream.server.transport.files import raise_limit
 from parastream.streaming import Engine, Models
 from rich.console import Console
 
@@ -33,6 +34,7 @@ def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     """
     _log(config.log_level)
     prepare_process()
+    raise_limit()
     return asyncio.run(_serve(config, load))
 
 

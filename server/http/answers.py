@@ -28,6 +28,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
+_VERSION = version("parastream")  # read from the disk
+
 
 class HttpAnswers:
     """Answers requests; says which upgrades may go on."""
@@ -125,7 +127,7 @@ class HttpAnswers:
                 loaded = self._admission.not_ready is None
                 body = {
                     "name": "parastream",
-                    "version": version("parastream"),
+                    "version": _VERSION,
                     "model": self._admission.model if loaded else None,
                     "protocol": PROTOCOL,
                 }

@@ -19,7 +19,7 @@ from parastream.server.sessions.outbox import Outbox
 from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Partial, Start, Word
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import INTERNAL, RefusalError
 
 logger = logging.getLogger("parastream.server")
 
@@ -71,6 +71,8 @@ class Handler(ABC):
         """Called when `backlog` has shrunk."""
         self.on_reschedule: Callable[[], None] = _nothing
         """Called when `tick` is wanted earlier than it said."""
+        self.unframed = 0
+        """Messages in the bytes received so far, where a connection does not cut them into messages."""
         self._ending: Ending | None = None
         self._aborted = False
 
@@ -104,6 +106,12 @@ class Handler(ABC):
     @abstractmethod
     def receive(self, data: str | bytes) -> None:
         """Take a message of the client. Never raises `RefusalError`: failures become the handler's."""
+
+    def end_input(self) -> None:
+        """Note that the client sends nothing more, though it may wait for answers: the connection ends with them."""
+        if self._ending is None:
+            self._ending = Ending(1000)
+            self.on_change()
 
     @abstractmethod
     def take(self) -> bytes | None:
@@ -168,6 +176,7 @@ class Adapter(Handler):
         self._outbox: Outbox[msgspec.Struct | str | bytes] = Outbox(max_unsent)
         self._transcriptions: dict[Transcription, None] = {}  # those that have not ended
         self._failure: RefusalError | None = None
+        self._input_ended = False
 
     @classmethod
     def check(cls, request: Request) -> None:
@@ -243,7 +252,7 @@ class Adapter(Handler):
     @property
     def listening(self) -> bool:
         """Whether the client may send more."""
-        return self._ending is None and self._failure is None
+        return self._ending is None and self._failure is None and not self._input_ended
 
     @property
     def backlog(self) -> float:
@@ -271,6 +280,13 @@ class Adapter(Handler):
                 self.receive_text(data)
         except RefusalError as refusal:
             self.fail(refusal)
+
+    def end_input(self) -> None:
+        """See `Handler`."""
+        self._input_ended = True
+        for transcription in list(self._transcriptions):
+            transcription.end()
+        self._conclude()
 
     def fail(self, refusal: RefusalError) -> None:
         """See `Handler`."""
@@ -311,14 +327,22 @@ class Adapter(Handler):
                 self.on_progress()
             else:
                 self.apply(transcription, event)
+                self._conclude()
         except Exception:
             logger.exception("session %s: internal error", self.name)
-            self.abort(RefusalError("internal", "internal error; the server's log says more"))
+            self.fail(INTERNAL)
 
     def _conclude(self) -> None:
-        if self._failure is not None and self._ending is None and not self._transcriptions:
-            self.report(self._failure)
+        if self._transcriptions or self._ending is not None:
+            return
+        if self._failure is not None:
+            try:
+                self.report(self._failure)
+            except Exception:
+                logger.exception("session %s: an error could not be told", self.name)
             self.close(self._failure.close_code, self._failure.close_reason)
+        elif self._input_ended:
+            self.close()
 
 
 class OneByOne:

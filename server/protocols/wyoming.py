@@ -29,6 +29,7 @@ from parastream.server.wire.explain import Reader, explain
 from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Start
 from parastream.server.wire.refusals import RefusalError
 
+_VERSION = version("parastream")  # read from the disk
 LONGEST_HEADER = 1 << 16
 """Bytes of a header, and of further data."""
 LARGEST_PAYLOAD = 1 << 20
@@ -185,7 +186,7 @@ class ErrorAnswer(Answer, frozen=True, kw_only=True):
 def encode(answer: Answer) -> bytes:
     """Return an event: its header, and its data if there are any."""
     data = msgspec.json.encode(answer)
-    header = AnswerHeader(type=answer.kind, version=version("parastream"))
+    header = AnswerHeader(type=answer.kind, version=_VERSION)
     if data == b"{}":
         return msgspec.json.encode(header) + b"\n"
     return msgspec.json.encode(msgspec.structs.replace(header, data_length=len(data))) + b"\n" + data
@@ -277,6 +278,7 @@ class Wyoming(Adapter):
         """Take bytes of the connection."""
         self._reader.push(data)
         while self.listening and (event := self._reader.next()) is not None:
+            self.unframed += 1
             self._receive_event(*event)
 
     def _receive_event(self, kind: str, data: dict[str, Any], payload: bytes) -> None:
@@ -343,8 +345,8 @@ class Wyoming(Adapter):
             name, languages = self.admission.model, self.admission.languages
         except EngineError as error:
             raise RefusalError("not_ready", f"{error}, try again later") from error
-        model = ModelInfo(version=version("parastream"), name=name, languages=languages)
-        return Info(asr=(ProgramInfo(version=version("parastream"), models=(model,)),))
+        model = ModelInfo(version=_VERSION, name=name, languages=languages)
+        return Info(asr=(ProgramInfo(version=_VERSION, models=(model,)),))
 
     def _say(self, answer: Answer) -> None:
         self.send(encode(answer))

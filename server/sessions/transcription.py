@@ -16,7 +16,7 @@ from parastream.model.errors import AudioError, ParastreamError
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Start
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import INTERNAL, RefusalError
 from parastream.streaming import SessionConfig, Stream, events
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
@@ -228,10 +228,14 @@ class Transcription:
     # what the streams tell
 
     def _apply_all(self, index: int, new: Iterable[events.Event]) -> None:
-        for event in new:
-            if self._state is State.ENDED:
-                return
-            self._apply(index, event)
+        try:
+            for event in new:
+                if self._state is State.ENDED:
+                    return
+                self._apply(index, event)
+        except Exception:
+            logger.exception("session %s: internal error", self.name)
+            self.abort(INTERNAL)
 
     def _apply(self, index: int, event: events.Event) -> None:
         channel = self.configs[index].format.channel
@@ -275,8 +279,7 @@ class Transcription:
                     self._tell(messages.Flushed(event.time))
             case events.Progress():
                 self._progress[index] = event.time
-                if not self._orphaned:
-                    self._deliver(Progress(channel, event.settled))
+                self._hand_over(Progress(channel, event.settled))
             case events.InputRejected(code="incomplete_sample"):
                 self._incomplete = event.message  # the same for each channel
             case events.InputRejected(code="internal_error"):
@@ -298,7 +301,10 @@ class Transcription:
 
     def _ended(self) -> None:
         for callback in self.on_ended:
-            callback()
+            try:
+                callback()
+            except Exception:
+                logger.exception("session %s: its end could not be dealt with", self.name)
 
     def _tell(self, event: Event) -> None:
         for listener in list(self.listeners):
@@ -307,8 +313,17 @@ class Transcription:
             except Exception:
                 logger.exception("session %s: a listener failed", self.name)
                 self.listeners.remove(listener)
-        if not self._orphaned:
+        self._hand_over(event)
+
+    def _hand_over(self, event: Event | Progress) -> None:
+        """Tell the client's side. When it fails, all audio accepted is still recognised: others may listen."""
+        if self._orphaned:
+            return
+        try:
             self._deliver(event)
+        except Exception:
+            logger.exception("session %s: internal error", self.name)
+            self.fail(INTERNAL)
 
 
 def _words(words: Iterable[events.Word]) -> tuple[messages.Word, ...]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from parastream.server.config import ServerConfig
 from parastream.server.protocols.base import Handler
-from parastream.server.transport.limits import Deadlines, Gate, Keepalive, Pulse
+from parastream.server.transport.limits import Budget, Deadlines, Gate, Keepalive, Pulse
 from parastream.server.transport.ticker import Ticker
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import INTERNAL
 from websockets.exceptions import ConnectionClosed
 
 logger = logging.getLogger("parastream.server")
+
+T = TypeVar("T")
 
 _CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it has finished; after any other it may come back."""
@@ -38,8 +42,8 @@ class Socket(Protocol):
         """Code and reason with which it was closed; the code is None while it is open."""
         ...
 
-    async def recv(self) -> str | bytes:
-        """Return the next message. Raises `ConnectionClosed`."""
+    async def recv(self) -> str | bytes | None:
+        """Return the next message; None if the client sends nothing more, but reads on. Raises `ConnectionClosed`."""
         ...
 
     async def send(self, message: bytes) -> None:
@@ -67,7 +71,8 @@ class Connection:
         self._socket = socket
         self._config = config
         self._completed = False  # the client got everything, the closing handshake included
-        self._broken = False  # the client answered no ping
+        self._hopeless = ""  # why nothing more can be said to the client
+        self._bugs = 0
         self._ping_due = False
         self._outgoing = asyncio.Event()
         self._interrupted = asyncio.Event()
@@ -79,6 +84,7 @@ class Connection:
         self._unpaused = now
         self._deadlines = Deadlines(handler.idle_timeout or config.idle_timeout, config.max_session, now)
         self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, now + config.ping_interval)
+        self._budget = Budget(config.max_message_rate, now)
         self._ticker = Ticker(self._tick)
         handler.on_change = self._on_change
         handler.on_progress = self._on_progress
@@ -87,12 +93,30 @@ class Connection:
     async def run(self) -> None:
         """Serve the connection until it is closed, and tell the handler that it is."""
         try:
-            self.handler.start()
+            self._guarded(self.handler.start)
             await self._run()
         finally:
             code, reason = self._socket.closed
             finished = self._completed or code in _CLEAN_CLOSES
-            self.handler.lost(finished=finished, why=f"{code} {reason}".strip())
+            why = f"{code} {reason}".strip()
+            self._guarded(partial(self.handler.lost, finished=finished, why=why))
+
+    def _guarded(self, call: Callable[[], T]) -> T | None:
+        """Call the handler. A bug in it ends this connection: its accepted audio is recognised, then the error follows.
+
+        Raises:
+            Exception: not even that was possible.
+        """
+        try:
+            return call()
+        except Exception:
+            logger.exception("%s: internal error", self.handler.name)
+            self._bugs += 1
+            if self._bugs > 2:
+                raise
+            end = self.handler.fail if self._bugs == 1 else self.handler.abort
+            self._guarded(partial(end, INTERNAL))
+            return None
 
     async def _run(self) -> None:
         jobs: tuple[Coroutine[Any, Any, Any], ...] = (
@@ -111,13 +135,13 @@ class Connection:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
                 logger.error("%s: internal error", self.handler.name, exc_info=result)
-                self.handler.abort(RefusalError("internal", "internal error; the server's log says more"))
+                self._hopeless = INTERNAL.close_reason
         await self._finish()
 
     async def _finish(self) -> None:
         """Send what is left to say, if the client can still be told."""
-        if self._broken:
-            await self._socket.close(1011, "no answer to a ping")
+        if self._hopeless:
+            await self._socket.close(1011, self._hopeless)
             return
         if self.handler.ending is None or self._completed:
             return
@@ -150,8 +174,11 @@ class Connection:
             await self._outgoing.wait()
 
     async def _send_waiting(self) -> None:
-        while (message := self.handler.take()) is not None:
-            await self._socket.send(message)
+        bugs = self._bugs
+        while (message := self._guarded(self.handler.take)) is not None or bugs != self._bugs:
+            bugs = self._bugs
+            if message is not None:
+                await self._socket.send(message)
 
     async def _say_goodbye(self) -> None:
         assert self.handler.ending is not None
@@ -165,7 +192,13 @@ class Connection:
             data = await self._socket.recv()
             if self._interrupted.is_set():
                 return
-            self.handler.receive(data)
+            if data is None:
+                self._guarded(self.handler.end_input)
+                await self._interrupted.wait()
+                return
+            before = self.handler.unframed
+            self._guarded(partial(self.handler.receive, data))
+            self._budget.spend(self.handler.unframed - before)
             if isinstance(data, bytes) or not self.handler.only_audio_counts:
                 self._deadlines.heard = clock()
             if self.handler.listening and self._gate.update(self.handler.backlog):
@@ -173,6 +206,8 @@ class Connection:
                 self._readable.clear()
                 await self._readable.wait()
                 self._unpaused = self._deadlines.heard = clock()
+            if wait := self._budget.wait(clock()):
+                await asyncio.sleep(wait)
 
     def _on_progress(self) -> None:
         if not self._readable.is_set() and not self._gate.update(self.handler.backlog):
@@ -181,7 +216,8 @@ class Connection:
     # on time
 
     def _tick(self, now: float) -> float:
-        due = [self.handler.tick(now), self._check_deadlines(now)]
+        next_tick = self._guarded(partial(self.handler.tick, now))
+        due = [math.inf if next_tick is None else next_tick, self._check_deadlines(now)]
         if self._socket.pings:
             heard = max(self._unpaused, self._socket.heard) if self._readable.is_set() else now
             match self._keepalive.tick(now, heard):
@@ -189,7 +225,7 @@ class Connection:
                     self._ping_due = True
                     self._outgoing.set()
                 case Pulse.BROKEN:
-                    self._broken = True
+                    self._hopeless = "no answer to a ping"
                     self._interrupted.set()
             due.append(self._keepalive.next)
         return min(due)
@@ -198,7 +234,7 @@ class Connection:
         if not self.handler.listening or not self._readable.is_set():
             return now + self._deadlines.idle_timeout  # it cannot be idle for longer before then
         opened = self._opened if self.handler.opened is None else self.handler.opened
-        if self._deadlines.next(opened) <= now and not self._deadlines.stalled(opened, now):
+        if self._deadlines.passed(opened, now):
             self.handler.fail(self._deadlines.refusal(opened))
             return now + self._deadlines.idle_timeout
         return self._deadlines.next(opened)

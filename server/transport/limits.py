@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from parastream.server.wire.refusals import RefusalError
 
-_STALL = 0.5
-"""A deadline noticed so much too late was missed because the whole server stood still."""
+_MOMENT = 0.5
+"""Seconds that an idle client gets for what it sent while the server stood still and could not read."""
 
 
 @dataclass(slots=True)
@@ -21,18 +21,24 @@ class Deadlines:
     heard: float
     """When the client last sent what counts, or could not because the server did not read."""
 
+    _given: tuple[float, float] = (math.nan, math.nan)  # the `heard` after which a moment more was given; until when
+
     def next(self, opened: float) -> float:
         """Return the instant at which a session that began at `opened` ends unless its client sends something."""
-        return min(self.heard + self.idle_timeout, opened + self.max_session)
+        heard, until = self._given
+        idle = until if heard == self.heard else self.heard + self.idle_timeout
+        return min(idle, opened + self.max_session)
 
-    def stalled(self, opened: float, now: float) -> bool:
-        """Say whether the deadline passed while nobody could look: what came in the meantime has to be read first.
+    def passed(self, opened: float, now: float) -> bool:
+        """Say whether the client must be cut off.
 
-        Another one, a moment from now, is set then.
+        One that seems idle gets a moment more: what came while nobody could look has to be read first.
         """
-        if now - self.next(opened) <= _STALL or now >= opened + self.max_session:
+        if now < self.next(opened):
             return False
-        self.heard = now - self.idle_timeout + _STALL
+        if now < opened + self.max_session and self._given[0] != self.heard:
+            self._given = self.heard, now + _MOMENT
+            return False
         return True
 
     def refusal(self, opened: float) -> RefusalError:
@@ -95,3 +101,26 @@ class Gate:
         """Take the backlog's length and say whether the gate is closed."""
         self.closed = backlog > (self.low if self.closed else self.high)
         return self.closed
+
+
+@dataclass(slots=True)
+class Budget:
+    """So many pieces of work a second, and as many at once after a second of rest. Debts are possible."""
+
+    rate: float
+    at: float
+    """When it was last looked at."""
+    left: float = math.nan
+
+    def __post_init__(self) -> None:
+        self.left = self.rate
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there may be more work; 0 if there may be now."""
+        self.left = min(self.rate, self.left + (now - self.at) * self.rate)
+        self.at = now
+        return 0.0 if self.left > 0 else (1 - self.left) / self.rate
+
+    def spend(self, pieces: int) -> None:
+        """Note work that was done."""
+        self.left -= pieces

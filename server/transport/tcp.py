@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosedError
 
-_PIECE = 1 << 16
+_PIECE = 1 << 12
+"""Bytes that are taken at once; then other connections have their turn."""
 
 
 class TcpSocket:
@@ -38,16 +39,15 @@ class TcpSocket:
         host, port = self._writer.get_extra_info("peername")[:2]
         return f"{host}:{port}"
 
-    async def recv(self) -> bytes:
-        """Return the next bytes. Raises `ConnectionClosed` at their end."""
+    async def recv(self) -> bytes | None:
+        """Return the next bytes; None at their end. Raises `ConnectionClosed`."""
+        await asyncio.sleep(0)
         try:
             data = await self._reader.read(_PIECE)
         except OSError as error:
             raise ConnectionClosedError(None, None) from error
-        if not data:
-            raise ConnectionClosedOK(None, None)
         self.heard = asyncio.get_running_loop().time()
-        return data
+        return data or None
 
     async def send(self, message: bytes) -> None:
         """Send bytes. Raises `ConnectionClosed`, also when the client does not take them in time."""

@@ -2,21 +2,182 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from parastream.server.transport.limits import Budget
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event, State
+
+logger = logging.getLogger("parastream.server")
 
 ABNORMAL_CLOSURE = 1006
 """What websockets reports when no close frame came."""
 
+_PIECE = 512
+"""Bytes that are parsed at once: at most 85 frames, since the smallest has six bytes."""
+_TURN = 32
+"""Frames after which other connections have their turn."""
+
 
 class ListeningConnection(ServerConnection):
-    """A connection of websockets that knows when bytes last came, on the loop's clock."""
+    """A connection of websockets whose client cannot take more than its share of the loop and of the memory.
 
-    heard = 0.0
+    websockets parses everything that one read of the socket brings (256 KiB, or 43,000 empty frames) before it looks
+    at anything else, and answers pings without asking whether the client reads the answers. Here:
+
+    - the bytes are parsed in pieces, and the other connections have their turn after a few frames;
+    - a client that sends more than `max_message_rate` frames a second is read no faster than that;
+    - nothing is parsed while enough messages wait to be looked at;
+    - a client that leaves more than `max_unsent_bytes` unread, besides the message that is being sent, is cut off.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        max_message_rate: float = 1000.0,
+        max_unsent_bytes: int = 1 << 20,
+        on_closed: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
+        """Make a connection.
+
+        Args:
+            args: For websockets, as are the further `options`.
+            max_message_rate: See `ServerConfig`.
+            max_unsent_bytes: See `ServerConfig`.
+            on_closed: Called once, when its socket is closed.
+            options: See `args`.
+        """
+        super().__init__(*args, **options)
+        self.heard = 0.0
+        """When bytes last came, on the loop's clock."""
+        self.sending = 0
+        """Bytes of the message that somebody waits for the client to take."""
+        self._unread = bytearray()  # came in, but was not parsed
+        self._full = False  # enough messages wait
+        self._waking: asyncio.Handle | None = None
+        self._max_unsent_bytes = max_unsent_bytes
+        self._budget = Budget(max_message_rate, self.loop.time())
+        self._frames = 0  # since the connection was made
+        self._on_closed = on_closed
+        self._parsing = False
+        self._ignoring = False
+        self._eof = False  # the client sends nothing more, which websockets does not know yet
+        self._lost: tuple[Exception | None] | None = None  # neither that the connection is gone
+        self._gone = False
+
+    def ignore_messages(self) -> None:
+        """Let nothing that the client says stand in the way of its close frame."""
+        self._ignoring = True
+        self._set_full(full=False)
+        self._pass_end_on()
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Perform the closing handshake."""
+        self.ignore_messages()
+        await super().close(code, reason)
+
+    # from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the pausing: what has been read already has to stop as well."""
+        super().connection_made(transport)
+        self.recv_messages.pause = lambda: self._set_full(full=True)
+        self.recv_messages.resume = lambda: self._set_full(full=False)
 
     def data_received(self, data: bytes) -> None:
-        """Note the time."""
-        self.heard = self.loop.time()
-        super().data_received(data)
+        """Parse as much as may be now."""
+        self._unread += data
+        if self._waking is None:
+            self._parse()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Note that the client sends nothing more. A request that came before that is still answered."""
+        self._eof = True
+        self._pass_end_on()
+        return self._eof and self.transport.get_extra_info("sslcontext") is None  # TLS cannot be half-closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone, once everything that came before has been parsed."""
+        self._lost, self._gone = (exc,), True
+        self._on_closed()
+        self._pass_end_on()
+
+    def send_data(self) -> None:
+        """Send what websockets has to say."""
+        super().send_data()
+        self._pass_end_on()
+
+    # parsing
+
+    def process_event(self, event: Event) -> None:
+        """Count what comes in."""
+        self._frames += 1
+        if self._ignoring and isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            return
+        super().process_event(event)
+
+    def _set_full(self, *, full: bool) -> None:
+        self._full = full
+        if full:
+            self._pause()
+        elif self._waking is None:
+            self._waking = self.loop.call_soon(self._parse)
+
+    def _parse(self) -> None:
+        """Parse some of what came in; the rest is for a later turn."""
+        self._waking = None
+        before, self.heard = self._frames, self.loop.time()
+        wait = self._budget.wait(self.heard)
+        while self._unread and not self._full and not wait and self._frames - before < _TURN:
+            piece = bytes(self._unread[:_PIECE])
+            del self._unread[:_PIECE]
+            self._parsing = True
+            super().data_received(piece)
+            self._parsing = False
+            if self._unsent > self._max_unsent_bytes:
+                logger.info("connection %s: cut off, since its client does not read", self.remote_address)
+                self._unread.clear()
+                self.transport.abort()
+        self._budget.spend(self._frames - before)
+        if self._full:
+            return  # `_set_full` comes back
+        if self._unread:
+            self._pause()
+            self._waking = self.loop.call_later(wait, self._parse) if wait else self.loop.call_soon(self._parse)
+        else:
+            if not self._gone:
+                self.transport.resume_reading()
+            self._pass_end_on()
+
+    def _pause(self) -> None:
+        if not self._gone:
+            self.transport.pause_reading()
+
+    @property
+    def _unsent(self) -> int:
+        """Bytes that the client does not take, besides those that somebody waits for."""
+        return 0 if self._gone else self.transport.get_write_buffer_size() - self.sending
+
+    def _pass_end_on(self) -> None:
+        """Tell websockets that the client sends nothing more, or is gone, once it knows what came before that."""
+        if self._parsing:
+            return
+        unread = bool(self._unread) and not self._ignoring and self.protocol.state is State.OPEN
+        if self._lost is not None and not unread:
+            (exc,), self._lost, self._eof = self._lost, None, False
+            self._unread.clear()
+            if self._waking is not None:
+                self._waking.cancel()
+            super().connection_lost(exc)
+        elif self._eof and not unread and (self.request is None or self.response is not None):
+            self._eof = False
+            super().eof_received()
+            self.transport.close()
 
 
 class WebSocket:
@@ -49,7 +210,11 @@ class WebSocket:
 
     async def send(self, message: bytes) -> None:
         """Send a text message, waiting while the client does not read. Raises `ConnectionClosed`."""
-        await self._connection.send(message, text=True)
+        self._connection.sending = len(message)
+        try:
+            await self._connection.send(message, text=True)
+        finally:
+            self._connection.sending = 0
 
     async def ping(self) -> None:
         """Send a ping; `heard` tells whether it was answered. Raises `ConnectionClosed`."""
@@ -62,4 +227,5 @@ class WebSocket:
 
     def abort(self) -> None:
         """Drop the connection."""
+        self._connection.ignore_messages()
         self._connection.transport.abort()

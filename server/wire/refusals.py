@@ -45,3 +45,7 @@ class RefusalError(Exception):
     def close_reason(self) -> str:
         """The reason for the close frame, which holds 123 bytes of UTF-8."""
         return f"{self.code}: {self.message}".encode()[:123].decode(errors="ignore")
+
+
+INTERNAL = RefusalError("internal", "internal error; the server's log says more")
+"""What a client is told of a bug."""

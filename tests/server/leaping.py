@@ -40,6 +40,10 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         """Return the seconds that have passed or been skipped."""
         return super().time() + self._skipping.skipped
 
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which the loop does nothing."""
+        self._skipping.skipped += seconds
+
 
 def leaping(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Run a test on such a loop; fail it when it waits for what never happens."""

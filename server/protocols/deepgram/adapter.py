@@ -59,6 +59,7 @@ _CLOSES = {
 }
 """What Deepgram calls errors, and how it closes after them."""
 _IDLE = 10.0
+_VERSION = version("parastream")  # read from the disk
 _MARKS = string.punctuation + "。，、？！；：…“”‘’（）《》"
 
 
@@ -338,7 +339,7 @@ class Deepgram(Adapter):
             channel=messages.Alternatives((alternative,)),
             metadata=messages.ResultsMetadata(
                 self._request_id,
-                messages.ModelInfo(self._model, version("parastream")),
+                messages.ModelInfo(self._model, _VERSION),
                 str(uuid.uuid5(uuid.NAMESPACE_URL, self._model)),
             ),
         )

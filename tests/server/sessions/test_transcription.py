@@ -9,6 +9,7 @@ from parastream.server.protocols.vosk import Vosk
 from parastream.server.sessions.transcription import Progress, State, Transcription
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Start
+from parastream.streaming.events import Partial as PartialOfTheEngine
 
 from ..fakes import UTTERANCE, FakeEngine, admission
 from ..protocols.talking import Talk
@@ -44,7 +45,7 @@ def test_a_listener_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text.count("a listener failed") == 1
 
 
-def test_a_protocol_that_fails_ends_its_own_connection(
+def test_a_protocol_that_fails_ends_its_own_connection_after_all_audio_accepted_was_recognised(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Adapter, transcription: Transcription, event: Event) -> None:
@@ -56,9 +57,43 @@ def test_a_protocol_that_fails_ends_its_own_connection(
     talk.say(b"\0\0")
     (transcription,) = talk.admission.open
     transcription.listeners.append(heard.append)
-    talk.say(bytes(UTTERANCE))
+    talk.stream.hold_end = True
+    talk.say(bytes(UTTERANCE + 100))
+    talk.stream.hold_end = talk.stream.ended = False
+    talk.stream.end()
     assert transcription.state is State.ENDED
     assert talk.adapter.ending == (1011, "internal: internal error; the server's log says more")
     assert "a bug" in caplog.text
-    assert not any(isinstance(event, Final) for event in heard)  # it was cancelled
+    assert len([event for event in heard if isinstance(event, Final)]) == 2
     assert isinstance(heard[-1], messages.Error)
+
+
+def test_an_event_that_makes_no_sense_ends_one_session_only(caplog: pytest.LogCaptureFixture) -> None:
+    engine, told = FakeEngine(), list[Event]()
+
+    def keep(event: Event | Progress) -> None:
+        if not isinstance(event, Progress):
+            told.append(event)
+
+    gate = admission(engine)
+    gate.begin(Start(), keep, "broken")
+    other = gate.begin(Start(), lambda event: None, "other")
+    engine.streams[0].tell([PartialOfTheEngine(7, 0, 1, "never", "begun", ())])
+    assert [type(event) for event in told] == [messages.Error]
+    assert engine.streams[0].cancelled
+    assert gate.open == [other]
+    assert "internal error" in caplog.text
+
+
+def test_a_failure_at_the_end_of_one_listener_does_not_hide_the_end_from_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    gate = admission(FakeEngine())
+    transcription = gate.begin(Start(), lambda event: None, "session")
+    transcription.on_ended.insert(0, fail)
+    transcription.end()
+    assert gate.open == []
+    assert "a bug" in caplog.text

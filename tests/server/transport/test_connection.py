@@ -15,7 +15,7 @@ from parastream.server.wire.refusals import RefusalError
 from websockets.exceptions import ConnectionClosedError
 
 from ...waiting import settle, until
-from ..leaping import leaping
+from ..leaping import LeapingLoop, leaping
 
 
 class Pipe:
@@ -42,9 +42,12 @@ class Pipe:
         self.closed = code, ""
         self.incoming.put_nowait(None)
 
-    async def recv(self) -> str | bytes:
+    def close_half(self) -> None:
+        self.incoming.put_nowait(None)
+
+    async def recv(self) -> str | bytes | None:
         data = await self.incoming.get()
-        if data is None:
+        if data is None and self.closed[0] is not None:
             raise ConnectionClosedError(None, None)
         return data
 
@@ -75,7 +78,9 @@ class Script(Handler):
         self.failure: RefusalError | None = None
         self.lost_as: tuple[bool, str] | None = None
         self.due = float("inf")
-        self.bug = self.deaf = False
+        self.deaf = False
+        self.unframed_in_each = 0
+        self.bugs: set[str] = set()
         self.failed_at = 0.0
 
     @property
@@ -87,9 +92,13 @@ class Script(Handler):
         return self.waiting
 
     def receive(self, data: str | bytes) -> None:
-        if self.bug:
-            raise ValueError("a bug")
+        self.stumble("receive")
         self.received.append(data)
+        self.unframed += self.unframed_in_each
+
+    def stumble(self, where: str) -> None:
+        if where in self.bugs:
+            raise ValueError(f"a bug in {where}")
 
     def say(self, message: bytes) -> None:
         self.saying.append(message)
@@ -100,18 +109,23 @@ class Script(Handler):
         self.on_change()
 
     def take(self) -> bytes | None:
+        self.stumble("take")
         return self.saying.pop(0) if self.saying else None
 
     def tick(self, now: float) -> float:
+        self.stumble("tick")
         self.ticks += 1
         return self.due
 
     def fail(self, refusal: RefusalError) -> None:
+        self.stumble("fail")
         self.failure = refusal
         self.failed_at = asyncio.get_running_loop().time()
         self.end(refusal.close_code)
 
     def abort(self, refusal: RefusalError) -> None:
+        self.stumble("abort")
+        self.bugs.clear()
         self.fail(refusal)
 
     def lost(self, *, finished: bool, why: str) -> None:
@@ -121,6 +135,13 @@ class Script(Handler):
 def keep_hearing(pipe: Pipe) -> None:
     """Let bytes come without end that are no messages, such as answers to pings."""
     pipe.heard = float("inf")
+
+
+def stall(seconds: float) -> None:
+    """Keep the loop from doing anything."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LeapingLoop)
+    loop.skip(seconds)
 
 
 @asynccontextmanager
@@ -286,13 +307,77 @@ async def test_the_handler_is_told_the_time_when_it_wants_to_be() -> None:
         script.due = float("inf")
 
 
+@pytest.mark.parametrize("where", ["receive", "take", "tick"])
 @leaping
-async def test_a_bug_ends_the_connection_with_an_error_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_ends_the_connection_with_an_error_and_is_logged(
+    caplog: pytest.LogCaptureFixture, where: str
+) -> None:
     async with connected() as (pipe, script, serving):
-        script.bug = True
+        await settle()
+        script.say(b"before")
+        script.bugs = {where}
+        if where == "take":
+            script.bugs |= {"fail"}  # which cannot be told, either: what is left is dropped
         pipe.say(b"1")
+        script.on_reschedule()
         await serving
     assert pipe.closed == (1011, "the end")
     assert script.failure is not None
     assert script.failure.code == "internal"
-    assert "a bug" in caplog.text
+    assert f"a bug in {where}" in caplog.text
+
+
+@leaping
+async def test_what_a_handler_has_to_say_after_a_bug_still_goes_out() -> None:
+    async with connected() as (pipe, script, serving):
+        await settle()
+        script.say(b"final")
+        script.bugs = {"receive"}
+        pipe.say(b"1")
+        await serving
+    assert pipe.sent == [b"final"]
+
+
+@leaping
+async def test_a_handler_that_cannot_even_fail_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected() as (pipe, script, serving):
+        await settle()
+        script.bugs = {"receive", "fail", "abort"}
+        pipe.say(b"1")
+        await serving
+    assert pipe.closed == (1011, "internal: internal error; the server's log says more")
+    assert script.lost_as is not None
+
+
+@leaping
+async def test_a_client_that_sends_nothing_more_is_told_what_is_left() -> None:
+    async with connected() as (pipe, script, serving):
+        pipe.say(b"1")
+        pipe.close_half()
+        script.say(b"last")
+        await serving
+    assert (script.received, pipe.sent, pipe.closed[0]) == ([b"1"], [b"last"], 1000)
+
+
+@leaping
+async def test_a_stalled_server_reads_what_lies_in_the_socket_before_it_calls_a_client_idle() -> None:
+    async with connected(idle_timeout=60.0) as (pipe, script, serving):
+        loop = asyncio.get_running_loop()
+        keep_hearing(pipe)
+        await settle()
+        loop.call_later(59.9, stall, 10.0)
+        loop.call_later(60.2, pipe.say, b"audio that came in the meantime")
+        await asyncio.sleep(100)
+        assert script.failure is None
+        assert not serving.done()
+
+
+@leaping
+async def test_messages_without_frames_are_read_at_the_rate_that_is_allowed() -> None:
+    async with connected(max_message_rate=10.0) as (pipe, script, _):
+        began = asyncio.get_running_loop().time()
+        for _ in range(4):
+            pipe.say(b"ten messages in one piece")
+        script.unframed_in_each = 10
+        await until(lambda: len(script.received) == 4)
+        assert asyncio.get_running_loop().time() - began > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parastream.server.transport.limits import Deadlines, Gate, Keepalive, Pulse
+from parastream.server.transport.limits import Budget, Deadlines, Gate, Keepalive, Pulse
 
 
 def test_the_earlier_deadline_counts_and_says_why() -> None:
@@ -14,13 +14,30 @@ def test_the_earlier_deadline_counts_and_says_why() -> None:
     assert late.refusal(opened=1000).code == "session_too_long"
 
 
-def test_a_deadline_that_passed_while_the_server_stood_still_is_put_off_until_it_has_read() -> None:
+def test_an_idle_client_gets_a_moment_for_what_it_sent_while_nobody_could_read() -> None:
     deadlines = Deadlines(idle_timeout=60, max_session=1000, heard=1000)
-    assert not deadlines.stalled(opened=1000, now=1060.01)
-    assert deadlines.stalled(opened=1000, now=1075)
-    assert 1075 < deadlines.next(opened=1000) < 1076
-    assert not deadlines.stalled(opened=1000, now=deadlines.next(1000))
-    assert not deadlines.stalled(opened=1000, now=3000), "no session lasts for ever"
+    for late in (1060.01, 1075.0):  # a stall of any length may have hidden audio
+        deadlines = Deadlines(idle_timeout=60, max_session=1000, heard=1000)
+        assert not deadlines.passed(opened=1000, now=late)
+        assert late < deadlines.next(opened=1000) < late + 1
+        assert not deadlines.passed(opened=1000, now=late + 0.1)
+        assert deadlines.passed(opened=1000, now=deadlines.next(1000))
+    deadlines.heard = 1080
+    assert deadlines.next(opened=1000) == 1140
+    assert not deadlines.passed(opened=1000, now=1141), "the next pause gets its own moment"
+    assert deadlines.passed(opened=1000, now=3000), "no session lasts for ever"
+
+
+def test_a_budget_allows_a_burst_and_then_so_many_pieces_a_second() -> None:
+    budget = Budget(rate=10, at=0)
+    assert budget.wait(0) == 0
+    budget.spend(30)  # a debt of two seconds
+    assert 2 < budget.wait(0) < 2.2
+    assert budget.wait(1) > 0
+    assert budget.wait(2.1) == 0
+    assert budget.wait(1000) == 0
+    budget.spend(11)
+    assert budget.wait(1000) > 0, "rest saves up no more than a second's worth"
 
 
 def test_a_connection_is_pinged_at_intervals_and_any_byte_is_an_answer() -> None:

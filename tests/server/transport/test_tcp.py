@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from parastream.server.transport.tcp import TcpSocket
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosedError
 
 from ..fakes import asynchronous
 
@@ -35,8 +36,8 @@ async def pair(**timeouts: float) -> AsyncIterator[tuple[TcpSocket, asyncio.Stre
 
 
 async def read_all(socket: TcpSocket) -> None:
-    while True:
-        await socket.recv()
+    while await socket.recv() is not None:
+        pass
 
 
 @asynchronous
@@ -50,8 +51,7 @@ async def test_bytes_go_both_ways_and_the_end_is_told() -> None:
         await socket.send(b"world")
         assert await reader.readexactly(5) == b"world"
         writer.write_eof()
-        with pytest.raises(ConnectionClosedOK):
-            await socket.recv()
+        assert await socket.recv() is None
         assert await socket.close(1000, "done")
         assert await reader.read() == b""
         assert socket.closed == (1000, "done")
@@ -62,7 +62,7 @@ async def test_a_client_that_resets_the_connection() -> None:
     async with pair() as (socket, _, writer):
         await socket.send(b"never read")
         writer.transport.abort()
-        with pytest.raises((ConnectionClosedError, ConnectionClosedOK)):
+        with contextlib.suppress(ConnectionClosedError):
             await read_all(socket)
 
 
