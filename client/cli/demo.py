@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,13 @@ class CaptionDelays:
 
     def _sent(self, position: float) -> float:
         return self._began + position / self._pace
+
+
+def command_line() -> str:
+    """Return how to call the command line: through `./run` in its environment, which is not on the PATH."""
+    environment = Path(sys.prefix)
+    made_by_run = environment.name == ".venv" and (environment.parent / "run").is_file()
+    return "./run parastream" if made_by_run else "parastream"
 
 
 def run(pace: float) -> int:
@@ -96,7 +104,8 @@ async def _run(sample: Path, pace: float) -> int:
         f"first partial {median(delays.partials):.2f} s after the start of speech, "
         f"final {median(delays.finals):.2f} s after the last word"
     )
-    say("next: `parastream serve` in one terminal, and in another")
-    say("  parastream mic --server ws://127.0.0.1:8765")
-    say("  parastream transcribe FILE --server ws://127.0.0.1:8765")
+    command = command_line()
+    say(f"next: `{command} serve` in one terminal, and in another")
+    say(f"  {command} mic --server ws://127.0.0.1:8765")
+    say(f"  {command} transcribe FILE --server ws://127.0.0.1:8765")
     return 0

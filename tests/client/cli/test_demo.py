@@ -6,8 +6,10 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from parastream.client.cli import demo
 
 from tests.client.cli.command import SAID, Run, words
 
@@ -24,6 +26,13 @@ def test_demo(run: Run) -> None:
         r"first partial \d\.\d\d s after the start of speech, final -?\d\.\d\d s after the last word",
         result.out,
     )
+
+
+def test_the_demo_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert demo.command_line() == "parastream"
+    (tmp_path / "run").touch()
+    assert demo.command_line() == "./run parastream"
 
 
 @pytest.mark.process
