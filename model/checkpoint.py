@@ -120,9 +120,9 @@ def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype 
             shapes = quantization.shapes(*layer.weight.shape)
             expected |= {f"{name}.{part}": shape for part, shape in shapes.items()}
     packed = {f"{name}.weight" for name in quantized}
-    problems = _differences(expected, {name: array.shape for name, array in weights.items()})
-    problems += _listed((n for n in packed & set(weights) if weights[n].dtype != np.uint32), "not packed integers")
-    problems += _listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
+    problems = differences(expected, {name: array.shape for name, array in weights.items()})
+    problems += listed((n for n in packed & set(weights) if weights[n].dtype != np.uint32), "not packed integers")
+    problems += listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
     if problems:
         raise CheckpointError(
             f"{directory.weights_file} does not fit the network of its config.yaml: {'; '.join(problems)}"
@@ -151,7 +151,7 @@ def convert(source: Path, destination: Path, dtype: Precision = "float16") -> No
         CheckpointError: The source's weights cannot be read or do not fit in `dtype`, or the destination is not empty
             or cannot be written.
     """
-    _refuse_to_overwrite(destination)
+    refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
     _write(directory, destination, _converted(directory, dtype), directory.configuration)
 
@@ -173,7 +173,7 @@ def quantize(
             or no layer can be quantised in such groups.
     """
     quantization = quantization or Quantization()
-    _refuse_to_overwrite(destination)
+    refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
     network = Paraformer(ModelConfig.from_directory(directory))
     layers = _quantizable(network, quantization)
@@ -183,7 +183,7 @@ def quantize(
         )
     weights = _converted(directory, dtype)
     expected = {name: value.shape for name, value in _parameters(network).items()}
-    if problems := _differences(expected, {name: value.shape for name, value in weights.items()}):
+    if problems := differences(expected, {name: value.shape for name, value in weights.items()}):
         raise CheckpointError(f"{source} does not fit the network of its config.yaml: {'; '.join(problems)}")
     for name in layers:
         parts = quantization.quantize(weights.pop(f"{name}.weight"))
@@ -202,7 +202,12 @@ def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, De
     }
 
 
-def _refuse_to_overwrite(destination: Path) -> None:
+def refuse_to_overwrite(destination: Path) -> None:
+    """Check that a directory can be made.
+
+    Raises:
+        CheckpointError: There is something already.
+    """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(f"{destination} exists already: choose a new or an empty directory")
 
@@ -215,7 +220,7 @@ def _converted(source: ModelDirectory, dtype: Precision) -> dict[str, mx.array]:
         )
     weights = read_weights(source)
     converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
-    too_large = _listed(
+    too_large = listed(
         (name for name, value in converted.items() if not mx.isfinite(value).all().item()),
         "has values out of range",
     )
@@ -232,17 +237,28 @@ def _write(
     text = json.dumps({**configuration, "file_path_metas": metas}, ensure_ascii=False, indent=1)
     others = [CONFIG, CMVN, TOKENS, *([SEG_DICT] if source.has(SEG_DICT) else [])]
     description = {name: source.content(name) for name in others} | {CONFIGURATION: f"{text}\n".encode()}
+    write_directory(destination, weights, description, _FORMAT)
+
+
+def write_directory(
+    destination: Path, weights: Mapping[str, mx.array], files: Mapping[str, bytes], metadata: Mapping[str, str]
+) -> None:
+    """Make a model directory of `model.safetensors` and of other files. It appears only when complete.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
             made = Path(scratch) / destination.name
             made.mkdir()
-            save(weights, made)
-            for name, content in description.items():
+            mx.save_safetensors(str(made / SAFETENSORS), dict(weights), dict(metadata))
+            for name, content in files.items():
                 (made / name).write_bytes(content)
             made.replace(destination)
     except OSError as error:
-        raise CheckpointError(f"cannot convert {source.path} to {destination}: {error}") from None
+        raise CheckpointError(f"{destination} cannot be written: {error}") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -273,7 +289,7 @@ def _is_finite(array: NDArray[Any]) -> bool:
     return bool(np.isfinite(array).all())
 
 
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Describe how two sets of names and shapes differ."""
     reshaped = (
         f"{name} {found[name]} instead of {shape}"
@@ -281,13 +297,13 @@ def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tu
         if name in found and found[name] != shape
     )
     return [
-        *_listed((name for name in expected if name not in found), "missing"),
-        *_listed((name for name in found if name not in expected), "unexpected"),
-        *_listed(reshaped, "of another shape"),
+        *listed((name for name in expected if name not in found), "missing"),
+        *listed((name for name in found if name not in expected), "unexpected"),
+        *listed(reshaped, "of another shape"),
     ]
 
 
-def _listed(names: Iterable[str], what: str) -> list[str]:
+def listed(names: Iterable[str], what: str) -> list[str]:
     """Return `["3 missing: a, b, c"]`, or nothing where there are no names."""
     all_names = list(names)
     if not all_names:

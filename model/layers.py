@@ -26,14 +26,15 @@ _POWER_OF_TWO = (0.00132669704, 0.00967545975, 0.0555074262, 0.240221218, 0.6931
 
 
 class LayerNorm(nn.Module):
-    """FunASR's LayerNorm over the last axis. A following `Dense` may take over its scale and shift."""
+    """LayerNorm over the last axis. A following `Dense` may take over its scale and shift."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, eps: float = LAYER_NORM_EPS) -> None:
         super().__init__()
         self.weight = mx.ones((size,))
         self.bias = mx.zeros((size,))
         self._mean = mx.full((size, 1), 1 / size)
-        self._eps = mx.full((1, 1), LAYER_NORM_EPS)
+        self._epsilon = eps
+        self._eps = mx.full((1, 1), eps)
 
     def hand_over(self, layer: Dense) -> None:
         """Move scale and shift into `layer`, the only one that follows, unless its weights would lose precision."""
@@ -46,7 +47,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Give x (..., size) mean 0 and variance 1, then scale and shift it unless the next layer does that."""
         if "weight" in self or not on_cpu():
-            return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), LAYER_NORM_EPS)
+            return mx.fast.layer_norm(x, self.get("weight"), self.get("bias"), self._epsilon)
         # MLX's own takes twice the time on CPUs: its sums over an axis are slow, but not a matrix product.
         x = x - x @ self._mean
         return x * mx.rsqrt(mx.addmm(self._eps, mx.square(x), self._mean))
@@ -143,12 +144,12 @@ def attend(
         # Joining the scores costs less than joining the keys and values.
         keys, values = mx.split(memory, 2, axis=1)
         scores = mx.concatenate([q @ keys.swapaxes(2, 3), q @ k.swapaxes(2, 3)], axis=-1)
-        earlier, now = mx.split(_softmax(scores, scale, mask), [keys.shape[2]], axis=-1)
+        earlier, now = mx.split(softmax(scores, scale, mask), [keys.shape[2]], axis=-1)
         out = earlier @ values + now @ v
     return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
 
 
-def _softmax(scores: mx.array, scale: float, mask: mx.array | None) -> mx.array:
+def softmax(scores: mx.array, scale: float, mask: mx.array | None = None) -> mx.array:
     """Compute the softmax of scale * scores over the last axis, where `mask` is True."""
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf)

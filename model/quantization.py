@@ -1,4 +1,4 @@
-"""Quantised weights: linear layers in 8 or 4 bits, in MLX's affine form.
+"""Quantised weights: linear layers in 8, 6 or 4 bits, in MLX's affine form.
 
 A weight (outputs, inputs) becomes three arrays: `weight`, the small integers packed into 32-bit ones, (outputs,
 inputs * bits / 32); `scales` and `biases`, (outputs, inputs / group size), one of each for every group of inputs in a
@@ -20,7 +20,7 @@ from parastream.model.errors import CheckpointError
 
 KEY = "quantization"
 """Key of the entry in `configuration.json`."""
-BITS = (4, 8)
+BITS = (4, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 _WORD = 32
 
@@ -55,9 +55,14 @@ class Quantization:
         if KEY not in configuration:
             return None
         section = configuration[KEY]
-        if not isinstance(section, Mapping) or set(section) != {"bits", "group_size"}:
+        # Newer files of mlx-lm name the mode, too; ours is the only one that older ones know.
+        if (
+            not isinstance(section, Mapping)
+            or not {"bits", "group_size"} <= set(section) <= {"bits", "group_size", "mode"}
+            or section.get("mode", "affine") != "affine"
+        ):
             raise CheckpointError(f"{KEY} must be an object with bits and group_size, not {section!r}")
-        return cls(**section)
+        return cls(section["bits"], section["group_size"])
 
     def described(self) -> dict[str, int]:
         """Return the entry for `configuration.json`."""

@@ -54,7 +54,7 @@ class SpeechModel:
         from parastream.model.paraformer import Paraformer
         from parastream.model.quantization import Quantization
 
-        dtype = _computed_in(dtype)
+        dtype = computed_in(dtype, on_gpu=_ON_GPU)
         config = replace(ModelConfig.from_directory(directory), chunk=chunk)
         network = Paraformer(config)
         parameters = network.size
@@ -94,11 +94,16 @@ class SpeechModel:
             self.network.step([rows[hop : 2 * hop]], [state], [True])
 
 
-def _computed_in(dtype: Precision | None) -> Precision:
+def computed_in(dtype: Precision | None, *, on_gpu: Precision) -> Precision:
+    """Return the type to compute in: the one asked for, else float32 on a CPU and `on_gpu` on a GPU.
+
+    Raises:
+        ModelConfigError: There is no such type, or it is not for this device.
+    """
     from parastream.model.device import on_cpu
 
     if dtype is None:
-        return "float32" if on_cpu() else _ON_GPU
+        return "float32" if on_cpu() else on_gpu
     if dtype not in get_args(Precision):
         raise ModelConfigError(f"dtype is {dtype!r}; allowed are {', '.join(get_args(Precision))}")
     if on_cpu() and dtype != "float32":

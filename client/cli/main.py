@@ -494,7 +494,7 @@ def quantize(
     ] = Precision.FLOAT16,
     offline: OfflineOption = False,
 ) -> None:
-    """Make a model smaller: its linear layers in 8 or 4 bits.
+    """Make a model smaller: its linear layers in 8, 6 or 4 bits.
 
     A GPU computes with the quantised weights. A CPU converts them to float32 when it loads them, so that the model
     takes less space on disk, but no less memory or time.

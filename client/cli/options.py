@@ -43,6 +43,7 @@ class Bits(StrEnum):
     """Bits per quantised weight."""
 
     EIGHT = "8"
+    SIX = "6"
     FOUR = "4"
 
 

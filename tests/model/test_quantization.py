@@ -125,7 +125,7 @@ def test_products_from_quantised_weights_are_those_of_the_dequantised(
 def test_the_error_of_a_weight_is_a_part_of_a_step() -> None:
     mx.random.seed(1)
     weight = mx.random.normal((96, 128))
-    for bits in (4, 8):
+    for bits in (4, 6, 8):
         quantization = Quantization(bits, 32)
         parts = quantization.quantize(weight)
         steps = np.repeat(np.abs(np.array(parts["scales"])), 32, axis=1)
@@ -141,8 +141,8 @@ def test_the_error_of_a_weight_is_a_part_of_a_step() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bits": 3}, "bits is 3; allowed are 4, 8"),
-        ({"bits": "8"}, "bits is '8'; allowed are 4, 8"),
+        ({"bits": 3}, "bits is 3; allowed are 4, 6, 8"),
+        ({"bits": "8"}, "bits is '8'; allowed are 4, 6, 8"),
         ({"group_size": 48}, "group_size is 48; allowed are 32, 64, 128"),
     ],
 )
