@@ -1,0 +1,40 @@
+"""Which of two ears is right: the rule between Whisper and Paraformer.
+
+Whisper is far better at free speech, Paraformer at spelled letters, digits and commands, and it never loops. Neither
+agreement between them nor the share of letters and digits improves on Whisper's mean log-probability together with
+Paraformer's confidence. The numbers were tuned on read speech, accented speech, spelled words and digit strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from parastream.model.final_pass import Hypothesis
+
+NO_SPEECH = 0.72
+"""No-speech probability above which an utterance has no words. With the silent tail, 45 sounds without speech have at
+least 0.79, and 568 recordings of speech at most 0.68 (whisper-tiny-en)."""
+_CONFIDENCE_FACTOR = 0.5
+_OFFSET = -0.85
+
+
+def least_log_probability(confidence: float) -> float:
+    """Return the mean log-probability from which on Whisper is believed, beside a Paraformer of this confidence."""
+    return _CONFIDENCE_FACTOR * confidence + _OFFSET
+
+
+def choose(whisper: Hypothesis, paraformer: Hypothesis) -> Hypothesis:
+    """Choose between what the two made of the same utterance.
+
+    Args:
+        whisper: The better ear for free speech, with its no-speech probability, loops and log-probability.
+        paraformer: The fallback, with its raw acoustic confidences.
+
+    Returns:
+        One of the two; or Whisper's without its words, where it is sure that nobody speaks.
+    """
+    if whisper.no_speech > NO_SPEECH:
+        return replace(whisper, words=())
+    if whisper.looped or whisper.mean_log_probability < least_log_probability(paraformer.confidence):
+        return paraformer
+    return whisper

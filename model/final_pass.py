@@ -1,0 +1,123 @@
+"""What a final pass is: whole utterances in, words with times and confidences out.
+
+Paraformer and Whisper each have one. The engine batches, slices and overtakes them all alike, and `choice` decides
+between two that have heard the same utterance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model.text import join
+
+SAMPLE_RATE = 16000
+"""Hz, of all utterances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a final pass can do."""
+
+    languages: tuple[str, ...]
+    """What it can transcribe, as ISO 639 codes."""
+    writes_marks: bool
+    """Whether its words carry their own punctuation and capitals; others are handed to a punctuation model."""
+    takes_hotwords: bool
+    gives_word_times: bool
+    longest_seconds: float | None
+    """The longest utterance that it takes; None where there is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinalInput:
+    """An utterance for a final pass."""
+
+    samples: NDArray[np.float32]
+    """(N,) in [-1, 1], one channel at 16 kHz."""
+    language: str | None = None
+    """What is spoken, one of `Capabilities.languages`; None: the model finds out."""
+    hotwords: tuple[str, ...] = ()
+    """Words and phrases to listen for, as they are to be written."""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class TimedWord:
+    """A word of an utterance."""
+
+    text: str
+    start: float
+    """Seconds from the utterance's first sample."""
+    end: float
+    """Seconds from the utterance's first sample."""
+    confidence: float
+    """The model's probability of the word's least likely token, 0 to 1; not calibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What a final pass makes of an utterance."""
+
+    ear: str
+    """Name of the model."""
+    words: tuple[TimedWord, ...]
+    marked: bool
+    """Whether the words carry their own punctuation and capitals."""
+    language: str | None = None
+    """What is spoken; None if the model does not say."""
+    no_speech: float = 0.0
+    """Probability that nobody speaks; 0 for models that give none."""
+    looped: bool = False
+    """Whether the model began to repeat itself and was stopped."""
+    mean_log_probability: float = 0.0
+    """Mean over the tokens, the end included; 0 for models that give none."""
+
+    @property
+    def text(self) -> str:
+        """The words, joined."""
+        return join(word.text for word in self.words)
+
+    @property
+    def confidence(self) -> float:
+        """Mean over the words; 0 where there are none."""
+        return sum(word.confidence for word in self.words) / len(self.words) if self.words else 0.0
+
+
+class FinalPass(Protocol):
+    """A model that transcribes whole utterances. It belongs to the thread that loaded it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def warm_up(self) -> None:
+        """Run once, so that the first client does not wait for kernels and buffers."""
+
+    def steps(self, seconds: float) -> int:
+        """Return about how many steps (encoder layers, tokens) an utterance of that length takes."""
+
+    def transcribe_in_slices(
+        self, utterances: Sequence[FinalInput], *, steps: int
+    ) -> Generator[None, None, list[Hypothesis]]:
+        """Transcribe utterances of any lengths in a batch.
+
+        Each gets what it would get alone. Yield after every `steps` steps, so that other work can go between.
+
+        Returns:
+            One hypothesis for each utterance, in order.
+
+        Raises:
+            AudioError: An utterance is too long, or its language is not among those of the model.
+        """

@@ -1,0 +1,73 @@
+"""Paraformer's full-context pass as a `FinalPass`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from parastream.model.config import ROW_SECONDS
+from parastream.model.errors import AudioError
+from parastream.model.final_pass import Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.speech import SpeechModel
+from parastream.model.timestamps import token_times
+from parastream.model.tokenizer import Tokenizer
+from parastream.model.tokens import Tokens
+
+
+class ParaformerPass:
+    """Transcribes whole utterances with full context; its words have no marks."""
+
+    def __init__(self, speech: SpeechModel) -> None:
+        self._speech = speech
+        self.capabilities = Capabilities(
+            languages=speech.languages,
+            writes_marks=False,
+            takes_hotwords=False,
+            gives_word_times=True,
+            longest_seconds=None,
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self._speech.name
+
+    def warm_up(self) -> None:
+        """Run each form of the model once."""
+        self._speech.warm_up()
+
+    def steps(self, seconds: float) -> int:
+        """Return the number of encoder layers, which does not depend on the length."""
+        return self._speech.config.encoder.num_blocks
+
+    def transcribe_in_slices(
+        self, utterances: Sequence[FinalInput], *, steps: int
+    ) -> Generator[None, None, list[Hypothesis]]:
+        """See `FinalPass.transcribe_in_slices`; a step is an encoder layer.
+
+        Raises:
+            AudioError: An utterance's language is not among those of the model.
+        """
+        for utterance in utterances:
+            if utterance.language not in (None, *self.capabilities.languages):
+                allowed = ", ".join(self.capabilities.languages)
+                raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
+        features = [self._speech.frontend(utterance.samples) for utterance in utterances]
+        found = yield from self._speech.network.transcribe_in_slices(features, layers=steps)
+        return [
+            Hypothesis(self.name, timed_words(self._speech.tokenizer, tokens, utterance.seconds), marked=False)
+            for utterance, tokens in zip(utterances, found, strict=True)
+        ]
+
+
+def timed_words(tokenizer: Tokenizer, tokens: Tokens, seconds: float) -> tuple[TimedWord, ...]:
+    """Return the words of all tokens of an utterance that lasts so many seconds."""
+    starts, ends = token_times(tokens.rows, max(1, round(seconds / ROW_SECONDS)))
+    return tuple(
+        TimedWord(
+            word.text,
+            min(float(starts[word.first]), seconds),
+            min(float(ends[word.stop - 1]), seconds),
+            float(tokens.confidences[word.first : word.stop].min()),
+        )
+        for word in tokenizer.words([int(i) for i in tokens.ids])
+    )
