@@ -1,4 +1,4 @@
-"""Paraformer on MLX: features of speech in, tokens out. Knows no session, socket or clock.
+"""Paraformer and Whisper on MLX: speech in, tokens and words out. Knows no session, socket or clock.
 
 Importing this package changes nothing in the process, and is quick. MLX is imported when the first model is loaded; the
 owner of the process calls `prepare_process` before that.
@@ -10,17 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parastream.model.loading import load, load_punctuation
+    from parastream.model.final_pass import FinalPass
+    from parastream.model.loading import load, load_final_pass, load_punctuation
     from parastream.model.process import prepare_process
     from parastream.model.punctuation import Punctuator
     from parastream.model.speech import SpeechModel
 
-__all__ = ["Punctuator", "SpeechModel", "load", "load_punctuation", "prepare_process"]
+__all__ = ["FinalPass", "Punctuator", "SpeechModel", "load", "load_final_pass", "load_punctuation", "prepare_process"]
 
 _MODULES = {
+    "FinalPass": "final_pass",
     "Punctuator": "punctuation",
     "SpeechModel": "speech",
     "load": "loading",
+    "load_final_pass": "loading",
     "load_punctuation": "loading",
     "prepare_process": "process",
 }

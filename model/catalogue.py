@@ -16,6 +16,7 @@ from parastream.model import hugging_face
 from parastream.model.cache_directory import cache_directory
 from parastream.model.directory import CMVN, DESCRIPTION, PUNCTUATION_WEIGHTS, REQUIRED, SPEECH_WEIGHTS
 from parastream.model.errors import HubError
+from parastream.model.whisper import files as whisper
 
 if TYPE_CHECKING:
     from parastream.model.hubs import RemoteFile
@@ -28,7 +29,8 @@ _ASSETS = Path(__file__).parent / "assets"
 _PUBLIC_ID = re.compile(r"(?:(hf|ms):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 _ON = ("1", "true", "yes", "on")
 
-Kind = Literal["speech", "punctuation"]
+Kind = Literal["speech", "final", "punctuation"]
+"""A `final` model transcribes whole utterances only; a `speech` model may stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class _Known:
 
 _KNOWN: dict[str, _Known] = {
     DEFAULT: _Known("speech", 25, "English letters, numbers and commands; streaming and whole utterances"),
+    "whisper-tiny-en": _Known("final", 41, "English free speech, whole utterances (OpenAI's Whisper tiny.en)"),
     "punc-small-offline": _Known("punctuation", 6, "Mandarin and English, for whole texts"),
     "punc-small-realtime": _Known("punctuation", 6, "Mandarin and English, for running transcripts"),
     "paraformer-zh-streaming": _Known(
@@ -230,6 +233,8 @@ def _needed(names: Collection[str]) -> list[str]:
     Raises:
         HubError: Some are not there.
     """
+    if whisper.CONFIG in names and not set(names) & set(REQUIRED):
+        return _needed_by_whisper(names)
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise HubError(f"not a model that parastream can use: it has no {' and no '.join(missing)}")
@@ -239,6 +244,21 @@ def _needed(names: Collection[str]) -> list[str]:
     if weights is None:
         raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(allowed)}")
     return [name for name in (*DESCRIPTION, weights) if name in names]
+
+
+def _needed_by_whisper(names: Collection[str]) -> list[str]:
+    """Pick the configuration of a Whisper model, its vocabulary if it has one, and one file of weights.
+
+    Raises:
+        HubError: There are no weights.
+    """
+    weights = next((name for name in whisper.WEIGHTS if name in names), None)
+    if weights is None:
+        raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(whisper.WEIGHTS)}")
+    vocabulary = [name for name in whisper.VOCABULARIES if name in names][:1]
+    return [
+        name for name in (whisper.CONFIG, whisper.GENERATION_CONFIG, *vocabulary, weights) if name in names
+    ]
 
 
 @contextmanager

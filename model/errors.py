@@ -2,7 +2,7 @@
 
 ParastreamError
 ├── ModelError                 something is wrong with a model
-│   ├── ModelConfigError       config.yaml, tokens.json or am.mvn cannot be used
+│   ├── ModelConfigError       a configuration, vocabulary or CMVN file cannot be used
 │   ├── CheckpointError        the weights are damaged, incomplete or of other shapes
 │   └── HubError               a model name is unknown or its files cannot be fetched
 ├── AudioError                 audio bytes or samples that cannot be used

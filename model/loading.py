@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parastream.model import catalogue
 from parastream.model.config import TRAINED_CHUNKS, ChunkSize, Precision
@@ -11,6 +12,10 @@ from parastream.model.errors import ModelConfigError
 from parastream.model.process import warn_if_slow
 from parastream.model.punctuation import Punctuator
 from parastream.model.speech import SpeechModel
+from parastream.model.whisper.files import is_whisper
+
+if TYPE_CHECKING:
+    from parastream.model.final_pass import FinalPass
 
 
 def load(
@@ -54,6 +59,34 @@ def load(
     warn_if_slow()
     directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
     return SpeechModel.from_directory(directory, chunk=chunk, dtype=dtype)
+
+
+def load_final_pass(
+    name_or_directory: str | Path, *, dtype: Precision | None = None, offline: bool = False
+) -> FinalPass:
+    """Load a model for whole utterances: Whisper or Paraformer.
+
+    Args:
+        name_or_directory: A name that `parastream models list` shows, a hub id such as `openai/whisper-small`, or a
+            directory of FunASR's, Hugging Face's or mlx-community's form.
+        dtype: Type in which the network computes. Default: float32 on a CPU, which computes in nothing else; on a GPU
+            float16 for Whisper, bfloat16 for Paraformer.
+        offline: Never use the network, only the cache.
+
+    Raises:
+        HubError: The name is unknown, or its files cannot be fetched.
+        ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+        CheckpointError: The weights are damaged or do not fit the configuration.
+    """
+    warn_if_slow()
+    path = catalogue.resolve(name_or_directory, offline=offline)
+    if is_whisper(path):
+        from parastream.model.whisper.speech import WhisperPass
+
+        return WhisperPass.from_directory(path, dtype=dtype)
+    from parastream.model.paraformer_pass import ParaformerPass
+
+    return ParaformerPass(SpeechModel.from_directory(ModelDirectory(path), chunk=TRAINED_CHUNKS[0], dtype=dtype))
 
 
 def load_punctuation(

@@ -8,11 +8,13 @@ import unicodedata
 from pathlib import Path
 
 from parastream.client.sources import SourceError, read
-from parastream.model import SpeechModel, catalogue, checkpoint, load, load_punctuation
+from parastream.model import SpeechModel, catalogue, checkpoint, load, load_final_pass, load_punctuation
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelError
 from parastream.model.quantization import Quantization
+from parastream.model.whisper import checkpoint as whisper
+from parastream.model.whisper.files import is_whisper
 from parastream.streaming import Transcriber
 from rapidfuzz.distance import Levenshtein
 from rich import box
@@ -64,8 +66,14 @@ def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: 
         ModelError: the model cannot be read or quantised, or its new directory not be written.
     """
     directory = catalogue.resolve(source, offline=offline)
-    checkpoint.quantize(directory, destination, Quantization(bits, group_size), dtype)
-    before, after = (ModelDirectory(d).weights_file.stat().st_size for d in (directory, destination))
+    quantization = Quantization(bits, group_size)
+    if is_whisper(directory):
+        whisper.quantize(directory, destination, quantization, dtype)
+        files = [whisper.weights_file(d) for d in (directory, destination)]
+    else:
+        checkpoint.quantize(directory, destination, quantization, dtype)
+        files = [ModelDirectory(d).weights_file for d in (directory, destination)]
+    before, after = (file.stat().st_size for file in files)
     print(f"{destination}: {after / 1e6:.1f} MB instead of {before / 1e6:.1f}")
 
 
@@ -78,6 +86,10 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     """
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
+    if is_whisper(directory):
+        if recordings is not None:
+            raise ModelError(f"{name} transcribes whole utterances only: recordings cannot be compared")
+        return _check_whisper(directory)
     if ModelDirectory(directory).punctuation_file is not None:
         if recordings is not None:
             raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
@@ -97,6 +109,16 @@ def _check_punctuation(directory: Path) -> int:
     print(f"form        {punctuator.form}")
     for text in ("how are you i am fine thank you", "你好吗我很好谢谢"):
         print(f"example     {punctuator.punctuate(text)}")
+    return 0
+
+
+def _check_whisper(directory: Path) -> int:
+    ear = load_final_pass(directory)
+    languages = ear.capabilities.languages
+    print(f"languages   {len(languages)}: {', '.join(languages)}")
+    began = time.perf_counter()
+    ear.warm_up()
+    print(f"warm-up     {time.perf_counter() - began:.2f} s")
     return 0
 
 

@@ -227,6 +227,34 @@ def test_embedded_models(name: str) -> None:
     }
 
 
+WHISPER = {
+    "README.md": b"about",
+    "config.json": b"{}",
+    "generation_config.json": b"{ }",
+    "model.safetensors": b"weights",
+    "pytorch_model.bin": b"other weights",
+    "tokenizer.json": b"a vocabulary",
+    "vocab.json": b"the vocabulary",
+}
+
+
+def test_a_whisper_model_comes_with_its_vocabulary_and_one_file_of_weights(fake: FakeHub) -> None:
+    fake.models["org/whisper"] = dict(WHISPER)
+    wanted = ("config.json", "generation_config.json", "vocab.json", "model.safetensors")
+    assert files(catalogue.resolve("org/whisper")) == {name: WHISPER[name] for name in wanted}
+    fake.models["org/mlx"] = {"config.json": b"{}", "weights.npz": b"weights"}
+    assert files(catalogue.resolve("org/mlx")) == fake.models["org/mlx"]
+    fake.models["org/torch"] = {"config.json": b"{}", "pytorch_model.bin": b"weights"}
+    with pytest.raises(HubError, match=r"has neither weights\.safetensors nor model\.safetensors nor weights\.npz"):
+        catalogue.resolve("org/torch")
+
+
+def test_the_embedded_whisper() -> None:
+    directory = catalogue.resolve("whisper-tiny-en", offline=True)
+    wanted = {"README.md", "config.json", "model.safetensors", "vocabulary.txt"}
+    assert {path.name for path in directory.iterdir()} == wanted
+
+
 def test_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert catalogue.resolve(tmp_path) == tmp_path
     (tmp_path / "org" / "mine").mkdir(parents=True)
@@ -244,7 +272,7 @@ def test_unknown_names(name: str) -> None:
     with pytest.raises(HubError) as caught:
         catalogue.resolve(name)
     assert str(caught.value) == (
-        f"no model {name!r}: allowed are asr-small-en, punc-small-offline, punc-small-realtime,"
+        f"no model {name!r}: allowed are asr-small-en, whisper-tiny-en, punc-small-offline, punc-small-realtime,"
         " paraformer-zh-streaming, paraformer-zh, ct-punc, ct-punc-realtime, a directory that exists, or a hub id"
         " such as funasr/paraformer-zh"
     )

@@ -53,8 +53,21 @@ def test_models_quantize_and_transcribe(run: Run, tmp_path: Path) -> None:
     assert "is quantised already (4 bits in groups of 32)" in again.err
 
 
+def test_models_quantize_and_check_take_whisper_too(run: Run, tmp_path: Path) -> None:
+    checked = run("models", "check", "whisper-tiny-en")
+    assert checked.status == 0
+    assert re.search(r"^languages +1: en$", checked.out, re.M)
+    assert re.search(r"^warm-up +\d", checked.out, re.M)
+    again = run("models", "quantize", "whisper-tiny-en", tmp_path / "smaller", "--bits", "6")
+    assert again.status == 1
+    assert "is quantised already (8 bits in groups of 64)" in again.err
+    compared = run("models", "check", "whisper-tiny-en", "--recordings", tmp_path)
+    assert compared.status == 1
+    assert "transcribes whole utterances only: recordings cannot be compared" in compared.err
+
+
 @pytest.mark.parametrize(
-    ("option", "value", "allowed"), [("--bits", "3", "'8', '4'"), ("--group-size", "48", "'32', '64', '128'")]
+    ("option", "value", "allowed"), [("--bits", "3", "'8', '6', '4'"), ("--group-size", "48", "'32', '64', '128'")]
 )
 def test_models_quantize_says_what_is_allowed(run: Run, tmp_path: Path, option: str, value: str, allowed: str) -> None:
     refused = run("models", "quantize", "asr-small-en", tmp_path / "new", option, value)

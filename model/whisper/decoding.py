@@ -1,0 +1,154 @@
+"""Greedy decoding of a batch, with guards against text that nobody has said.
+
+Source: openai/whisper `decoding.py`, without sampling, beams and timestamps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model.choice import NO_SPEECH
+from parastream.model.lanes import LaneWork
+from parastream.model.whisper.bias import HotwordBias
+from parastream.model.whisper.network import Decoder, DecoderState
+from parastream.model.whisper.vocabulary import Vocabulary
+
+_TOKENS = 16
+"""Most tokens of an utterance without length; speech has at most 7 in a second (the 99th percentile of spelling)."""
+_TOKENS_PER_SECOND = 8
+_REPEATS = 3
+"""Times that an n-gram is said in a row in a loop,"""
+_REPEATS_OF_ONE = 6
+"""or a single token,"""
+_LOOP = 8
+"""and tokens in all."""
+
+
+@dataclass(slots=True)
+class Decoding:
+    """An utterance as it is decoded."""
+
+    frames: int
+    """Encoder frames of its audio, to which its words are aligned."""
+    limit: int
+    """Most tokens."""
+    language: str | None = None
+    bias: HotwordBias | None = None
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    """Of each id, and then of the end if the model has said it."""
+    scores: list[NDArray[np.float32]] = field(default_factory=list)
+    """What the alignment heads gave each frame at the start, and when each of those was said, (heads, frames)."""
+    no_speech: float = 0.0
+    repeated: int = 0
+    """How many tokens at the end say once more what has been said, when that stopped the decoding."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody speaks."""
+        return self.no_speech > NO_SPEECH
+
+    def take(self, token: int, log_probability: float, end: int) -> bool:
+        """Take the next token; return whether there may be more."""
+        self.log_probabilities.append(log_probability)
+        if token == end:
+            return False
+        self.ids.append(token)
+        self.repeated = repeated(self.ids)
+        return not self.repeated and len(self.ids) < self.limit
+
+
+def most_tokens(seconds: float, context: int) -> int:
+    """Return the token budget of an utterance; half of the decoder's `context` is for text."""
+    return min(context // 2, _TOKENS + int(_TOKENS_PER_SECOND * seconds))
+
+
+def repeated(ids: Sequence[int]) -> int:
+    """Return how many tokens at the end only repeat the ones before them; 0 if that is no loop yet.
+
+    A loop is an n-gram three times in a row, of eight tokens at least, or one token six times.
+    """
+    for size in range(1, len(ids) // _REPEATS + 1):
+        times = _REPEATS_OF_ONE if size == 1 else max(_REPEATS, math.ceil(_LOOP / size))
+        if len(ids) >= size * times and list(ids[-size * (times - 1) :]) == list(ids[-size * times : -size]):
+            return size * (times - 1)
+    return 0
+
+
+def decode(
+    decoder: Decoder, vocabulary: Vocabulary, state: DecoderState, utterances: Sequence[Decoding]
+) -> LaneWork[None]:
+    """Decode a batch, whose audio is in `state`, greedily; yield what to evaluate after each step.
+
+    An utterance leaves the batch when it has ended, repeats itself, has used up its budget, or has no speech.
+    """
+    hidden, scores = decoder.step(np.full((len(utterances), 1), vocabulary.start, np.int32), state)
+    yield hidden, scores
+    probabilities = _softmax(np.array(decoder.embed_tokens.logits(hidden[:, 0])))
+    heads = _heads(scores)
+    for utterance, row, started in zip(utterances, probabilities, heads, strict=True):
+        utterance.scores.append(started[:, : utterance.frames])
+        utterance.no_speech = float(row[vocabulary.no_speech])
+        if utterance.language is None:
+            utterance.language = vocabulary.languages[int(row[vocabulary.language_ids].argmax())]
+    rows = [i for i, utterance in enumerate(utterances) if not utterance.silent]
+    if not rows:
+        return
+    if len(rows) < len(utterances):
+        state.keep(rows)
+    prompts = [vocabulary.prompt(utterances[i].language or "") for i in rows]
+    tokens = np.array(prompts, np.int32)
+    while True:
+        hidden, scores = decoder.step(tokens, state)
+        yield hidden, scores
+        batch = [utterances[i] for i in rows]
+        ids, log_probabilities = _best(decoder, vocabulary, hidden[:, -1], batch)
+        heads = _heads(scores)
+        kept = []
+        for k, utterance in enumerate(batch):
+            utterance.scores.append(heads[k, :, : utterance.frames])
+            if utterance.take(int(ids[k]), float(log_probabilities[k]), vocabulary.end):
+                kept.append(k)
+        if not kept:
+            return
+        if len(kept) < len(batch):
+            state.keep(kept)
+        rows, tokens = [rows[k] for k in kept], ids[kept, None].astype(np.int32)
+
+
+def _best(
+    decoder: Decoder, vocabulary: Vocabulary, hidden: mx.array, batch: Sequence[Decoding]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Best next token of each utterance, and its log-probability among those that are allowed."""
+    logits = decoder.embed_tokens.logits(hidden)
+    added = vocabulary.suppressed(first=not batch[0].ids)  # all have said equally many
+    bonuses = [utterance.bias.bonuses(utterance.ids) if utterance.bias else {} for utterance in batch]
+    if any(bonuses):
+        added = np.repeat(added[None], len(batch), 0)
+        for row, bonus in zip(added, bonuses, strict=True):
+            row[list(bonus)] += list(bonus.values())
+    if isinstance(logits, mx.array):
+        logits = logits + mx.array(added)
+        best, top = mx.argmax(logits, axis=-1), mx.max(logits, axis=-1)
+        log_probabilities = top - mx.logsumexp(logits, axis=-1)
+        mx.eval(best, log_probabilities)
+        return np.array(best).astype(np.int64), np.array(log_probabilities)
+    logits += added
+    ids = logits.argmax(-1)
+    logits -= logits.max(-1, keepdims=True)
+    return ids, -np.log(np.exp(logits).sum(-1))
+
+
+def _heads(scores: mx.array) -> NDArray[np.float32]:
+    return np.array(scores.astype(mx.float32))
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    total: NDArray[np.float32] = weights / weights.sum(-1, keepdims=True)
+    return total

@@ -1,0 +1,212 @@
+"""Whisper as a `FinalPass`: network, features and vocabulary.
+
+The encoder hears an utterance and a second of silence behind it, not 30 seconds as it was trained. What it would have
+made of the rest is known: silence, which is encoded once. The decoder sees every 16th frame of that, which counts 16
+times. Without this tail it does not find the end of a short utterance, and repeats itself; with it, short utterances
+have about the word errors of a full 30 seconds, at the cost of their own length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+from parastream.model.config import Precision
+from parastream.model.errors import AudioError
+from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.lanes import Lanes, LaneWork
+from parastream.model.speech import computed_in
+from parastream.model.whisper import checkpoint
+from parastream.model.whisper.alignment import token_starts
+from parastream.model.whisper.bias import HotwordBias
+from parastream.model.whisper.config import AUDIO_CONTEXT
+from parastream.model.whisper.decoding import Decoding, decode, most_tokens
+from parastream.model.whisper.log_mel import SILENCE, log_mel
+from parastream.model.whisper.network import Whisper
+from parastream.model.whisper.vocabulary import Vocabulary
+from parastream.model.whisper.words import timed_words
+
+FRAME = 320
+"""Samples of an encoder frame: 20 ms."""
+_MARGIN = SAMPLE_RATE
+"""Samples of silence that the encoder hears behind an utterance. With less, the decoder repeats itself."""
+_LONGEST = AUDIO_CONTEXT * FRAME - _MARGIN
+_EVERY = 16
+"""Frames of the silent tail that are seen as one."""
+_BEHIND = 5
+"""Frames behind an utterance's end to which its last word may be aligned."""
+_TOKENS_PER_SECOND = 4
+"""Of usual speech."""
+_WARM_UP_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What the decoder sees of an utterance."""
+
+    rows: mx.array
+    """(S, size)."""
+    weights: NDArray[np.float32]
+    """(S,) logarithm of how many frames each row stands for."""
+
+
+class WhisperPass:
+    """Transcribes whole utterances; its words have marks and capitals of its own.
+
+    MLX arrays belong to the thread that made them: load, warm up and use it on one thread.
+    """
+
+    def __init__(self, name: str, network: Whisper, vocabulary: Vocabulary) -> None:
+        """Encode the silence, which takes as long as 30 seconds of speech."""
+        self.name = name
+        self.vocabulary = vocabulary
+        self._network = network
+        self._lanes = Lanes()
+        silence = np.full((2 * AUDIO_CONTEXT, network.config.mels), SILENCE, np.float32)
+        for rows in network.encoder.layer_by_layer(mx.array(silence, self._dtype)):
+            mx.eval(rows)
+        self._silence = rows
+        self._hotwords = lru_cache(maxsize=64)(self._bias)
+        self.capabilities = Capabilities(
+            languages=vocabulary.languages,
+            writes_marks=True,
+            takes_hotwords=True,
+            gives_word_times=True,
+            longest_seconds=_LONGEST / SAMPLE_RATE,
+        )
+
+    @classmethod
+    def from_directory(cls, directory: Path, *, dtype: Precision | None = None) -> WhisperPass:
+        """Load a directory of any form that `whisper.checkpoint` knows.
+
+        Args:
+            directory: Of Hugging Face's, mlx-community's or our own form.
+            dtype: Type in which the network computes. Default: float16 on a GPU, as the published weights are; a CPU
+                computes in float32 only.
+
+        Raises:
+            ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+            CheckpointError: The weights are damaged or do not fit the configuration.
+        """
+        computed = computed_in(dtype, on_gpu="float16")
+        network = checkpoint.load_network(directory, getattr(mx, computed))
+        network.pack()
+        mx.eval(network.parameters())
+        return cls(directory.name, network, Vocabulary.from_directory(directory, network.config.vocabulary))
+
+    def warm_up(self) -> None:
+        """Run once, so that the first client does not wait for kernels and buffers."""
+        noise = np.random.default_rng(0).standard_normal(_WARM_UP_SECONDS * SAMPLE_RATE).astype(np.float32)
+        for _ in self.transcribe_in_slices([FinalInput(0.1 * noise)], steps=1):
+            pass
+
+    def steps(self, seconds: float) -> int:
+        """Return the encoder's layers, and the tokens of usual speech."""
+        return self._network.config.encoder_layers + 2 + int(_TOKENS_PER_SECOND * seconds)
+
+    def transcribe_in_slices(
+        self, utterances: Sequence[FinalInput], *, steps: int
+    ) -> Generator[None, None, list[Hypothesis]]:
+        """See `FinalPass.transcribe_in_slices`; a step is an encoder layer of one utterance, or a token of a batch.
+
+        Raises:
+            AudioError: An utterance is longer than 29 s, or its language is not among those of the model.
+        """
+        for utterance in utterances:
+            self._check(utterance)
+        # Side by side in lanes, each with a share of the long ones.
+        present = (i for i, utterance in enumerate(utterances) if len(utterance.samples))
+        order = sorted(present, key=lambda i: len(utterances[i].samples))
+        lanes = min(len(order), len(self._lanes))
+        parts = [order[lane::lanes] for lane in range(lanes)]
+        rounds = self._lanes.rounds([self._transcribe([utterances[i] for i in part]) for part in parts])
+        while True:
+            try:
+                for _ in range(steps):
+                    pending = next(rounds)
+            except StopIteration as end:
+                found: list[list[Hypothesis]] = end.value
+                break
+            mx.eval(pending)
+            yield
+        results = [Hypothesis(self.name, (), marked=True, no_speech=1.0) for _ in utterances]
+        for part, hypotheses in zip(parts, found, strict=True):
+            for i, hypothesis in zip(part, hypotheses, strict=True):
+                results[i] = hypothesis
+        return results
+
+    def _check(self, utterance: FinalInput) -> None:
+        if len(utterance.samples) > _LONGEST:
+            raise AudioError(f"{self.name} hears at most {_LONGEST / SAMPLE_RATE:.0f} s, not {utterance.seconds:.1f}")
+        if utterance.language not in (None, *self.vocabulary.languages):
+            allowed = ", ".join(self.vocabulary.languages)
+            raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
+
+    def _transcribe(self, utterances: Sequence[FinalInput]) -> LaneWork[list[Hypothesis]]:
+        encoded: list[_Encoded] = []
+        for utterance in utterances:
+            rows = None
+            for rows in self._encode(utterance.samples):
+                yield rows
+            assert rows is not None
+            encoded.append(self._with_tail(rows))
+        decoder = self._network.decoder
+        state = decoder.begin([e.rows for e in encoded], [e.weights for e in encoded])
+        decodings = [self._begin(utterance) for utterance in utterances]
+        yield from decode(decoder, self.vocabulary, state, decodings)
+        return [self._hypothesis(utterance, d) for utterance, d in zip(utterances, decodings, strict=True)]
+
+    def _encode(self, samples: NDArray[np.float32]) -> Iterator[mx.array]:
+        """Encode samples and the margin, layer by layer."""
+        length = round((len(samples) + _MARGIN) / FRAME) * FRAME
+        mel = log_mel(samples[:length], length, self._network.config.mels)
+        return self._network.encoder.layer_by_layer(mx.array(mel, self._dtype))
+
+    def _with_tail(self, rows: mx.array) -> _Encoded:
+        """Put the silence behind that fills 30 seconds up."""
+        length = len(rows)
+        tail = self._silence[length + _EVERY // 2 :: _EVERY]
+        each = (AUDIO_CONTEXT - length) / max(1, len(tail))
+        counts = np.concatenate([np.ones(length), np.full(len(tail), each)])
+        return _Encoded(mx.concatenate([rows, tail]), np.log(counts).astype(np.float32))
+
+    def _begin(self, utterance: FinalInput) -> Decoding:
+        return Decoding(
+            frames=len(utterance.samples) // FRAME + _BEHIND,
+            limit=most_tokens(utterance.seconds, self._network.config.text_context),
+            language=utterance.language if self.vocabulary.multilingual else "en",
+            bias=self._hotwords(utterance.hotwords) if utterance.hotwords else None,
+        )
+
+    def _bias(self, hotwords: tuple[str, ...]) -> HotwordBias:
+        return HotwordBias(self.vocabulary.encode(f" {hotword}") for hotword in hotwords)
+
+    def _hypothesis(self, utterance: FinalInput, decoding: Decoding) -> Hypothesis:
+        kept = len(decoding.ids) - decoding.repeated
+        words: tuple[TimedWord, ...] = ()
+        if kept:
+            words = timed_words(
+                [self.vocabulary.token(i) for i in decoding.ids[:kept]],
+                np.exp(decoding.log_probabilities).tolist(),
+                token_starts(np.stack(decoding.scores)),
+                utterance.seconds,
+            )
+        log_probabilities = decoding.log_probabilities
+        return Hypothesis(
+            ear=self.name,
+            words=words,
+            marked=True,
+            language=decoding.language,
+            no_speech=decoding.no_speech,
+            looped=decoding.repeated > 0,
+            mean_log_probability=sum(log_probabilities) / len(log_probabilities) if log_probabilities else 0.0,
+        )
+
+    @property
+    def _dtype(self) -> mx.Dtype:
+        return self._network.decoder.embed_positions.dtype

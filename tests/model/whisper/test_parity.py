@@ -1,0 +1,180 @@
+"""Whisper's stages and the embedded model against an independent implementation, on real speech."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from parastream.model import catalogue
+from parastream.model.choice import NO_SPEECH
+from parastream.model.final_pass import FinalInput, Hypothesis
+from parastream.model.lanes import finish
+from parastream.model.whisper.decoding import Decoding
+from parastream.model.whisper.log_mel import SILENCE, log_mel, mel_filters
+from parastream.model.whisper.speech import WhisperPass
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "reference" / "whisper"
+RECORDINGS: list[dict[str, Any]] = json.loads((FOLDER / "recordings.json").read_text())["recordings"]
+
+Float32 = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def ear() -> WhisperPass:
+    return WhisperPass.from_directory(catalogue.resolve("whisper-tiny-en"), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, NDArray[Any]]:
+    return dict(np.load(FOLDER / "clip.npz"))
+
+
+@pytest.fixture(scope="module")
+def clip() -> Float32:
+    return read(FOLDER / "clip.flac")
+
+
+def read(path: Path) -> Float32:
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert rate == 16000
+    return np.asarray(samples, np.float32)
+
+
+@pytest.fixture
+def decoded(ear: WhisperPass, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Decoding]]:
+    """What is decoded while the test runs, by the identity of the utterance."""
+    found: dict[int, Decoding] = {}
+    original = ear._hypothesis
+
+    def kept(utterance: FinalInput, decoding: Decoding) -> Hypothesis:
+        found[id(utterance)] = decoding
+        return original(utterance, decoding)
+
+    monkeypatch.setattr(ear, "_hypothesis", kept)
+    return iter([found])
+
+
+# --- features -------------------------------------------------------------------------------------
+
+
+def test_features(clip: Float32, expected: dict[str, NDArray[Any]]) -> None:
+    np.testing.assert_allclose(log_mel(clip, len(clip), 80), expected["log_mel"], atol=1e-5)
+
+
+@pytest.mark.parametrize("mels", [80, 128])
+def test_digital_silence_has_one_value(mels: int) -> None:
+    found = log_mel(np.zeros(100, np.float32), 16000, mels)
+    assert found.shape == (100, mels)
+    np.testing.assert_allclose(found, SILENCE, atol=1e-6)
+
+
+@pytest.mark.parametrize("mels", [80, 128])
+def test_mel_filters_are_openais(mels: int) -> None:
+    known = np.load(FOLDER / "mel_filters.npz")[f"mel_{mels}"]
+    np.testing.assert_allclose(mel_filters(mels).T, known, atol=1e-7)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def test_the_encoder_with_its_silent_tail(ear: WhisperPass, clip: Float32, expected: dict[str, NDArray[Any]]) -> None:
+    *_, rows = ear._encode(clip)
+    found = ear._with_tail(rows)
+    np.testing.assert_allclose(np.array(found.rows)[:, ::3], expected["encoded"], atol=2e-3)
+    np.testing.assert_allclose(found.weights, expected["weights"], atol=1e-6)
+    np.testing.assert_allclose(np.array(ear._silence)[::50, ::3], expected["silence"], atol=2e-3)
+
+
+@pytest.mark.parametrize("pieces", [[6], [2, 4], [1, 1, 4], [1] * 6])
+def test_the_decoder_however_its_tokens_come(
+    pieces: list[int], ear: WhisperPass, clip: Float32, expected: dict[str, NDArray[Any]]
+) -> None:
+    *_, rows = ear._encode(clip)
+    heard, decoder = ear._with_tail(rows), ear._network.decoder
+    state = decoder.begin([heard.rows], [heard.weights])
+    logits = []
+    for part in np.split(expected["tokens"], np.cumsum(pieces)[:-1]):
+        hidden, _ = decoder.step(part[None], state)
+        mx.eval(hidden)
+        logits.append(np.array(decoder.embed_tokens.logits(hidden[0])))
+    np.testing.assert_allclose(np.concatenate(logits)[:, ::16], expected["logits"], atol=5e-3)
+
+
+# --- whole recordings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_ids_and_probabilities(together: bool, ear: WhisperPass, decoded: Iterator[dict[int, Decoding]]) -> None:
+    found = next(decoded)
+    utterances = [FinalInput(read(ROOT / "data" / "an4" / recording["file"])) for recording in RECORDINGS]
+    if together:
+        finish(ear.transcribe_in_slices(utterances, steps=1))
+    else:
+        for utterance in utterances:
+            finish(ear.transcribe_in_slices([utterance], steps=1))
+    for utterance, recording in zip(utterances, RECORDINGS, strict=True):
+        decoding = found[id(utterance)]
+        assert decoding.ids == recording["ids"]
+        np.testing.assert_allclose(decoding.log_probabilities, recording["log_probabilities"], atol=1e-3)
+        assert decoding.no_speech == pytest.approx(recording["no_speech"], abs=1e-4)
+
+
+def test_eight_bits_say_what_float32_says(ear: WhisperPass) -> None:
+    """Of ten recordings one differs, and that in capitals and a space."""
+    differing = [recording for recording in RECORDINGS if recording["ids"] != recording["float32"]["ids"]]
+    texts = [[ear.vocabulary.decode(ids) for ids in (r["ids"], r["float32"]["ids"])] for r in differing]
+    assert texts == [[" RUBOUT NIMN1", " Rub out N-I-M-N-1"]]
+    for recording in RECORDINGS:
+        assert recording["no_speech"] == pytest.approx(recording["float32"]["no_speech"], abs=0.02)
+
+
+def test_words_times_and_confidences(ear: WhisperPass) -> None:
+    samples = read(ROOT / "data" / "an4" / "an406-fcaw-b.flac")
+    (found,) = finish(ear.transcribe_in_slices([FinalInput(samples)], steps=1))
+    assert [word.text for word in found.words] == ["Rub", "out", "GMEF", "39"]
+    starts, ends = ([getattr(word, name) for word in found.words] for name in ("start", "end"))
+    np.testing.assert_allclose(starts, [0.4, 0.7, 1.3, 3.2], atol=0.12)
+    assert all(start < end for start, end in zip(starts, ends, strict=True))
+    assert ends == sorted(ends)
+    assert ends[-1] <= len(samples) / 16000
+    assert 0.05 < min(word.confidence for word in found.words) < max(word.confidence for word in found.words) <= 1
+    assert -0.8 < found.mean_log_probability < 0
+    assert (found.ear, found.language, found.marked, found.looped) == ("whisper-tiny-en", "en", True, False)
+
+
+def test_a_hotword_is_heard_where_it_is_said(ear: WhisperPass) -> None:
+    samples = read(ROOT / "data" / "an4" / "an406-fcaw-b.flac")
+    plain, named = finish(
+        ear.transcribe_in_slices([FinalInput(samples), FinalInput(samples, hotwords=("Rubout",))], steps=1)
+    )
+    assert plain.text == "Rub out GMEF 39"
+    assert named.text.startswith("Rubout ")
+
+
+def noises() -> dict[str, Float32]:
+    generator, time = np.random.default_rng(0), np.arange(3 * 16000) / 16000
+    return {
+        "silence": np.zeros(32000, np.float32),
+        "short silence": np.zeros(8000, np.float32),
+        "white noise": (0.03 * generator.standard_normal(48000)).astype(np.float32),
+        "quiet noise": (0.001 * generator.standard_normal(48000)).astype(np.float32),
+        "rumble": np.convolve(generator.standard_normal(48000), np.ones(200) / 200, "same").astype(np.float32),
+        "hum": (0.1 * np.sin(2 * np.pi * 50 * time)).astype(np.float32),
+        "chord": sum(0.1 * np.sin(2 * np.pi * f * time) for f in (220.0, 277.2, 329.6)).astype(np.float32),  # type: ignore[union-attr]
+    }
+
+
+def test_where_nobody_speaks_nothing_is_heard(ear: WhisperPass) -> None:
+    sounds = noises()
+    found = finish(ear.transcribe_in_slices([FinalInput(samples) for samples in sounds.values()], steps=1))
+    for name, hypothesis in zip(sounds, found, strict=True):
+        assert hypothesis.no_speech > NO_SPEECH, name
+        assert hypothesis.words == (), name
