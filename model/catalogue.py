@@ -256,9 +256,7 @@ def _needed_by_whisper(names: Collection[str]) -> list[str]:
     if weights is None:
         raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(whisper.WEIGHTS)}")
     vocabulary = [name for name in whisper.VOCABULARIES if name in names][:1]
-    return [
-        name for name in (whisper.CONFIG, whisper.GENERATION_CONFIG, *vocabulary, weights) if name in names
-    ]
+    return [name for name in (whisper.CONFIG, whisper.GENERATION_CONFIG, *vocabulary, weights) if name in names]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from parastream.model.config import Precision
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.hugging_face import name_of
 from parastream.model.lanes import Lanes, LaneWork
 from parastream.model.speech import computed_in
 from parastream.model.whisper import checkpoint
@@ -97,7 +98,7 @@ class WhisperPass:
         network = checkpoint.load_network(directory, getattr(mx, computed))
         network.pack()
         mx.eval(network.parameters())
-        return cls(directory.name, network, Vocabulary.from_directory(directory, network.config.vocabulary))
+        return cls(name_of(directory), network, Vocabulary.from_directory(directory, network.config.vocabulary))
 
     def warm_up(self) -> None:
         """Run once, so that the first client does not wait for kernels and buffers."""
