@@ -138,6 +138,8 @@ class Server:
         unfinished = self._admission.abort()
         if unfinished:
             logger.warning("%d sessions were not finished after %g s", len(unfinished), self.config.drain_timeout)
+        for connection in list(self._connections):  # to clients that do not read
+            connection.hurry()
         await closed
         for ticking in self._ticking:
             ticking.cancel()

@@ -118,6 +118,10 @@ class Connection:
             self._guarded(partial(end, INTERNAL))
             return None
 
+    def hurry(self) -> None:
+        """Send what is left within `close_timeout`, and drop a client that does not take it."""
+        self._interrupted.set()
+
     async def _run(self) -> None:
         jobs: tuple[Coroutine[Any, Any, Any], ...] = (
             self._write(),

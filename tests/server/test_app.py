@@ -143,7 +143,10 @@ async def test_one_line_in_the_log_when_a_session_opens_and_one_when_it_closes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "parastream.server")
-    async with serving(FakeEngine()) as server, connected(server, '{"type":"start","room":"blue"}') as websocket:
+    async with (
+        serving(FakeEngine(), drain_timeout=1000.0, close_timeout=1000.0) as server,
+        connected(server, '{"type":"start","room":"blue"}') as websocket,
+    ):
         ready = await receive_ready(websocket)
         await websocket.send(AUDIO)
         await websocket.send(STOP)
@@ -594,7 +597,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_harms_nobody() -> None:
     engine = FakeEngine()
     filler = "x" * 1_000_000
     async with (
-        serving(engine, max_unsent=20, close_timeout=5.0) as server,
+        serving(engine, max_unsent=20, close_timeout=1000.0) as server,
         connected(server, START, max_size=None, max_queue=1) as stuck,
         connected(server, START) as neighbour,
     ):

@@ -287,6 +287,18 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
             await until(is_cut_off)
 
 
+@asynchronous
+async def test_a_client_that_never_reads_does_not_hold_up_the_end_of_the_server() -> None:
+    engine = FakeEngine()
+    with socket.socket() as client:
+        async with serving(engine, listen=("wyoming=0",), ping_timeout=1000.0) as server:
+            client.connect(("127.0.0.1", server.ports["wyoming"]))
+            pings = encoded("ping", {"text": "x" * 60_000}) * 150
+            sound = encoded("audio-chunk", FORMAT, b"x" * 100)
+            await asyncio.to_thread(client.sendall, pings + sound)
+            await until(lambda: engine.streams and engine.streams[0].audio)
+
+
 def test_the_model_is_not_loaded_yet() -> None:
     class Loading:
         @property
