@@ -30,7 +30,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.sessions_opened = self._counter("sessions_opened", "Sessions begun.")
         self.sessions_resumed = self._counter("sessions_resumed", "Sessions resumed on another connection.")
-        self.sessions_closed = self._counter("sessions_closed", "Sessions ended, for whatever reason.")
+        self.sessions_closed = self._counter("sessions_closed", "Sessions ended, for any reason.")
         self.requests_refused = self._counter("requests_refused", "Requests and connections refused with an error.")
         self.finals = self._counter("finals", "Finals of sessions that have ended.")
         self.audio_seconds = self._counter("audio_seconds", "Seconds of audio accepted in sessions that have ended.")
