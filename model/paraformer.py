@@ -6,7 +6,7 @@ Source: Gao et al. 2022; FunASR `Paraformer` and `ParaformerStreaming`.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,6 +30,13 @@ class StreamState:
     encoder: EncoderState
     predictor: PredictorState
     decoder: DecoderState
+
+    def copy(self) -> StreamState:
+        """Return a state that can be advanced in place of this one. Arrays are shared: a step replaces them.
+
+        The rows that an encoder remembers are the exception. A step may overwrite the oldest of them.
+        """
+        return StreamState(replace(self.encoder), replace(self.predictor), replace(self.decoder))
 
 
 class Paraformer(nn.Module):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from parastream.server.config import ServerConfig
+from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.http.answers import HttpAnswers
 from parastream.server.listeners import Listeners
 from parastream.server.metrics import Metrics
@@ -99,6 +99,13 @@ class Server:
         expiries = Ticker(self._registry.tick)
         self._registry.on_reschedule = expiries.wake
         self._ticking = [asyncio.create_task(ticker.run()) for ticker in (expiries, Ticker(self._rooms.tick))]
+
+    def reload_certificate(self) -> None:
+        """Read the certificate for TLS again, as after its renewal. One that cannot be used changes nothing."""
+        try:
+            self._listeners.reload_certificate()
+        except ConfigError as error:
+            logger.error("the certificate was not replaced: %s", error)
 
     @property
     def url(self) -> str:

@@ -137,11 +137,19 @@ class ServerConfig:
         if not self.tls_cert:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.load_certificate(context)
+        return context
+
+    def load_certificate(self, context: ssl.SSLContext) -> None:
+        """Read the certificate and its key from their files, for connections that are made from now on.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
         try:
             context.load_cert_chain(self.tls_cert, self.tls_key or None)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"cannot use the certificate {self.tls_cert}: {error}") from error
-        return context
 
     def __post_init__(self) -> None:
         self._check_numbers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -43,10 +44,21 @@ class Listeners:
         self._serve = serve
         self._websocket: list[WebSocketServer] = []
         self._tcp: list[asyncio.Server] = []
+        self._tls: ssl.SSLContext | None = None
         self._tcp_tasks: set[asyncio.Task[None]] = set()
         self._places = Places(
             most_connections(sessions=config.max_sessions, files_each=_SAVED_FILES if config.save else 0)
         )
+
+    def reload_certificate(self) -> None:
+        """Read the certificate again, if there is one. Connections that are open keep theirs.
+
+        Raises:
+            ConfigError: it cannot be used; the one before stays.
+        """
+        if self._tls is not None:
+            _ = self._config.tls  # raises before anything is replaced
+            self._config.load_certificate(self._tls)
 
     async def open(self, port: int, protocol: str | None = None) -> int:
         """Listen on a port, for one protocol or for all of them by path, and return it.
@@ -85,6 +97,8 @@ class Listeners:
 
     async def _open_websocket(self, port: int, protocol: str | None) -> int:
         config = self._config
+        if self._tls is None:
+            self._tls = config.tls
 
         def name(request: HttpRequest) -> str:
             return protocol or protocol_at(parse(request.path).path)
@@ -115,7 +129,7 @@ class Listeners:
             create_connection=cast(type[ServerConnection], self._connection),
             process_request=process,
             select_subprotocol=select,
-            ssl=config.tls,
+            ssl=self._tls,
             compression=None,  # PCM hardly shrinks, and the event loop has better things to do
             open_timeout=config.start_timeout,
             ping_interval=None,  # see `Keepalive`

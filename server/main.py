@@ -18,7 +18,7 @@ from parastream.model.errors import ParastreamError
 from parastream.server.app import new_server
 from parastream.server.config import LogLevel, ServerConfig
 from parastream.server.transport.files import raise_limit
-from parastream.streaming import Engine, Models
+from parastream.streaming import Models
 from rich.console import Console
 
 
@@ -51,6 +51,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     except OSError as error:
         console.print(f"cannot listen: {error.strerror or error}", markup=False, soft_wrap=True)
         return 1
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_certificate)
     engine.start()
     console.print(f"parastream {version('parastream')}")
     console.print(f"  address  {server.url}")
@@ -64,7 +65,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     console.print(f"  BLAS     {blas.info()}", markup=False)
     console.print("  Ctrl-C stops: open sessions get their finals first")
     status = 0
-    warm = asyncio.create_task(_wait_ready(engine))
+    warm = asyncio.create_task(_on_thread(engine.wait_ready))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([warm, stopping], return_when=asyncio.FIRST_COMPLETED)
     try:
@@ -74,7 +75,10 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
             gc.collect()
             gc.freeze()
             console.print(f"ready after {time.monotonic() - began:.1f} s")
-            await stopping
+            failing = asyncio.create_task(_on_thread(engine.wait_stopped))
+            await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+            failing.cancel()
+            engine.check_running()
         console.print("stopping")
     except ParastreamError as error:
         console.print(f"{error}", markup=False)
@@ -108,22 +112,22 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _wait_ready(engine: Engine) -> None:
-    """Wait until the engine is warm.
-
-    Raises:
-        ParastreamError: Loading failed.
-    """
+async def _on_thread(call: Callable[[], None]) -> None:
+    """Wait for a call that blocks, and raise what it raises. Nothing waits for it when this is cancelled."""
     loop = asyncio.get_running_loop()
-    loaded = asyncio.Event()
+    done = asyncio.Event()
+    failure: list[Exception] = []
 
-    def wait() -> None:
-        with contextlib.suppress(ParastreamError):  # raised again below
-            engine.wait_ready()
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            failure.append(error)
         with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(loaded.set)
+            loop.call_soon_threadsafe(done.set)
 
     # A daemon: after a signal during a long load nobody waits for it, as asyncio would for a thread of its own.
-    threading.Thread(target=wait, name="parastream-loading", daemon=True).start()
-    await loaded.wait()
-    engine.wait_ready()
+    threading.Thread(target=run, name="parastream-waiting", daemon=True).start()
+    await done.wait()
+    if failure:
+        raise failure[0]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
@@ -21,15 +22,19 @@ from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
-from parastream.streaming.runner import Models, Runner
+from parastream.streaming.runner import UNRECOGNISABLE, Models, Runner
 from parastream.streaming.schedule import Rank, Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stream import Stream
-from parastream.streaming.work import FinalWork, WindowWork, Work
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 logger = logging.getLogger("parastream.engine")
 
 _DONE = object()
+_MOST_FAILURES = 3
+"""Turns that may fail in a row before the engine gives up."""
+
+W = TypeVar("W", VadWork, WindowWork, FinalWork, PunctuationWork)
 
 _clock = time.monotonic
 
@@ -166,6 +171,10 @@ class Engine:
         if self._failure is not None:
             raise EngineError(f"the engine failed: {self._failure}") from self._failure
 
+    def wait_stopped(self) -> None:
+        """Block until the inference thread has ended: the engine was closed, or it has failed."""
+        self._thread.join()
+
     def check_running(self) -> None:
         """Make sure that sessions are being served.
 
@@ -263,15 +272,28 @@ class Engine:
             return
         finally:
             self._loaded.set()
-        try:
-            while self._turn(runner, costs):
-                pass
-        except BaseException as error:
-            logger.exception("the inference thread failed")
-            self._failure = error
-            for stream in list(self._streams.values()):
-                stream.session.fail("the recogniser has stopped")
-                stream.publish(_clock())
+        failures = 0  # turns in a row
+        while self._failure is None:
+            try:
+                if not self._turn(runner, costs):
+                    return
+                failures = 0
+            except BaseException as error:
+                failures += 1
+                logger.exception("a turn of the inference thread failed")
+                if failures == _MOST_FAILURES or not isinstance(error, Exception):
+                    self._failure = error
+                self._end_all()
+
+    def _end_all(self) -> None:
+        """End every session: nobody knows what a turn that failed has left undone."""
+        self._queues, self._batches, self._windows_left = Queues(), [], 0
+        with self.changed:
+            streams, self._streams, self._touched = list(self._streams.values()), {}, {}
+        self._active.clear()
+        for stream in streams:
+            stream.session.fail("the recogniser has failed")
+            stream.publish(_clock())
 
     def _turn(self, runner: Runner, costs: Capacity) -> bool:
         """Take what has come in and do the most urgent work; return False when the engine stops."""
@@ -321,9 +343,14 @@ class Engine:
         now = _clock()
         for stream in streams:
             self._active[stream] = None
-            self._collected += stream.collect()
-            due = stream.due
-            work = stream.session.work(max_vad_frames=self.config.max_vad_frames)
+            try:
+                self._collected += stream.collect()
+                due = stream.due
+                work = stream.session.work(max_vad_frames=self.config.max_vad_frames)
+            except Exception:
+                logger.exception("session %s failed", stream.session.name)
+                stream.session.fail(UNRECOGNISABLE)
+                continue
             self._queues.add(work, due)
             for item in work:
                 if isinstance(item, WindowWork | FinalWork):
@@ -338,7 +365,7 @@ class Engine:
         batch = [item.work for item in chosen]
         steps = max(work.frames for work in batch)
         frames = sum(work.frames for work in batch)
-        seconds = self._compute(batch, lambda: runner.run_vad(batch))
+        seconds = self._compute(batch, runner.run_vad)
         self._note("vad", chosen, frames, seconds)
         costs.frames.observe(seconds, frames / steps, steps)
         self._queues.drop_unwanted()
@@ -355,7 +382,7 @@ class Engine:
         self._queues.windows = [item for item in waiting if item not in chosen]
         self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
-        seconds = self._compute(batch, lambda: runner.run_windows(batch))
+        seconds = self._compute(batch, runner.run_windows)
         self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
@@ -396,7 +423,7 @@ class Engine:
     def _run_marks(self, runner: Runner, costs: Capacity) -> None:
         chosen = [self._queues.marks.popleft()]
         batch = [item.work for item in chosen]
-        seconds = self._compute(batch, lambda: runner.run_punctuation(batch))
+        seconds = self._compute(batch, runner.run_punctuation)
         self._note("marks", chosen, len(batch), seconds)
         costs.marks.observe(seconds, len(batch))
         self._advance(self._streams_of(batch))
@@ -408,11 +435,16 @@ class Engine:
             return False
         finished = True  # as is a batch that fails
 
-        def advance() -> None:
-            nonlocal finished
-            finished = next(current.pieces, _DONE) is _DONE
-
         batch = [item.work for item in current.batch]
+
+        def advance(part: Sequence[FinalWork]) -> None:
+            nonlocal finished
+            if part is batch:
+                finished = next(current.pieces, _DONE) is _DONE
+            else:  # the batch has failed
+                for _ in runner.run_finals(part, layers=runner.final_layers):
+                    pass
+
         if current.batches_before != self._batch_count:
             current.overtake(_clock())
         seconds = self._compute(batch, advance)
@@ -446,24 +478,28 @@ class Engine:
         self._queues.finals = [item for item in waiting if item not in chosen]
         begun = PassBatch(chosen, now, self._batch_count)
         layers = schedule.layers_per_piece(begun.rows, row, budget)
-        begun.pieces = runner.run_finals([item.work for item in chosen], layers=layers)
+        begun.pieces = _pieces(runner, [item.work for item in chosen], layers)
         self._queues.passes.append(begun)
         self._counters.finals += len(chosen)
         self._counters.final_batches += 1
         return begun
 
-    def _compute(self, batch: Sequence[Work], run: Callable[[], object]) -> float:
+    def _compute(self, batch: Sequence[W], run: Callable[[Sequence[W]], object]) -> float:
         """Compute a batch and return how many seconds it took.
 
-        An error ends the sessions in it, and no others; the batch counts as 0 s then.
+        A batch that fails is computed again in halves, until it is known which of its sessions cannot be served. They
+        end, and no others; the batch counts as 0 s then.
         """
         began = _clock()
         try:
-            run()
+            run(batch)
         except Exception:
             logger.exception("a batch of %d failed", len(batch))
-            for work in batch:
-                work.session.fail("the recogniser could not deal with this audio")
+            if len(batch) == 1:
+                batch[0].session.fail(UNRECOGNISABLE)
+            else:
+                self._compute(batch[: len(batch) // 2], run)
+                self._compute(batch[len(batch) // 2 :], run)
             return 0.0
         seconds = _clock() - began
         self._computed += seconds
@@ -482,3 +518,8 @@ class Engine:
     def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:
         """Return the streams of those sessions in a batch that are still open."""
         return [self._streams[work.session] for work in batch if work.session in self._streams]
+
+
+def _pieces(runner: Runner, batch: Sequence[FinalWork], layers: int) -> Generator[None]:
+    """Compute passes piece by piece. All errors come with a piece, and so belong to the batch."""
+    yield from runner.run_finals(batch, layers=layers)

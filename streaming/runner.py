@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
-from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork
+from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
+
+logger = logging.getLogger("parastream.engine")
+
+UNRECOGNISABLE = "the recogniser could not deal with this audio"
+"""What a session is told whose work failed."""
+
+P = ParamSpec("P")
+W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -61,28 +71,25 @@ class Runner:
         """Judge the next frames of each of several sessions."""
         heard = self.models.vad([w.samples for w in batch], [w.state for w in batch])
         for work, probabilities in zip(batch, heard, strict=True):
-            work.session.apply_vad(work, probabilities)
+            _apply(work.session.apply_vad, work, probabilities)
 
     def run_windows(self, batch: Sequence[WindowWork]) -> None:
         """Compute one window for each of several utterances."""
         network = self.models.speech.network
-        states = []
-        for work in batch:
-            if work.utterance.stream is None:
-                work.utterance.stream = network.new_state()
-            states.append(work.utterance.stream)
+        # Copies, so that a batch that fails can be computed again.
+        streams = [work.utterance.stream for work in batch]
+        states = [network.new_state() if stream is None else stream.copy() for stream in streams]
         heard = network.step([w.features for w in batch], states, [w.last for w in batch])
-        for work, tokens in zip(batch, heard, strict=True):
-            if work.last or not work.wanted:
-                work.utterance.stream = None
-            work.session.apply_window(work, tokens)
+        for work, state, tokens in zip(batch, states, heard, strict=True):
+            work.utterance.stream = None if work.last or not work.wanted else state
+            _apply(work.session.apply_window, work, tokens)
 
     def run_finals(self, batch: Sequence[FinalWork], *, layers: int) -> Generator[None]:
         """Compute full-context passes over several utterances, and yield after every few encoder layers."""
         network = self._final.network
         heard = yield from network.transcribe_in_slices([w.features for w in batch], layers=layers)
         for work, tokens in zip(batch, heard, strict=True):
-            work.session.apply_final(work, tokens)
+            _apply(work.session.apply_final, work, tokens)
 
     def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
         """Set marks in several utterances."""
@@ -90,7 +97,7 @@ class Runner:
         for work in batch:
             assert punctuation is not None, "a session without a punctuation model asked for marks"
             marked, context = punctuation.mark_words(work.words, work.context, end=work.end)
-            work.session.apply_punctuation(work, marked, context)
+            _apply(work.session.apply_punctuation, work, marked, context)
 
     def run_all(self, session: Session) -> None:
         """Do all the work that a session has, for a driver that has no other session."""
@@ -106,3 +113,12 @@ class Runner:
                             pass
                     case PunctuationWork():
                         self.run_punctuation([item])
+
+
+def _apply(apply: Callable[Concatenate[W, P], None], work: W, *results: P.args, **named: P.kwargs) -> None:
+    """Give a session its result. One that cannot take it ends; the others of the batch get theirs."""
+    try:
+        apply(work, *results, **named)
+    except Exception:
+        logger.exception("session %s failed", work.session.name)
+        work.session.fail(UNRECOGNISABLE)

@@ -147,7 +147,12 @@ class Stream:
 
     def publish(self, now: float) -> bool:
         """Tell what has happened, and return whether the session is over."""
-        events = self.session.events()
+        try:
+            events = self.session.events()
+        except Exception:
+            logger.exception("session %s failed", self.session.name)
+            self.session.fail("the recogniser could not deal with this audio")
+            events = self.session.events()
         self._lag = self.session.backlog
         if self.backlog < COLLECTED:
             self._pace.catch_up(now)

@@ -9,6 +9,7 @@ import pytest
 from parastream.server.config import ConfigError, ServerConfig
 from websockets.asyncio.client import connect
 
+from ..conftest import make_certificate
 from .fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, receive_all, serving
 
 
@@ -24,6 +25,53 @@ async def test_a_session_over_tls(certificate: tuple[Path, Path]) -> None:
             messages, code, _ = await receive_all(websocket)
     assert code == 1000
     assert [message.text for message in messages if hasattr(message, "text")] == expected_texts(b"x" * UTTERANCE)
+
+
+def replace_certificate(live: tuple[Path, Path], new: tuple[Path, Path]) -> None:
+    for target, source in zip(live, new, strict=True):
+        target.write_bytes(source.read_bytes())
+
+
+@asynchronous
+async def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new, live = (make_certificate(make(tmp_path / name)) for name in ("old", "new", "live"))
+    replace_certificate(live, old)
+
+    def trusting(cert: Path) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=cert)
+
+    async with (
+        serving(FakeEngine(), tls_cert=str(live[0]), tls_key=str(live[1])) as server,
+        connect(server.url, ssl=trusting(old[0])) as before,
+    ):
+        replace_certificate(live, new)
+        server.reload_certificate()
+        async with connect(server.url, ssl=trusting(new[0])) as after:
+            for websocket in (before, after):
+                await websocket.send('{"type":"start"}')
+                assert "ready" in str(await websocket.recv())
+        with pytest.raises(ssl.SSLError):
+            await connect(server.url, ssl=trusting(old[0]))
+        live[1].write_bytes(old[1].read_bytes())  # a key that does not fit
+        server.reload_certificate()
+        assert "the certificate was not replaced" in caplog.text
+        async with connect(server.url, ssl=trusting(new[0])):
+            pass
+
+
+@asynchronous
+async def test_a_server_without_tls_has_nothing_to_reload() -> None:
+    async with serving(FakeEngine()) as server:
+        server.reload_certificate()
+        async with connect(server.url):
+            pass
+
+
+def make(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
 
 
 def test_certificates_that_cannot_be_used(certificate: tuple[Path, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from parastream.model.errors import CapacityError, EngineError, HubError
 from parastream.streaming import Engine, EngineConfig, Models, SessionConfig
 from parastream.streaming.events import Event, InputRejected, SessionEnded
 from parastream.streaming.runner import Runner
-from parastream.streaming.work import WindowWork
+from parastream.streaming.session import Session
+from parastream.streaming.work import WindowWork, Work
 
 from ..conftest import SAMPLE_TEXTS, load_models, running_engine
 from .driver import finals
@@ -102,6 +104,115 @@ def test_a_batch_that_fails_ends_only_its_own_sessions(
     assert rejected.code == "internal_error"
     assert isinstance(ended, SessionEnded)
     assert talk(engine, [sample])[0].outline[0][0] == SAMPLE_TEXTS[0]
+
+
+def failed(listener: Listener) -> bool:
+    """Whether a session ended because it could not be served."""
+    return any(isinstance(event, InputRejected) and event.code == "internal_error" for event in listener.wait())
+
+
+def talk_beside(engine: Engine, sample: Audio, poison: str, config: SessionConfig | None = None) -> list[Listener]:
+    """Three sessions with the same audio at the same time, the second of them called `poison`."""
+    listeners = [Listener(engine, config, name) for name in ("first", poison, "third")]
+    for listener in listeners:
+        listener.stream.send(sample.tobytes())
+        listener.stream.end()
+    return listeners
+
+
+@pytest.mark.parametrize("kind", ["run_vad", "run_windows", "run_finals", "run_punctuation"])
+def test_a_session_that_makes_the_model_raise_ends_alone(
+    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    run = getattr(Runner, kind)
+
+    def stumble(self: Runner, batch: list[Work], **options: Any) -> Any:
+        if any(work.session.name == "poison" for work in batch):
+            raise ValueError("this audio is poison")
+        return run(self, batch, **options)
+
+    monkeypatch.setattr(Runner, kind, stumble)
+    first, poisoned, third = talk_beside(engine, sample, "poison")
+    assert failed(poisoned)
+    for healthy in (first, third):
+        healthy.wait()
+        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS
+
+
+@pytest.mark.parametrize("kind", ["apply_vad", "apply_window", "apply_final", "apply_punctuation", "work", "events"])
+def test_a_session_that_stumbles_itself_ends_alone(
+    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    step = getattr(Session, kind)
+
+    def stumble(self: Session, *arguments: Any, **options: Any) -> Any:
+        if self.name == "poison" and not self.ended:
+            raise ValueError("this audio is poison")
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(Session, kind, stumble)
+    first, poisoned, third = talk_beside(engine, sample, "poison")
+    assert failed(poisoned)
+    for healthy in (first, third):
+        healthy.wait()
+        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS
+
+
+def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
+    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = engine.models.speech.network
+    step, failures = type(network).step, 0
+
+    def stumble(self: Any, features: Any, *arguments: Any) -> Any:
+        nonlocal failures
+        tokens = step(self, features, *arguments)  # the states have advanced
+        if len(features) > 1:
+            failures += 1
+            raise MemoryError("no room for this batch")
+        return tokens
+
+    streaming = SessionConfig(final_pass=False, punctuate=False)
+    alone = Listener(engine, streaming)
+    alone.stream.send(sample.tobytes())
+    alone.stream.end()
+    alone.wait()
+    monkeypatch.setattr(type(network), "step", stumble)
+    together = talk_beside(engine, sample, "second", streaming)
+    for listener in together:
+        listener.wait()
+        assert listener.outline == alone.outline
+    assert failures
+
+
+def test_a_turn_that_fails_ends_its_sessions_and_the_engine_lives_on(
+    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(Engine, "_run_vad", fail)
+    unlucky = Listener(engine)
+    unlucky.stream.send(sample.tobytes())
+    assert failed(unlucky)
+    assert [text for text, _, _ in talk(engine, [sample])[0].outline] == SAMPLE_TEXTS
+
+
+def test_an_engine_that_fails_again_and_again_stops_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    with running_engine(EngineConfig(target_utilisation=math.inf)) as engine:
+        monkeypatch.setattr(Engine, "_run_vad", fail)
+        for _ in range(3):
+            listener = Listener(engine)
+            listener.stream.send(bytes(PIECE))
+            assert failed(listener)
+        engine.wait_stopped()
+        assert not engine.ready
+        with pytest.raises(EngineError, match="a bug"):
+            Listener(engine)
 
 
 def test_audio_after_the_end_is_not_heard(engine: Engine, sample: Audio) -> None:
