@@ -42,6 +42,8 @@ class FinalInput:
     """What is spoken, one of `Capabilities.languages`; None: the model finds out."""
     hotwords: tuple[str, ...] = ()
     """Words and phrases to listen for, as they are to be written."""
+    alone: bool = False
+    """Whether no other model hears it: then one that begins to repeat itself tries again, at a higher cost."""
 
     @property
     def seconds(self) -> float:
@@ -106,7 +108,7 @@ class FinalPass(Protocol):
         """Run once, so that the first client does not wait for kernels and buffers."""
 
     def steps(self, seconds: float) -> int:
-        """Return about how many steps (encoder layers, tokens) an utterance of that length takes."""
+        """Return about how many steps (encoder layers or parts of them, tokens) an utterance of that length takes."""
 
     def transcribe_in_slices(
         self, utterances: Sequence[FinalInput], *, steps: int

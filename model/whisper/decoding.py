@@ -19,14 +19,15 @@ from parastream.model.whisper.network import Decoder, DecoderState
 from parastream.model.whisper.vocabulary import Vocabulary
 
 _TOKENS = 16
-"""Most tokens of an utterance without length; speech has at most 7 in a second (the 99th percentile of spelling)."""
+"""Most tokens of an utterance, but for its length."""
 _TOKENS_PER_SECOND = 8
+"""Further tokens for each second. Speech has at most 7 (the 99th percentile of spelling)."""
 _REPEATS = 3
-"""Times that an n-gram is said in a row in a loop,"""
+"""Times that a loop says an n-gram in a row, at least."""
 _REPEATS_OF_ONE = 6
-"""or a single token,"""
+"""The same, of a single token."""
 _LOOP = 8
-"""and tokens in all."""
+"""Fewest tokens of a loop of longer n-grams."""
 
 
 @dataclass(slots=True)
@@ -124,24 +125,25 @@ def decode(
 def _best(
     decoder: Decoder, vocabulary: Vocabulary, hidden: mx.array, batch: Sequence[Decoding]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Best next token of each utterance, and its log-probability among those that are allowed."""
+    """Best next token of each utterance, and its log-probability among those that are allowed, without hotwords."""
     logits = decoder.embed_tokens.logits(hidden)
-    added = vocabulary.suppressed(first=not batch[0].ids)  # all have said equally many
+    suppressed = vocabulary.suppressed(first=not batch[0].ids)  # all have said equally many
     bonuses = [utterance.bias.bonuses(utterance.ids) if utterance.bias else {} for utterance in batch]
-    if any(bonuses):
-        added = np.repeat(added[None], len(batch), 0)
-        for row, bonus in zip(added, bonuses, strict=True):
-            row[list(bonus)] += list(bonus.values())
+    favoured = np.zeros((len(batch), vocabulary.size), np.float32) if any(bonuses) else None
+    for k, bonus in enumerate(bonuses):
+        if favoured is not None and bonus:
+            favoured[k, list(bonus)] = list(bonus.values())
     if isinstance(logits, mx.array):
-        logits = logits + mx.array(added)
-        best, top = mx.argmax(logits, axis=-1), mx.max(logits, axis=-1)
-        log_probabilities = top - mx.logsumexp(logits, axis=-1)
+        logits = logits + mx.array(suppressed)
+        best = mx.argmax(logits if favoured is None else logits + mx.array(favoured), axis=-1)
+        chosen = mx.take_along_axis(logits, best[:, None], axis=-1)[:, 0]
+        log_probabilities = chosen - mx.logsumexp(logits, axis=-1)
         mx.eval(best, log_probabilities)
         return np.array(best).astype(np.int64), np.array(log_probabilities)
-    logits += added
-    ids = logits.argmax(-1)
+    logits += suppressed
+    ids = (logits if favoured is None else logits + favoured).argmax(-1)
     logits -= logits.max(-1, keepdims=True)
-    return ids, -np.log(np.exp(logits).sum(-1))
+    return ids, logits[np.arange(len(ids)), ids] - np.log(np.exp(logits).sum(-1))
 
 
 def _heads(scores: mx.array) -> NDArray[np.float32]:

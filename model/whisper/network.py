@@ -91,10 +91,13 @@ class EncoderLayer(nn.Module):
         self.self_attn_layer_norm.hand_over(self.qkv)
         self.final_layer_norm.hand_over(self.feed_forward.fc1)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Rows x (T, size) of one utterance -> (T, size)."""
+    def attend(self, x: mx.array) -> mx.array:
+        """First half of the layer: rows x (T, size) of one utterance -> (T, size)."""
         q, k, v = mx.split(self.qkv.heads(self.self_attn_layer_norm(x), 1), 3, axis=1)
-        x = self.out.add_to(x, _attend(q, k, v))
+        return self.out.add_to(x, _attend(q, k, v))
+
+    def transform(self, x: mx.array) -> mx.array:
+        """Second half of the layer: what `attend` gave -> (T, size)."""
         return self.feed_forward(self.final_layer_norm(x), x)
 
 
@@ -121,18 +124,27 @@ class Encoder(nn.Module):
         self.layers = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.layer_norm = LayerNorm(config.size, EPS)
 
-    def layer_by_layer(self, mel: mx.array) -> Iterator[mx.array]:
-        """Encode features (T, mels), T even and at most 3000: yield rows (T / 2, size) after each layer.
+    @property
+    def steps(self) -> int:
+        """How often `in_steps` yields."""
+        return 2 + 2 * len(self.layers)
 
-        The last ones are the output.
+    def in_steps(self, mel: mx.array) -> Iterator[mx.array]:
+        """Encode features (T, mels), T even and at most 3000.
+
+        Yields:
+            Rows (T / 2, size) after the convolutions, after each half of a layer, and last the output.
         """
         x = gelu(self.conv1(_neighbours(mel, 1)))
         x = gelu(self.conv2(_neighbours(x, 2)))
         x = x + self.embed_positions[: len(x)]
-        for layer in self.layers[:-1]:
-            x = layer(x)
+        yield x
+        for layer in self.layers:
+            x = layer.attend(x)
             yield x
-        yield self.layer_norm(self.layers[-1](x))
+            x = layer.transform(x)
+            yield x
+        yield self.layer_norm(x)
 
 
 def _neighbours(x: mx.array, stride: int) -> mx.array:

@@ -69,7 +69,7 @@ class WhisperPass:
         self._network = network
         self._lanes = Lanes()
         silence = np.full((2 * AUDIO_CONTEXT, network.config.mels), SILENCE, np.float32)
-        for rows in network.encoder.layer_by_layer(mx.array(silence, self._dtype)):
+        for rows in network.encoder.in_steps(mx.array(silence, self._dtype)):
             mx.eval(rows)
         self._silence = rows
         self._hotwords = lru_cache(maxsize=64)(self._bias)
@@ -107,13 +107,13 @@ class WhisperPass:
             pass
 
     def steps(self, seconds: float) -> int:
-        """Return the encoder's layers, and the tokens of usual speech."""
-        return self._network.config.encoder_layers + 2 + int(_TOKENS_PER_SECOND * seconds)
+        """Return the steps of the encoder, and the tokens of usual speech with those around them."""
+        return self._network.encoder.steps + 3 + int(_TOKENS_PER_SECOND * seconds)
 
     def transcribe_in_slices(
         self, utterances: Sequence[FinalInput], *, steps: int
     ) -> Generator[None, None, list[Hypothesis]]:
-        """See `FinalPass.transcribe_in_slices`; a step is an encoder layer of one utterance, or a token of a batch.
+        """See `FinalPass.transcribe_in_slices`; a step is half an encoder layer of an utterance, or a token of a batch.
 
         Raises:
             AudioError: An utterance is longer than 29 s, or its language is not among those of the model.
@@ -149,27 +149,36 @@ class WhisperPass:
             raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
 
     def _transcribe(self, utterances: Sequence[FinalInput]) -> LaneWork[list[Hypothesis]]:
+        decodings = yield from self._decode(utterances)
+        again = [i for i, decoding in enumerate(decodings) if decoding.repeated and utterances[i].alone]
+        if again:
+            retried = yield from self._decode([utterances[i] for i in again], whole=True)
+            for i, decoding in zip(again, retried, strict=True):
+                decodings[i] = decodings[i] if decoding.repeated else decoding
+        return [self._hypothesis(utterance, d) for utterance, d in zip(utterances, decodings, strict=True)]
+
+    def _decode(self, utterances: Sequence[FinalInput], *, whole: bool = False) -> LaneWork[list[Decoding]]:
+        """Encode utterances one by one and decode them together; `whole`: as 30 seconds, without a silent tail."""
         encoded: list[_Encoded] = []
         for utterance in utterances:
+            length = AUDIO_CONTEXT * FRAME if whole else round((len(utterance.samples) + _MARGIN) / FRAME) * FRAME
             rows = None
-            for rows in self._encode(utterance.samples):
+            for rows in self._encode(utterance.samples, length):
                 yield rows
             assert rows is not None
             encoded.append(self._with_tail(rows))
-        decoder = self._network.decoder
-        state = decoder.begin([e.rows for e in encoded], [e.weights for e in encoded])
+        state = self._network.decoder.begin([e.rows for e in encoded], [e.weights for e in encoded])
         decodings = [self._begin(utterance) for utterance in utterances]
-        yield from decode(decoder, self.vocabulary, state, decodings)
-        return [self._hypothesis(utterance, d) for utterance, d in zip(utterances, decodings, strict=True)]
+        yield from decode(self._network.decoder, self.vocabulary, state, decodings)
+        return decodings
 
-    def _encode(self, samples: NDArray[np.float32]) -> Iterator[mx.array]:
-        """Encode samples and the margin, layer by layer."""
-        length = round((len(samples) + _MARGIN) / FRAME) * FRAME
-        mel = log_mel(samples[:length], length, self._network.config.mels)
-        return self._network.encoder.layer_by_layer(mx.array(mel, self._dtype))
+    def _encode(self, samples: NDArray[np.float32], length: int) -> Iterator[mx.array]:
+        """Encode samples, filled up with zeros to `length`, step by step."""
+        mel = log_mel(samples, length, self._network.config.mels)
+        return self._network.encoder.in_steps(mx.array(mel, self._dtype))
 
     def _with_tail(self, rows: mx.array) -> _Encoded:
-        """Put the silence behind that fills 30 seconds up."""
+        """Put the silence behind that fills up 30 seconds."""
         length = len(rows)
         tail = self._silence[length + _EVERY // 2 :: _EVERY]
         each = (AUDIO_CONTEXT - length) / max(1, len(tail))

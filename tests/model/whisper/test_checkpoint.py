@@ -79,7 +79,7 @@ def parameters(network: Whisper) -> dict[str, mx.array]:
 def outputs(network: Whisper) -> NDArray[np.float32]:
     """Logits after two tokens, of a network that is packed."""
     mel = np.random.default_rng(1).standard_normal((100, network.config.mels)).astype(np.float32)
-    *_, encoded = network.encoder.layer_by_layer(mx.array(mel))
+    *_, encoded = network.encoder.in_steps(mx.array(mel))
     state = network.decoder.begin([encoded], [np.zeros(50, np.float32)])
     hidden, _ = network.decoder.step(np.array([[50258, 50259]], np.int32), state)
     mx.eval(hidden)

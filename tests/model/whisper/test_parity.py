@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_mel_filters_are_openais(mels: int) -> None:
 
 
 def test_the_encoder_with_its_silent_tail(ear: WhisperPass, clip: Float32, expected: dict[str, NDArray[Any]]) -> None:
-    *_, rows = ear._encode(clip)
+    *_, rows = ear._encode(clip, len(clip) + 16000)
     found = ear._with_tail(rows)
     np.testing.assert_allclose(np.array(found.rows)[:, ::3], expected["encoded"], atol=2e-3)
     np.testing.assert_allclose(found.weights, expected["weights"], atol=1e-6)
@@ -97,7 +98,7 @@ def test_the_encoder_with_its_silent_tail(ear: WhisperPass, clip: Float32, expec
 def test_the_decoder_however_its_tokens_come(
     pieces: list[int], ear: WhisperPass, clip: Float32, expected: dict[str, NDArray[Any]]
 ) -> None:
-    *_, rows = ear._encode(clip)
+    *_, rows = ear._encode(clip, len(clip) + 16000)
     heard, decoder = ear._with_tail(rows), ear._network.decoder
     state = decoder.begin([heard.rows], [heard.weights])
     logits = []
@@ -148,6 +149,17 @@ def test_words_times_and_confidences(ear: WhisperPass) -> None:
     assert 0.05 < min(word.confidence for word in found.words) < max(word.confidence for word in found.words) <= 1
     assert -0.8 < found.mean_log_probability < 0
     assert (found.ear, found.language, found.marked, found.looped) == ("whisper-tiny-en", "en", True, False)
+
+
+def test_a_loop_is_cut_and_marked_and_heard_again_where_no_other_model_hears_it(ear: WhisperPass) -> None:
+    command = FinalInput(read(ROOT / "data" / "an4" / "an392-mjwl-b.flac"))  # "repeat"
+    other = FinalInput(read(ROOT / "data" / "an4" / "an409-fcaw-b.flac"))
+    pair = [command, other, replace(command, alone=True), replace(other, alone=True)]
+    cut, plain, again, same = finish(ear.transcribe_in_slices(pair, steps=1))
+    assert (cut.text, cut.looped) == ("Repeat.", True)
+    assert (again.text, again.looped) == ("Repeat.", False)
+    assert again.mean_log_probability > cut.mean_log_probability
+    assert (plain.text, plain.looped) == (same.text, same.looped) == ("Go!", False)
 
 
 def test_a_hotword_is_heard_where_it_is_said(ear: WhisperPass) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
-from parastream.model import FinalPass, load_final_pass
+from parastream.model import FinalPass, dense, load_final_pass
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import FinalInput, Hypothesis
 from parastream.model.lanes import finish
+from parastream.model.whisper import embedding, network
 from parastream.model.whisper.speech import WhisperPass
 
 from . import forms
@@ -62,7 +64,7 @@ def test_other_passes_may_go_between_its_slices(ear: FinalPass, utterances: list
             except StopIteration as end:
                 found[i] = end.value[0]
                 del running[i]
-    assert slices > len(utterances) * 3  # each has two encoder layers, a prompt and tokens
+    assert slices > len(utterances) * 7  # each has convolutions, two layers, a norm, a prompt and tokens
     assert all(alike(found[i], one) for i, one in enumerate(expected))
 
 
@@ -73,7 +75,24 @@ def test_slices_have_the_steps_that_were_asked_for(ear: FinalPass, utterances: l
     assert one > 5
     assert five == one // 5
     assert all_of_them == 0
-    assert ear.steps(10) == 2 + 2 + 40
+    assert ear.steps(10) == 6 + 3 + 40
+
+
+def test_a_gpus_ways_of_computing_give_the_same(
+    utterances: list[FinalInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantised weights as they are, whole attention, logits and their maximum in MLX; but on this machine."""
+    described = forms.dimensions(forms.config()) | {"quantization": {"group_size": 64, "bits": 8}}
+    packed = forms.quantized(forms.as_openai(forms.weights(forms.config())), 8)
+    directory = forms.write(tmp_path / "random", described, packed, "weights.safetensors")
+    expected = finish(WhisperPass.from_directory(directory, dtype="float32").transcribe_in_slices(utterances, steps=1))
+    for module in (dense, embedding, network):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    ear = WhisperPass.from_directory(directory, dtype="float32")
+    assert ear._network.decoder.embed_tokens.weight.dtype == mx.uint32
+    hotword = FinalInput(utterances[0].samples, hotwords=("zebra",))
+    found = finish(ear.transcribe_in_slices([*utterances, hotword], steps=1))
+    assert all(alike(one, other) for one, other in zip(found, expected, strict=False))
 
 
 def test_the_language_is_the_one_that_was_named_or_else_found(ear: FinalPass, utterances: list[FinalInput]) -> None:
