@@ -121,6 +121,7 @@ FRAMINGS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=FRAMINGS, final_pass=st.booleans())
 def test_any_framing_gives_the_same_text_and_times(
