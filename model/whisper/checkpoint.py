@@ -16,7 +16,6 @@ from typing import cast
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 from parastream.model.checkpoint import differences, listed, refuse_to_overwrite, write_directory
 from parastream.model.config import Precision
 from parastream.model.dense import Dense
@@ -122,13 +121,17 @@ class _File:
     def __getitem__(self, name: str) -> mx.array:
         return self.arrays[self.name(name)]
 
+    def take(self, name: str) -> mx.array:
+        """Return an array and let go of it."""
+        return self.arrays.pop(self.name(name))
+
     def shape_of_convolution(self, outputs: int, inputs: int) -> tuple[int, ...]:
         """MLX has the kernel before the inputs, torch behind."""
         return (outputs, 3, inputs) if self.openai else (outputs, inputs, 3)
 
-    def convolution(self, name: str) -> mx.array:
+    def take_convolution(self, name: str) -> mx.array:
         """Return a convolution's weights as those of a linear layer over three neighbours: (outputs, 3 inputs)."""
-        weight = self[name] if self.openai else self[name].swapaxes(1, 2)
+        weight = self.take(name) if self.openai else self.take(name).swapaxes(1, 2)
         return weight.reshape(len(weight), -1)
 
 
@@ -170,20 +173,20 @@ def load_network(directory: Path, dtype: mx.Dtype = mx.float32) -> Whisper:
             layers[linear.target].quantized(config.quantization)
             parts += ["scales", "biases"]
         for part in parts:
-            put(f"{linear.target}.{part}", mx.concatenate([file[f"{source}.{part}"] for source in linear.sources]))
+            put(f"{linear.target}.{part}", mx.concatenate([file.take(f"{source}.{part}") for source in linear.sources]))
         if linear.biases:
             zero = mx.zeros((linear.outputs,))
-            biases = [file[f"{s}.bias"] if s in linear.biases else zero for s in linear.sources]
+            biases = [file.take(f"{s}.bias") if s in linear.biases else zero for s in linear.sources]
             put(f"{linear.target}.bias", mx.concatenate(biases))
     for norm in _norms(config):
-        put(f"{norm}.weight", file[f"{norm}.weight"])
-        put(f"{norm}.bias", file[f"{norm}.bias"])
+        put(f"{norm}.weight", file.take(f"{norm}.weight"))
+        put(f"{norm}.bias", file.take(f"{norm}.bias"))
     for name in ("conv1", "conv2"):
-        put(f"encoder.{name}.weight", file.convolution(f"encoder.{name}.weight"))
-        put(f"encoder.{name}.bias", file[f"encoder.{name}.bias"])
+        put(f"encoder.{name}.weight", file.take_convolution(f"encoder.{name}.weight"))
+        put(f"encoder.{name}.bias", file.take(f"encoder.{name}.bias"))
     stored = _ENCODER_POSITIONS in file
-    put("encoder.embed_positions", file[_ENCODER_POSITIONS] if stored else _sinusoids(config.size))
-    put("decoder.embed_positions", file["decoder.embed_positions.weight"])
+    put("encoder.embed_positions", file.take(_ENCODER_POSITIONS) if stored else _sinusoids(config.size))
+    put("decoder.embed_positions", file.take("decoder.embed_positions.weight"))
     network.load_weights(loaded)
     return network
 
@@ -315,8 +318,3 @@ def _sinusoids(size: int) -> mx.array:
     half = size // 2
     angles = np.arange(AUDIO_CONTEXT)[:, None] * np.exp(-np.log(10000) / (half - 1) * np.arange(half))
     return mx.array(np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32))
-
-
-def parameters(network: Whisper) -> int:
-    """Count the network's weights that are not quantised."""
-    return sum(value.size for _, value in cast("list[tuple[str, mx.array]]", tree_flatten(network.parameters())))

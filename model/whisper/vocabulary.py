@@ -123,10 +123,6 @@ class Vocabulary:
         """
         return self._tokens[token_id]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ordinary tokens."""
-        return b"".join(self._tokens[i] for i in ids).decode("utf-8", "replace")
-
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text.
 
