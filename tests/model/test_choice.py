@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from parastream.model.choice import NO_SPEECH, choose, least_log_probability
+from parastream.model.choice import NO_SPEECH, believe, choose, least_log_probability
 from parastream.model.final_pass import Hypothesis, TimedWord
 
 WHISPER = Hypothesis("whisper-tiny-en", (TimedWord("Hello.", 0, 1, 0.9),), marked=True, mean_log_probability=-0.2)
@@ -39,3 +39,26 @@ def test_the_surer_paraformer_is_the_surer_whisper_has_to_be(confidences: tuple[
     above, below = (replace(WHISPER, mean_log_probability=least + step) for step in (0.001, -0.001))
     assert choose(above, other) is above
     assert choose(below, other) is other
+
+
+@pytest.mark.parametrize(
+    ("no_speech", "log_probability", "believed"),
+    [
+        (0.0, -0.2, True),
+        (0.72, -0.9, True),
+        (0.73, -0.1, False),
+        (0.4, -1.1, False),
+        (0.4, -0.9, True),
+        (0.3, -2, True),
+    ],
+)
+def test_whisper_alone_is_believed_unless_nobody_speaks(
+    no_speech: float, log_probability: float, believed: bool
+) -> None:
+    said = replace(WHISPER, no_speech=no_speech, mean_log_probability=log_probability)
+    assert believe(said) == (said if believed else replace(said, words=()))
+
+
+def test_of_a_loop_one_copy_is_kept_where_there_is_no_other_ear() -> None:
+    said = replace(WHISPER, looped=True)
+    assert believe(said) is said
