@@ -1,10 +1,10 @@
 """The client for scripts without asyncio: the asynchronous one, on a loop in a thread of its own.
 
 ```python
-import soundfile
 from parastream.client import BlockingClient, Final
+from parastream.client.sources import read
 
-samples, rate = soundfile.read("speech.wav", dtype="int16")
+samples, rate = read("speech.wav")
 with BlockingClient("ws://127.0.0.1:8765", rate=rate) as client:
     client.send(samples)
     client.stop()

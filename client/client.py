@@ -3,12 +3,12 @@
 ```python
 import asyncio
 
-import soundfile
 from parastream.client import Final, connect
+from parastream.client.sources import read
 
 
 async def main() -> None:
-    samples, rate = soundfile.read("speech.wav", dtype="int16")
+    samples, rate = read("speech.wav")
     async with connect("ws://127.0.0.1:8765", rate=rate) as client:
         await client.send(samples)
         await client.stop()

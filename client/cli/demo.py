@@ -82,9 +82,11 @@ async def _run(sample: Path, pace: float) -> int:
         url = server.url
         say(f"server {url} is ready after {time.perf_counter() - loading:.1f} s")
         source = FileSource(sample, pace=pace)
+        seconds = source.duration
+        assert seconds is not None  # FLAC
         async with connect(url, format=source.format, rate=source.rate) as client:
             speed = "real-time pace" if pace == 1 else f"{pace:g} times real time"
-            say(f"streaming {source.duration:.0f} s of real speech at {speed}\n")
+            say(f"streaming {seconds:.0f} s of real speech at {speed}\n")
             delays = CaptionDelays(time.monotonic(), pace)
             with LiveTranscript(console) as live:
 
@@ -100,7 +102,7 @@ async def _run(sample: Path, pace: float) -> int:
         say("nothing was recognised")
         return 1
     say(
-        f"\n{finals} utterances through {url}: real-time factor {busy / source.duration:.2f}, "
+        f"\n{finals} utterances through {url}: real-time factor {busy / seconds:.2f}, "
         f"first partial {median(delays.partials):.2f} s after the start of speech, "
         f"final {median(delays.finals):.2f} s after the last word"
     )

@@ -23,7 +23,7 @@ from rich.text import Text
 
 State = Literal["ok", "warn", "fail"]
 
-_PACKAGES = ("mlx", "numpy", "onnxruntime", "websockets", "soxr", "soundfile")
+_PACKAGES = ("mlx", "numpy", "onnxruntime", "websockets", "soxr", "av")
 _STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 

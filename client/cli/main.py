@@ -5,6 +5,7 @@ Only the command that runs is imported, so that help and wrong usage answer at o
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,9 @@ app.add_typer(bench_app, name="bench")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with 0 if it succeeds, 1 if it fails, 2 if it was called wrongly."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal that is not UTF-8 cannot show is escaped; stderr does that by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="parastream")
     except Exception as error:
@@ -80,7 +84,7 @@ def _is_expected(error: Exception) -> bool:
     for module, name in (
         ("parastream.model.errors", "ParastreamError"),
         ("parastream.client.errors", "ClientError"),
-        ("parastream.client.sources", "SourceError"),
+        ("parastream.client.decoding", "SourceError"),
         ("parastream.client.microphone", "MicrophoneError"),
         ("parastream.server.config", "ConfigError"),
         ("parastream.server.transcripts.journal", "JournalError"),
@@ -221,7 +225,10 @@ def serve(
 
 @app.command(cls=PlainCommand)
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings: wav, flac, mp3, ogg.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Recordings or videos of nearly any kind; - is the standard input."),
+    ],
     server: ServerOption = None,
     token: TokenOption = None,
     pace: Annotated[
@@ -278,7 +285,8 @@ def transcribe(
 ) -> None:
     """Transcribe recordings, here or through a running server.
 
-    A recording that fails is reported on stderr; the others are still transcribed.
+    A recording that fails or is damaged is reported on stderr. What can be read of it is transcribed, and so are the
+    others; the exit status is 1 then.
     """
     if server is None:
         refuse(pace is not None, "--pace", "needs --server")
@@ -310,17 +318,19 @@ def transcribe(
     else:
         names: dict[str, Path] = {}
         for file in files:
-            other = names.setdefault(file.stem, file)
-            refuse(other is not file, "FILE", f"{other} and {file} would both become {file.stem}{form.suffix}")
+            stem = "stdin" if file == Path("-") else file.stem
+            other = names.setdefault(stem, file)
+            refuse(other is not file, "FILE", f"{other} and {file} would both become {stem}{form.suffix}")
 
     _prepare()
+    from parastream.client.cli import backends
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice
 
     chosen: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
-    channels = command.ChannelChoice(chosen, label or ())
+    channels = backends.ChannelChoice(chosen, label or ())
     punctuate = not no_punctuation and punctuation != "none"
-    backend: command.Backend
+    backend: backends.Backend
     if server is None:
         choice = ModelChoice(
             model=model,
@@ -329,9 +339,9 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        backend = command.LocalBackend(choice, final_pass=not streaming, channels=channels)
+        backend = backends.LocalBackend(choice, final_pass=not streaming, channels=channels)
     else:
-        backend = command.RemoteBackend(
+        backend = backends.RemoteBackend(
             server,
             token=token,
             model=model or "",
@@ -402,6 +412,9 @@ def mic(
 
     Without --server, this starts a server of its own for as long as it runs.
     """
+    refuse(
+        record is not None and record.suffix.lower() not in (".wav", ".flac"), "--record", "must end with .wav or .flac"
+    )
     if record is not None:
         refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end in .wav or .flac")
     refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")

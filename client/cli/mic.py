@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, local_server
 from parastream.client.cli.duplex import new_journal, run_duplex
 from parastream.client.cli.interrupts import on_interrupt, run_interruptible
+from parastream.client.cli.recorder import Recorder
 from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
@@ -86,10 +86,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
     async with contextlib.AsyncExitStack() as stack:
         recording = None
         if capture.record is not None:
-            capture.record.touch()  # its error says more than that of libsndfile
-            recording = stack.enter_context(
-                soundfile.SoundFile(capture.record, "w", microphone.rate, capture.channels, "PCM_16")
-            )
+            recording = stack.enter_context(Recorder(capture.record, microphone.rate, capture.channels))
         model = choice.model or ""
         if server is None:
             model = ""  # the server's only one
@@ -131,9 +128,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
 class _Sound:
     """The microphone's blocks, which it measures and records as they pass by."""
 
-    def __init__(
-        self, microphone: MicrophoneSource, recording: soundfile.SoundFile | None, client: AsyncClient
-    ) -> None:
+    def __init__(self, microphone: MicrophoneSource, recording: Recorder | None, client: AsyncClient) -> None:
         self._microphone = microphone
         self._recording = recording
         self._client = client

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from parastream.client.sources import FileSource, SourceError
+from parastream.client.decoding import Recording, SourceError, display_name
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
@@ -22,6 +23,13 @@ class _SpeedColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}×" if task.speed else "", style="cyan")
 
 
+class _SecondsColumn(ProgressColumn):
+    """Seconds of audio transcribed, of all that there are if that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:.0f} s" if task.total is None else f"{task.completed:.0f} of {task.total:.0f} s")
+
+
 class ProgressBars:
     """On a terminal: a bar for each recording that is being transcribed, and one for all of them together."""
 
@@ -31,7 +39,7 @@ class ProgressBars:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+            _SecondsColumn(),
             _SpeedColumn(),
             TextColumn("left", style="dim"),
             TimeRemainingColumn(compact=True),
@@ -41,12 +49,14 @@ class ProgressBars:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        durations = list(map(_duration, files))
+        # Only a terminal is worth looking into all of the files for.
+        durations = [_duration(file) if console.is_terminal else None for file in files]
+        known = [duration for duration in durations if duration is not None]
         self._all = self._progress.add_task(
-            f"{len(files)} recordings", total=sum(durations) or None, visible=len(files) > 1
+            f"{len(files)} recordings", total=sum(known) if len(known) == len(files) else None, visible=len(files) > 1
         )
         self._rows = [
-            self._progress.add_task(file.name, total=duration or None, start=False, visible=False)
+            self._progress.add_task(display_name(Path(file.name)), total=duration, start=False, visible=False)
             for file, duration in zip(files, durations, strict=True)
         ]
 
@@ -59,14 +69,22 @@ class ProgressBars:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, index: int, seconds: float) -> None:
-        """Note that `seconds` more of the recording with this index have been transcribed."""
+    def advance(self, index: int, seconds: float, total: float | None) -> None:
+        """Note that `seconds` more of the recording with this index have been transcribed, of `total` if known."""
         row = self._rows[index]
         if not self._progress.tasks[row].started:
             self._progress.start_task(row)
             self._progress.update(row, visible=True)
-        self._progress.advance(row, seconds)
+        self._progress.update(row, advance=seconds, total=total)
         self._progress.advance(self._all, seconds)
+        everything = self._progress.tasks[self._all]
+        if everything.total is not None and everything.completed > everything.total + 1:
+            everything.total = None  # a recording was longer than its header says
+
+    def note(self, text: str) -> None:
+        """Print a line on stderr."""
+        with self.hidden():
+            print(text, file=sys.stderr, flush=True)
 
     def finish(self, index: int) -> None:
         """Remove the bar of a recording whose outcome is known."""
@@ -80,8 +98,12 @@ class ProgressBars:
         self._progress.start()
 
 
-def _duration(file: Path) -> float:
+def _duration(file: Path) -> float | None:
+    """Return the seconds of a recording by its header; None if that is unknown, or could only be read once."""
     try:
-        return FileSource(file).duration
-    except SourceError:
-        return 0.0
+        if not file.is_file():
+            return None
+        with Recording(file) as recording:
+            return recording.duration
+    except (OSError, SourceError):
+        return None

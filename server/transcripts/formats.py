@@ -31,6 +31,7 @@ def render(
     form: TranscriptFormat,
     *,
     file: str = "",
+    error: str = "",
     style: SubtitleStyle = SubtitleStyle(),
 ) -> str:
     """Return a whole transcript, by the time at which utterances begin.
@@ -39,6 +40,7 @@ def render(
         utterances: In any order.
         form: Form of the transcript.
         file: Name of the recording, for JSON lines.
+        error: Why this is not the whole transcript, for JSON lines; empty if it is.
         style: Look of subtitles.
     """
     utterances = sorted(utterances, key=lambda utterance: utterance.start)
@@ -46,7 +48,7 @@ def render(
         case TranscriptFormat.TEXT:
             return text_file(utterances)
         case TranscriptFormat.JSONL:
-            return json_line(utterances, file)
+            return json_line(utterances, file, error)
         case TranscriptFormat.SRT:
             return srt_file(cues(utterances, style))
         case TranscriptFormat.VTT:
@@ -67,9 +69,10 @@ def running_text(utterances: Iterable[SpokenUtterance]) -> str:
     return join(utterance.text for utterance in ordered) + "\n"
 
 
-def json_line(utterances: Sequence[SpokenUtterance], file: str) -> str:
-    """Return a transcript as one line of JSON; `file` names the recording."""
-    return json.dumps(_as_object(utterances, file), ensure_ascii=False) + "\n"
+def json_line(utterances: Sequence[SpokenUtterance], file: str, error: str = "") -> str:
+    """Return a transcript as one line of JSON; `file` names the recording, and `error` says why it is incomplete."""
+    told = {"error": error} if error else {}
+    return json.dumps(_as_object(utterances, file) | told, ensure_ascii=False) + "\n"
 
 
 def srt_file(timed: Iterable[Cue]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.sources import FileSource, SourceError, read
+from parastream.client.decoding import SourceError
+from parastream.client.sources import FileSource, at_pace, read
 
 from tests.server.leaping import leaping
 
@@ -121,12 +123,15 @@ def test_channels_kept_apart_are_resampled_apart(tmp_path: Path) -> None:
 
 
 @leaping
-async def test_pace_never_drifts(tmp_path: Path) -> None:
-    path = write(tmp_path / "minutes.wav", np.zeros(200 * 8000, np.int16), 8000)
+async def test_pace_never_drifts() -> None:
+    async def twenty_seconds_each() -> AsyncIterator[int]:
+        for index in range(10):
+            yield index
+
     loop = asyncio.get_running_loop()
     began = loop.time()
     late: list[float] = []
-    async for _ in FileSource(path, block=20.0, pace=2.0):
+    async for _ in at_pace(twenty_seconds_each(), 10.0):
         late.append(loop.time() - began - 10.0 * (len(late) + 1))
         await asyncio.sleep(3.0)  # a reader that takes its time
     assert len(late) == 10
@@ -140,8 +145,8 @@ async def test_pace_never_drifts(tmp_path: Path) -> None:
     [
         ("absent.wav", None, "No such file"),
         ("empty.wav", b"", "not a recording that can be read"),
-        ("text.wav", b"hello", "wav, flac, mp3 and ogg can"),
-        ("bare.raw", b"\0" * 100, "samplerate must be specified"),
+        ("text.wav", b"hello", "not a recording that can be read"),
+        ("bare.raw", bytes(100), "not a recording that can be read"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -7,14 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 from parastream.client.cli.bench.inference import model_directory
 from parastream.client.cli.bench.latency import Latencies, problem, summary
 from parastream.client.cli.bench.load import LoadResult, run_load
 from parastream.client.cli.bench.processes import Usage, server_process
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.cli.interrupts import run_interruptible
-from parastream.client.sources import sample_recording
+from parastream.client.sources import read, sample_recording
 from parastream.server.wire.messages import Final, Partial
 
 LIMIT_MS = 1200
@@ -62,7 +61,7 @@ async def _run(setting: Setting, clients: int, file: Path | None, *, find_larges
 async def measure(setting: Setting, clients: int) -> Result:
     """Measure one run."""
     with sample_recording() as sample:
-        audio = soundfile.read(sample, dtype="int16")[0].astype("<i2").tobytes()
+        audio = (read(sample)[0] * 32768).astype("<i2").tobytes()
     before: Usage | None = None
     after: Usage | None = None
     if setting.server is not None:

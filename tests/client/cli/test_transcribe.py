@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,8 +21,19 @@ import pysubs2
 import pytest
 import soundfile
 import soxr
+from parastream.client.cli import transcribe
+from parastream.client.cli.backends import ChannelChoice, Outcome, RemoteBackend, Watcher
+from parastream.client.cli.progress import ProgressBars
+from parastream.server.transcripts.cues import SubtitleStyle
+from parastream.server.transcripts.formats import TranscriptFormat
+from parastream.server.transcripts.utterance import AttributedUtterance
+from parastream.server.wire.messages import PROTOCOL, Error, Final, Ready, encode
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.client.cli.command import SAID, SAMPLE, Run, Served, words
+from tests.server.fakes import asynchronous
+from tests.waiting import wait_until
 
 
 def test_transcribe_as_text(run: Run) -> None:
@@ -123,7 +136,8 @@ def test_failed_recording_leaves_the_others_alone(run: Run, tmp_path: Path) -> N
     result = run("transcribe", broken, SAMPLE, absent, damaged, SAMPLE)
     assert result.status == 1
     lines = result.out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [str(SAMPLE)] * 2
+    assert [line.split(":")[0] for line in lines] == [str(SAMPLE), str(damaged), str(SAMPLE)]
+    assert words(lines[1].removeprefix(f"{damaged}: ")).startswith(SAID[0])  # up to the damage
     assert words(lines[0].removeprefix(f"{SAMPLE}: ")) == " ".join(SAID)
     errors = result.err.splitlines()
     assert errors[0].startswith(f"error: {broken}: not a recording")
@@ -132,13 +146,16 @@ def test_failed_recording_leaves_the_others_alone(run: Run, tmp_path: Path) -> N
     assert len(errors) == 3
 
 
-def test_not_a_number_in_a_recording_is_named(run: Run, tmp_path: Path) -> None:
+def test_not_a_number_in_a_recording_costs_no_word(run: Run, tmp_path: Path) -> None:
     samples = soundfile.read(SAMPLE, dtype="float32")[0]
     samples[30_000] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
-    result = run("transcribe", tmp_path / "nan.wav")
+    result = run("transcribe", tmp_path / "nan.wav", "--format", "jsonl")
     assert result.status == 1
-    assert re.match(rf"error: {tmp_path}/nan.wav: .*30000", result.err)
+    assert re.fullmatch(rf"error: {tmp_path}/nan.wav: .*30000.*\n", result.err)
+    transcript = json.loads(result.out)
+    assert words(transcript["text"]) == " ".join(SAID)
+    assert f"error: {transcript['error']}\n" == result.err
 
 
 def test_files_of_any_kind_into_a_directory(run: Run, tmp_path: Path) -> None:
@@ -187,6 +204,99 @@ def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
         assert process.stdout.read() == ""
 
 
+def test_inverted_stereo_is_heard(run: Run, tmp_path: Path) -> None:
+    samples = soundfile.read(SAMPLE, dtype="int16")[0]
+    soundfile.write(tmp_path / "inverted.flac", np.stack([samples, -samples], axis=1), 16_000)
+    result = run("transcribe", tmp_path / "inverted.flac")
+    assert (result.status, words(result.out)) == (0, " ".join(SAID))
+
+
+def test_a_name_that_is_not_utf_8_is_a_name(run: Run, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.flac"))
+    shutil.copy(SAMPLE, odd)
+    result = run("transcribe", odd, SAMPLE)
+    assert result.status == 0
+    assert [words(line.rpartition(": ")[2]) for line in result.out.splitlines()] == [" ".join(SAID)] * 2
+    assert result.out.startswith(f"{tmp_path}/\\xff.flac: ")
+    written = run("transcribe", odd, SAMPLE, "--format", "jsonl", "--output", tmp_path)
+    assert (written.status, written.err) == (0, "")
+    assert json.loads(odd.with_suffix(".jsonl").read_text("utf-8"))["file"] == str(odd)
+    assert json.loads(run("transcribe", odd, "--format", "jsonl").out)["file"] == str(odd)
+
+
+def test_an_output_that_cannot_be_written_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / "taken.flac")
+    shutil.copy(SAMPLE, tmp_path / "free.flac")
+    (tmp_path / "out" / "taken.txt").mkdir(parents=True)
+    result = run("transcribe", tmp_path / "taken.flac", tmp_path / "free.flac", "--output", tmp_path / "out")
+    assert result.status == 1
+    assert re.fullmatch(rf"error: {tmp_path}/taken.flac: .*Is a directory.*\n", result.err)
+    assert words((tmp_path / "out" / "free.txt").read_text("utf-8")) == " ".join(SAID)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("options", [(), ("--format", "jsonl")])
+def test_a_terminal_that_is_not_utf_8(tmp_path: Path, options: tuple[str, ...]) -> None:
+    shutil.copy(SAMPLE, tmp_path / "录音.flac")
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", "录音.flac", str(SAMPLE), *options]
+    result = subprocess.run(
+        command, capture_output=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    lines = result.stdout.decode("ascii").splitlines()
+    if options:
+        assert (result.returncode, [json.loads(line)["file"] for line in lines]) == (0, ["录音.flac", str(SAMPLE)])
+    else:  # the names are shown as they can be
+        assert [words(line.rpartition(": ")[2]) for line in lines] == [" ".join(SAID)] * 2
+        assert lines[0].startswith("\\u5f55\\u97f3.flac: ")
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert b"ascii" in result.stderr
+
+
+@pytest.mark.process
+def test_the_standard_input(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", "-", "--output", str(tmp_path)]
+    with SAMPLE.open("rb") as sample, subprocess.Popen(["cat"], stdin=sample, stdout=subprocess.PIPE) as pipe:
+        assert subprocess.run(command, stdin=pipe.stdout, check=False).returncode == 0
+    assert words((tmp_path / "stdin.txt").read_text("utf-8")) == " ".join(SAID)
+
+
+@pytest.mark.process
+def test_interrupt_keeps_what_is_finished(served: Served, tmp_path: Path) -> None:
+    """Though a pipe before it does not end."""
+    os.mkfifo(tmp_path / "endless")
+    transcript = tmp_path / "sample.txt"
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(tmp_path / "endless"), str(SAMPLE)]
+    with (
+        subprocess.Popen([*command, "--server", served.url, "--output", str(tmp_path)]) as process,
+        (tmp_path / "endless").open("wb") as pipe,
+    ):
+        pipe.write(b"RIFF")
+        pipe.flush()
+        wait_until(lambda: transcript.exists() and transcript.read_text("utf-8"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert words(transcript.read_text("utf-8")) == " ".join(SAID)
+    assert not (tmp_path / "endless.txt").exists()
+
+
+class Stuck:
+    """A backend that finishes the second recording and never the first."""
+
+    def prepare(self) -> None: ...
+
+    async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
+        yield Outcome(1, [AttributedUtterance("Finished.", 0.0, 1.0, ())])
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+
+def test_interrupt_prints_what_waits_for_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "first.wav", tmp_path / "second.wav"]
+    assert transcribe.run(files, Stuck(), TranscriptFormat.TEXT, None, SubtitleStyle()) == 130
+    assert capsys.readouterr().out == f"{files[1]}: Finished.\n"
+
+
 # --- through a server ---
 
 
@@ -228,3 +338,36 @@ def test_no_server_there(run: Run) -> None:
     assert result.status == 1
     assert result.err.startswith(f"error: {SAMPLE}: ")
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.process
+def test_a_full_server_is_waited_for(run: Run, tmp_path: Path) -> None:
+    files = [shutil.copy(SAMPLE, tmp_path / f"{number}.flac") for number in range(6)]
+    server = Served("--max-sessions", "1")
+    try:
+        result = run("transcribe", *files, "--server", server.url, "--jobs", 5)
+    finally:
+        server.stop()
+    assert result.status == 0
+    assert [words(line.rpartition(": ")[2]) for line in result.out.splitlines()] == [" ".join(SAID)] * 6
+    assert "waiting for the server" in result.err
+    assert "error" not in result.err
+
+
+@asynchronous
+async def test_finals_that_had_come_are_kept_when_the_server_ends_the_session() -> None:
+    async def end(websocket: ServerConnection) -> None:
+        await websocket.recv()
+        await websocket.send(encode(Ready("x", PROTOCOL, "model", "s16le", 16000, 1, 0, 0, 20.0, 20.0)), text=True)
+        await websocket.recv()
+        await websocket.send(encode(Final(0, 0.5, 1.5, "Heard.", (), 0.9, seq=1)), text=True)
+        await websocket.send(encode(Error("session_too_long", "it is over", seq=2)), text=True)
+
+    async with serve(end, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)]) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        backend = RemoteBackend(
+            url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, jobs=1
+        )
+        (outcome,) = [outcome async for outcome in backend.outcomes([SAMPLE], ProgressBars([SAMPLE]))]
+    assert [utterance.text for utterance in outcome.utterances or ()] == ["Heard."]
+    assert str(outcome.error) == "it is over [session_too_long]"

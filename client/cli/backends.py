@@ -1,0 +1,270 @@
+"""The ways to transcribe recordings: with models in this process, or through a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+from parastream.client.cli.composition import ModelChoice
+from parastream.client.cli.duplex import new_journal, run_duplex
+from parastream.client.client import AsyncClient, connect
+from parastream.client.decoding import SourceError, display_name
+from parastream.client.errors import ServerError
+from parastream.client.session import ClientEvent
+from parastream.client.sources import Channel, FileSource, open_source
+from parastream.server.transcripts.labels import channel_labels
+from parastream.server.transcripts.utterance import SpokenUtterance, spoken
+from parastream.server.wire.messages import Final
+from parastream.streaming import Models, SessionConfig, Transcriber
+from parastream.streaming import events as engine_events
+
+_FULL = ("capacity", "not_ready")
+"""Codes with which a server refuses a session that it may take later."""
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 10.0  # seconds between attempts
+
+
+class Watcher(Protocol):
+    """Shows how far the work has come."""
+
+    def advance(self, index: int, seconds: float, total: float | None) -> None:
+        """Note that `seconds` more of a recording have been transcribed, of `total` if that is known."""
+
+    def note(self, text: str) -> None:
+        """Show a line about what is going on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording."""
+
+    index: int
+    """Its place among the recordings."""
+    utterances: Sequence[SpokenUtterance] | None
+    """What was recognised; None if nothing was transcribed at all."""
+    error: Exception | None = None
+    """Why that is not all."""
+
+
+@dataclass(frozen=True)
+class ChannelChoice:
+    """Which channels are transcribed, and who speaks on them."""
+
+    channel: Channel
+    labels: Sequence[str] = ()
+    """Names by channel if all are kept apart; further channels get a number."""
+
+    def names(self, file: Path, channels: int) -> tuple[str, ...]:
+        """Return a name for each recognised channel, or none at all.
+
+        Raises:
+            SourceError: there are more names than channels.
+        """
+        if self.channel != "all":
+            return ()
+        try:
+            return channel_labels(channels, self.labels)
+        except ValueError as error:
+            raise SourceError(f"{display_name(file)}: {error}") from error
+
+
+class Backend(Protocol):
+    """A way to transcribe."""
+
+    def prepare(self) -> None:
+        """Do what takes long and needs no event loop.
+
+        Raises:
+            ParastreamError: nothing can be transcribed, for example because a model cannot be loaded.
+        """
+
+    def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
+        """Yield one outcome for each file, as soon as it is known.
+
+        What goes wrong with one file becomes its outcome.
+        """
+        ...
+
+
+@dataclass
+class LocalBackend:
+    """Transcribes with models in this process, one recording after the other."""
+
+    choice: ModelChoice
+    final_pass: bool
+    channels: ChannelChoice
+    models: Models | None = None
+
+    def prepare(self) -> None:
+        """Load the models."""
+        self.models = self.choice.load()
+
+    async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
+        """Transcribe the files one after the other; see `Backend`."""
+        assert self.models is not None
+        transcriber = Transcriber(
+            self.models.speech,
+            punctuation=self.models.punctuation,
+            final_model=self.models.final,
+            vad=self.models.vad,
+            config=SessionConfig(partials=False, final_pass=self.final_pass),
+        )
+        for index, file in enumerate(files):
+            heard = _Heard(index, watcher)
+            yield await heard.outcome(self._transcribe(transcriber, file, heard))
+
+    async def _transcribe(self, transcriber: Transcriber, file: Path, heard: _Heard) -> None:
+        source = await open_source(file, block=1.0, pace=0, channel=self.channels.channel)
+        names = self.channels.names(file, source.channels)
+        streams = [transcriber.stream(source.rate, partials=False) for _ in range(source.channels)]
+
+        def take(channel: int, events: Sequence[engine_events.Event]) -> None:
+            for event in events:
+                if isinstance(event, engine_events.Final):
+                    heard.utterances.append(spoken(event, channel, names))
+
+        heard.begun = True
+        damage: SourceError | None = None
+        try:
+            async for block in heard.watched(source):
+                for channel, stream in enumerate(streams):
+                    take(channel, stream.send(block if block.ndim == 1 else block[:, channel]))
+        except SourceError as error:
+            damage = error
+        for channel, stream in enumerate(streams):
+            take(channel, stream.finish())
+        if damage is not None:
+            raise damage
+
+
+@dataclass(frozen=True)
+class RemoteBackend:
+    """Sends recordings to a server, several at a time."""
+
+    server: str
+    token: str | None
+    model: str
+    """Empty for the server's own model."""
+    punctuate: bool
+    final_pass: bool
+    channels: ChannelChoice
+    pace: float
+    """1 is real time, 0 as fast as the server accepts."""
+    jobs: int
+    save: Path | None = None
+    """Directory in which each session is saved as it grows."""
+    _door: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the recording whose turn it is to get a session."""
+    _left: asyncio.Event = field(default_factory=asyncio.Event)
+    """A session has ended."""
+
+    def prepare(self) -> None:
+        """Do nothing: the server has everything."""
+
+    async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
+        """Send the files, `jobs` at a time; see `Backend`."""
+        turns = asyncio.Semaphore(self.jobs)
+        done: asyncio.Queue[Outcome] = asyncio.Queue()
+
+        async def in_turn(index: int, file: Path) -> None:
+            async with turns:
+                heard = _Heard(index, watcher)
+                done.put_nowait(await heard.outcome(self._transcribe(file, heard)))
+
+        tasks = [asyncio.create_task(in_turn(index, file)) for index, file in enumerate(files)]
+        try:
+            for _ in files:
+                yield await done.get()
+        except asyncio.CancelledError:
+            while not done.empty():
+                yield done.get_nowait()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _transcribe(self, file: Path, heard: _Heard) -> None:
+        source = await open_source(file, pace=self.pace, channel=self.channels.channel)
+        names = self.channels.names(file, source.channels)
+        client = connect(
+            self.server,
+            token=self.token,
+            format=source.format,
+            rate=source.rate,
+            channels=source.channels,
+            channel="all" if self.channels.channel == "all" else 0,
+            labels=names,
+            model=self.model,
+            partials=False,
+            punctuation=self.punctuate,
+            final_pass=self.final_pass,
+        )
+
+        def on_event(event: ClientEvent) -> None:
+            if isinstance(event, Final):
+                heard.utterances.append(spoken(event, event.channel, names))
+
+        async with contextlib.AsyncExitStack() as stack:
+            await self._enter(client, stack, heard.watcher)
+            heard.begun = True
+            journal = None
+            if self.save is not None:
+                journal = stack.enter_context(new_journal(self.save, client, names, report=heard.watcher.note))
+            await run_duplex(client, heard.watched(source), on_event, journal)
+
+    async def _enter(self, client: AsyncClient, stack: contextlib.AsyncExitStack, watcher: Watcher) -> None:
+        """Open a session; wait in turn while the server has no room for it."""
+        async with self._door:
+            delay = _FIRST_DELAY
+            while True:
+                self._left.clear()
+                try:
+                    await stack.enter_async_context(client)
+                except ServerError as error:
+                    if error.code not in _FULL:
+                        raise
+                    if delay == _FIRST_DELAY:
+                        watcher.note(f"waiting for the server: {error}")
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(delay):
+                            await self._left.wait()
+                    delay = min(2 * delay, _LONGEST_DELAY)
+                else:
+                    stack.callback(self._left.set)
+                    return
+
+
+class _Heard:
+    """What has been heard of a recording, whatever happens to the rest."""
+
+    def __init__(self, index: int, watcher: Watcher) -> None:
+        self.index = index
+        self.watcher = watcher
+        self.begun = False
+        """Whether there may be something to hear."""
+        self.utterances: list[SpokenUtterance] = []
+
+    async def watched(self, source: FileSource) -> AsyncIterator[NDArray[Any]]:
+        """Yield the blocks of a source, and tell the watcher."""
+        async with contextlib.aclosing(source.__aiter__()) as blocks:
+            async for block in blocks:
+                yield block
+                self.watcher.advance(self.index, len(block) / source.rate, source.estimated_duration())
+
+    async def outcome(self, work: Any) -> Outcome:
+        """Await the work and return the recording's outcome, whatever goes wrong."""
+        try:
+            await work
+        except Exception as error:  # none may stop the other recordings
+            if os.environ.get("PARASTREAM_DEBUG"):
+                traceback.print_exc()
+            damaged = self.begun and isinstance(error, SourceError)
+            return Outcome(self.index, self.utterances if damaged or self.utterances else None, error)
+        return Outcome(self.index, self.utterances)

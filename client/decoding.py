@@ -1,0 +1,469 @@
+"""Recordings decoded piece by piece, in constant memory, by FFmpeg through PyAV.
+
+What a recording's header says about its length is not believed: recorders crash before they have written it, and files
+are joined and cut. A damaged place costs what was in it; what follows is decoded as far as FFmpeg can.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import av
+import numpy as np
+from av.error import FFmpegError, InvalidDataError
+from numpy.typing import NDArray
+from parastream.client.containers import declared_seconds, ends_within_page, mp3_frame_bytes, tag_length
+
+STANDARD_INPUT = Path("-")
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Sampling rates in Hz that a recording may have."""
+MOST_CHANNELS = 255
+LARGEST_SAMPLE = float(1 << 20)
+"""Largest magnitude of a float sample, whose full scale is 1. It is the server's limit, too."""
+
+_HEAD = 1 << 16  # bytes at the beginning in which headers are looked for
+_GAP, _FLAC_GAP = 0.08, 0.005  # seconds that may lie between frames: time stamps are rounded
+_LONGEST_GAP = 60.0  # seconds of silence in the place of what is missing; a longer gap is a wrong time stamp
+_MOST_BETWEEN = 512  # bytes between two packets of the only stream
+_MOST_READ_ERRORS = 16  # in a row
+_SMALL_SAMPLES = frozenset({"s16", "s16p", "u8", "u8p"})
+"""FFmpeg's sample formats that fit into signed 16-bit samples without loss."""
+
+
+class SourceError(Exception):
+    """A recording cannot be read as audio, or only in part."""
+
+
+class Damage:
+    """The places at which a recording is damaged."""
+
+    _MOST = 3  # places that are named
+    _NEAR = 1.0  # seconds within which errors count as one place
+
+    def __init__(self) -> None:
+        self._named: list[str] = []
+        self._further = 0
+        self._last = -math.inf
+
+    def add(self, seconds: float, what: str) -> None:
+        """Note a place, `seconds` after the beginning of the recording."""
+        near, self._last = seconds - self._last < self._NEAR, seconds
+        if near:
+            return
+        if len(self._named) < self._MOST:
+            self._named.append(f"at {seconds:.1f} s ({what})")
+        else:
+            self._further += 1
+
+    def __bool__(self) -> bool:
+        return bool(self._named)
+
+    def __str__(self) -> str:
+        more = f" and in {self._further} more places" if self._further else ""
+        return f"damaged audio {', '.join(self._named)}{more}; the rest has been read"
+
+
+class Recording:
+    """An audio file, or the sound of a video, that is open to be decoded once. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a recording and read its header.
+
+        Args:
+            path: a file or a pipe; `-` for the standard input.
+
+        Raises:
+            SourceError: it cannot be read as audio.
+        """
+        self.path = path
+        self.name = display_name(path)
+        self.damage = Damage()
+        """What was found to be damaged while decoding."""
+        try:
+            self._input = _Input(path)
+        except OSError as error:
+            raise SourceError(f"{self.name}: {error.strerror or error}") from error
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            self._container = av.open(
+                self._input,
+                "r",
+                metadata_errors="replace",
+                # A playlist is no recording: FFmpeg must not open what it names.
+                io_open=_refuse_to_open,
+                container_options={"protocol_whitelist": "none"},
+            )
+            stream = self._container.streams.best("audio")
+        except (FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"{self.name}: not a recording that can be read ({self._why_not(error)})") from error
+        if stream is None or not isinstance(stream, av.AudioStream):
+            raise SourceError(f"{self.name}: not a recording that can be read (there is no sound in it)")
+        self._stream = stream
+        codec = stream.codec_context
+        if codec.name == "flac":
+            codec.options = {"err_detect": "crccheck+explode"}  # otherwise a damaged frame becomes noise
+        self.rate: int = codec.sample_rate or 0
+        """Hz."""
+        self.channels: int = codec.channels
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
+            raise SourceError(
+                f"{self.name}: not a recording that can be read (a sampling rate of {self.rate} Hz; "
+                f"allowed: {LOWEST_RATE} to {HIGHEST_RATE})"
+            )
+        if not 1 <= self.channels <= MOST_CHANNELS:
+            raise SourceError(
+                f"{self.name}: not a recording that can be read ({self.channels} channels; "
+                f"allowed: 1 to {MOST_CHANNELS})"
+            )
+        self.exact: bool = codec.format is not None and codec.format.name in _SMALL_SAMPLES
+        """Whether samples come as int16; otherwise they are float32 with full scale 1."""
+        self.reopens: bool = self._input.reopens
+        """Whether the recording can be opened a second time."""
+        self.duration: float | None = declared_seconds(self._container, stream, self._input.head, self._input.size)
+        """Seconds, if the header is sure to have been written with the whole recording at hand. It may still be cut."""
+        self._skipped_bytes = False
+        self._last_packet_is_cut = False
+        self.seconds = 0.0
+        """Length of what has been decoded so far."""
+
+    def _why_not(self, error: Exception) -> str:
+        if not isinstance(error, InvalidDataError):
+            return _reason(error)
+        head = self._input.head
+        if not head:
+            return "it is empty"
+        if head[4:8] == b"ftyp":
+            return "its index is missing: it has been cut, or is still being written"
+        return "its beginning is damaged, or it is of an unknown kind"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if hasattr(self, "_container"):
+            self._container.close()
+        self._input.close()
+
+    def estimated_duration(self) -> float | None:
+        """Return how many seconds there will be, from the header or the bytes read so far; None if that is unknown."""
+        if self.duration is not None:
+            return self.duration if self.seconds <= self.duration + 1 else None
+        if not self._input.size or not self._input.position or self.seconds < 1:
+            return None
+        return self.seconds * self._input.size / self._input.position
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the sound (n, channels), in pieces as long as the codec has them.
+
+        Damage does not raise anything here: it is noted in `damage`.
+        """
+        frames = 0
+        for block in self._usable(self._blocks()):
+            frames += len(block)
+            self.seconds = frames / self.rate
+            yield block
+        missing = self.duration is not None and self.duration - self.seconds
+        if missing and missing > _tolerance(self._container.format.name):
+            self.damage.add(self.seconds, f"{missing:.1f} s less than its header says")
+        elif self._last_packet_is_cut or (
+            self._container.format.name == "ogg" and ends_within_page(self._input.tail())
+        ):
+            self.damage.add(self.seconds, "its end is missing")
+
+    def _usable(self, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Replace samples that are no numbers, or absurdly large, by silence."""
+        for block in blocks:
+            if block.dtype == np.float32:
+                with np.errstate(invalid="ignore"):  # a signalling NaN is found, not warned about
+                    bad = ~(np.abs(block) <= LARGEST_SAMPLE)
+                if bad.any():
+                    number = round(self.seconds * self.rate) + int(np.flatnonzero(bad.any(axis=1))[0])
+                    self.damage.add(number / self.rate, f"sample {number} is {block[bad][0]}")
+                    block = np.where(bad, np.float32(0), block)
+            yield block
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        shape = _Shape(self.rate, self.channels, self.exact)
+        tolerated = _FLAC_GAP if self._container.format.name == "flac" else _GAP
+        end: float | None = None  # of the frame before, by its time stamp
+        lost_bytes = False
+        tag = _Tags()
+        for packet in self._packets():
+            lost_bytes |= packet.is_corrupt
+            try:
+                frames = packet.decode()
+            except (FFmpegError, ValueError) as error:
+                if not tag.covers(packet):
+                    self.damage.add(self.seconds, _reason(error))
+                    lost_bytes = True
+                continue
+            for frame in frames:
+                if not isinstance(frame, av.AudioFrame) or not frame.samples:
+                    continue
+                start = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+                gap = 0.0 if start is None or end is None else start - end
+                if gap > tolerated:
+                    if not lost_bytes and (self._skipped_bytes or self._is_contiguous()):
+                        self.damage.add(self.seconds, f"{gap:.2f} s missing")
+                    if gap <= _LONGEST_GAP:
+                        yield shape.silence(gap)
+                lost_bytes = self._skipped_bytes = False
+                end = None if start is None else start + frame.samples / frame.sample_rate
+                try:
+                    samples = shape.convert(frame)
+                except ValueError as error:
+                    self.damage.add(self.seconds, str(error))
+                else:
+                    yield samples
+        yield shape.finish()
+
+    def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
+        """Yield the packets of the sound and an empty one at the end; go on behind what cannot be read."""
+        errors = 0
+        end = None  # in the file, of the packet before
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    errors = 0
+                    # Damage makes a demuxer search for the next place that it understands.
+                    if end is not None and packet.pos is not None and packet.pos - end > _MOST_BETWEEN:
+                        self._skipped_bytes = len(self._container.streams) == 1
+                    end = None if packet.pos is None else packet.pos + packet.size
+                    if packet.size and self._container.format.name == "mp3":
+                        self._last_packet_is_cut = packet.size < mp3_frame_bytes(bytes(packet))
+                    yield packet
+                return
+            except (FFmpegError, OSError) as error:
+                errors += 1
+                if errors == 1:
+                    self.damage.add(self.seconds, _reason(error))
+                if errors == _MOST_READ_ERRORS or not isinstance(error, FFmpegError):
+                    return
+
+    def _is_cut_ogg(self) -> bool:
+        return self._container.format.name == "ogg" and ends_within_page(self._input.tail())
+
+    def _is_contiguous(self) -> bool:
+        """Return whether a jump of the time stamps means that something is missing; a pause is stored as sound."""
+        return self._container.format.name in ("flac", "ogg")
+
+
+class _Tags:
+    """Tags between joined MP3 files, which the decoder takes for damaged sound."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def covers(self, packet: av.Packet[av.AudioStream]) -> bool:
+        """Return whether a packet that could not be decoded is (part of) a tag."""
+        if not self._left:
+            self._left = tag_length(bytes(packet)) if packet.size else 0
+        covered = self._left > 0
+        self._left = max(0, self._left - packet.size)
+        return covered
+
+
+class _Input(io.RawIOBase):
+    """The bytes of a recording, which is all that FFmpeg sees of it; a pipe has neither a size nor an end to seek."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.head = b""
+        """The first bytes."""
+        self.position = 0
+        self._tail = b""
+        self._unread = b""  # of a pipe
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path != STANDARD_INPUT else os.dup(0)
+        try:
+            status = os.fstat(self._file)
+            if stat.S_ISDIR(status.st_mode):
+                os.read(self._file, 1)  # raises what that is called
+            self.reopens = stat.S_ISREG(status.st_mode) and path != STANDARD_INPUT
+            self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+            if self.size is None:
+                self._begin_pipe()
+            if self.size is not None:
+                self.head = os.pread(self._file, _HEAD, 0)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def _begin_pipe(self) -> None:
+        """Read the first bytes. MP4 usually has its index at the end: it goes into a temporary file first."""
+        while len(self._unread) < 8 and (data := os.read(self._file, _HEAD)):
+            self._unread += data
+        if self._unread[4:8] != b"ftyp":
+            return
+        with tempfile.TemporaryFile(buffering=0) as whole:
+            data = self._unread
+            while data:
+                whole.write(data)
+                data = os.read(self._file, _HEAD)
+            os.dup2(whole.fileno(), self._file, inheritable=False)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        self.size = os.fstat(self._file).st_size
+
+    @property
+    def name(self) -> str:
+        """No name: FFmpeg goes by the content."""
+        return ""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self.size is not None
+
+    def read(self, size: int = -1) -> bytes:
+        size = size if size > 0 else _HEAD
+        if self.size is None and self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+        else:
+            data = os.read(self._file, size)
+        self.position += len(data)
+        if self.size is None:
+            if len(self.head) < _HEAD:
+                self.head += data
+            self._tail = (self._tail + data)[-2 * _HEAD :]
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = os.lseek(self._file, offset, whence)
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def tail(self) -> bytes:
+        """Return the last bytes: of a file, or of what was read from a pipe."""
+        if self.size is None:
+            return self._tail
+        return os.pread(self._file, 2 * _HEAD, max(0, self.size - 2 * _HEAD))
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._file)
+        super().close()
+
+
+class _Resampler(Protocol):
+    def resample_chunk(self, x: NDArray[Any], last: bool = ...) -> NDArray[Any]: ...
+
+
+class _Shape:
+    """Brings frames into the form that the recording began with: joined files may change it on the way."""
+
+    def __init__(self, rate: int, channels: int, exact: bool) -> None:
+        self._rate = rate
+        self._channels = channels
+        self._exact = exact
+        self._other_rate = rate
+        self._resampler: _Resampler | None = None
+
+    def convert(self, frame: av.AudioFrame) -> NDArray[Any]:
+        """Return the samples of a frame (n, channels), int16 if the recording is exact, else float32.
+
+        Raises:
+            ValueError: they are of a kind that cannot be used.
+        """
+        samples = _samples(frame)
+        if samples.shape[1] > self._channels:
+            samples = samples[:, : self._channels]
+        elif samples.shape[1] < self._channels:
+            samples = np.repeat(samples[:, :1], self._channels, axis=1)
+        if frame.sample_rate == self._rate == self._other_rate:
+            return samples if samples.dtype == np.int16 and self._exact else self._as_wanted(_as_float(samples))
+        return self._resample(_as_float(samples), frame.sample_rate)
+
+    def silence(self, seconds: float) -> NDArray[Any]:
+        """Return silence."""
+        frames = round(seconds * self._rate)
+        return np.zeros((frames, self._channels), np.int16 if self._exact else np.float32)
+
+    def finish(self) -> NDArray[Any]:
+        """Return what the resampler still holds."""
+        nothing = self.silence(0)
+        if self._resampler is None:
+            return nothing
+        resampler, self._resampler = self._resampler, None
+        return self._as_wanted(resampler.resample_chunk(np.zeros((0, self._channels), np.float32), last=True))
+
+    def _resample(self, samples: NDArray[np.float32], rate: int) -> NDArray[Any]:
+        import soxr
+
+        rest = self.silence(0)
+        if rate != self._other_rate:
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                raise ValueError(f"a sampling rate of {rate} Hz")
+            rest = self.finish()
+            self._other_rate = rate
+            if rate != self._rate:
+                self._resampler = soxr.ResampleStream(rate, self._rate, self._channels, dtype="float32", quality="HQ")
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(np.ascontiguousarray(samples))
+        return np.concatenate((rest, self._as_wanted(samples)))
+
+    def _as_wanted(self, samples: NDArray[np.float32]) -> NDArray[Any]:
+        if not self._exact:
+            return samples
+        return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+
+
+def _samples(frame: av.AudioFrame) -> NDArray[Any]:
+    """Return the samples (n, channels) as int16, int32 or float."""
+    array = frame.to_ndarray()
+    array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    return (array.astype(np.int16) - 128) << 8 if array.dtype == np.uint8 else array
+
+
+def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
+    match samples.dtype:
+        case np.int16:
+            return samples.astype(np.float32) / np.float32(1 << 15)
+        case np.int32:
+            return (samples / float(1 << 31)).astype(np.float32)
+        case _:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, and is reported
+                return samples.astype(np.float32)
+
+
+def display_name(path: Path) -> str:
+    """Return a path as it can be shown: names that are not valid UTF-8 have their odd bytes escaped."""
+    return "standard input" if path == STANDARD_INPUT else os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _refuse_to_open(url: str, flags: int, options: object) -> object:
+    raise OSError(f"it refers to another file, {url[:80]!r}")
+
+
+def _tolerance(container: str) -> float:
+    """Seconds by which a complete recording may be shorter than its header says."""
+    return 1.0 if container.startswith(("mov", "matroska", "mp3")) else 0.1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InvalidDataError):
+        return "it cannot be decoded"
+    if isinstance(error, OSError | FFmpegError):
+        return str(error.strerror or error).rstrip(".: ").lower()
+    return str(error).lower()
