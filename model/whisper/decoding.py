@@ -38,7 +38,8 @@ class Decoding:
     """Encoder frames of its audio, to which its words are aligned."""
     limit: int
     """Most tokens."""
-    language: str | None = None
+    language: str = ""
+    """What is spoken; empty until that is known."""
     bias: HotwordBias | None = None
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
@@ -88,38 +89,57 @@ def decode(
 
     An utterance leaves the batch when it has ended, repeats itself, has used up its budget, or has no speech.
     """
-    hidden, scores = decoder.step(np.full((len(utterances), 1), vocabulary.start, np.int32), state)
-    yield hidden, scores
-    probabilities = _softmax(np.array(decoder.embed_tokens.logits(hidden[:, 0])))
-    heads = _heads(scores)
-    for utterance, row, started in zip(utterances, probabilities, heads, strict=True):
-        utterance.scores.append(started[:, : utterance.frames])
-        utterance.no_speech = float(row[vocabulary.no_speech])
-        if utterance.language is None:
-            utterance.language = vocabulary.languages[int(row[vocabulary.language_ids].argmax())]
-    rows = [i for i, utterance in enumerate(utterances) if not utterance.silent]
-    if not rows:
-        return
-    if len(rows) < len(utterances):
-        state.keep(rows)
-    prompts = [vocabulary.prompt(utterances[i].language or "") for i in rows]
-    tokens = np.array(prompts, np.int32)
-    while True:
-        hidden, scores = decoder.step(tokens, state)
-        yield hidden, scores
-        batch = [utterances[i] for i in rows]
-        ids, log_probabilities = _best(decoder, vocabulary, hidden[:, -1], batch)
-        heads = _heads(scores)
+    batch, hidden, scores = yield from _begin(decoder, vocabulary, state, utterances)
+    while batch:
+        ids, log_probabilities = _best(decoder, vocabulary, hidden, batch)
         kept = []
-        for k, utterance in enumerate(batch):
-            utterance.scores.append(heads[k, :, : utterance.frames])
+        for k, (utterance, heads) in enumerate(zip(batch, _to_numpy(scores), strict=True)):
+            utterance.scores.append(heads[:, : utterance.frames])
             if utterance.take(int(ids[k]), float(log_probabilities[k]), vocabulary.end):
                 kept.append(k)
-        if not kept:
-            return
-        if len(kept) < len(batch):
+        batch = [batch[k] for k in kept]
+        if batch:
             state.keep(kept)
-        rows, tokens = [rows[k] for k in kept], ids[kept, None].astype(np.int32)
+            hidden, scores = decoder.step(ids[kept, None].astype(np.int32), state)
+            hidden, scores = hidden[:, -1], scores[:, -1]
+            yield hidden, scores
+
+
+def _begin(
+    decoder: Decoder, vocabulary: Vocabulary, state: DecoderState, utterances: Sequence[Decoding]
+) -> LaneWork[tuple[list[Decoding], mx.array, mx.array]]:
+    """Take the prompts: find out who speaks, and in which language where that is not known.
+
+    Returns:
+        The utterances with speech; and of each what the logits of its first token are made of, and the scores of the
+        alignment heads there.
+    """
+    known = all(utterance.language for utterance in utterances)
+    prompts = [vocabulary.prompt(utterance.language) if known else [] for utterance in utterances]
+    tokens = np.array([[vocabulary.start, *prompt] for prompt in prompts], np.int32)
+    hidden, scores = decoder.step(tokens, state)
+    yield hidden, scores
+    logits = np.array(decoder.embed_tokens.logits(hidden[:, 0]))
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    for utterance, row, heads in zip(utterances, weights, _to_numpy(scores[:, 0]), strict=True):
+        utterance.scores.append(heads[:, : utterance.frames])
+        utterance.no_speech = float(row[vocabulary.no_speech] / row.sum())
+        if not utterance.language:
+            utterance.language = vocabulary.languages[int(row[vocabulary.language_ids].argmax())]
+    speaking = [i for i, utterance in enumerate(utterances) if not utterance.silent]
+    batch = [utterances[i] for i in speaking]
+    if not batch:
+        return batch, hidden, scores
+    state.keep(speaking)
+    if known:
+        chosen = mx.array(speaking)
+        hidden, scores = hidden[chosen], scores[chosen]
+    else:
+        tokens = np.array([vocabulary.prompt(utterance.language) for utterance in batch], np.int32)
+        hidden, scores = decoder.step(tokens, state)
+    hidden, scores = hidden[:, -1], scores[:, -1]
+    yield hidden, scores
+    return batch, hidden, scores
 
 
 def _best(
@@ -146,11 +166,5 @@ def _best(
     return ids, logits[np.arange(len(ids)), ids] - np.log(np.exp(logits).sum(-1))
 
 
-def _heads(scores: mx.array) -> NDArray[np.float32]:
-    return np.array(scores.astype(mx.float32))
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    total: NDArray[np.float32] = weights / weights.sum(-1, keepdims=True)
-    return total
+def _to_numpy(array: mx.array) -> NDArray[np.float32]:
+    return np.array(array.astype(mx.float32))

@@ -171,6 +171,8 @@ class DecoderState:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these utterances only."""
+        if len(rows) == len(self.weights):
+            return
         kept = mx.array(list(rows))
         self.cross = [(k[kept], v[kept]) for k, v in self.cross]
         self.weights = self.weights[kept]
@@ -227,7 +229,7 @@ class Decoder(nn.Module):
 
         Returns:
             What the logits after each token are made of, (B, n, size); and the scores that the alignment heads gave the
-            audio at the last one, without weights, (B, heads, S).
+            audio at each, without weights, (B, n, heads, S).
         """
         batch, count = tokens.shape
         x = self.embed_tokens.rows(mx.array(tokens)) + self.embed_positions[state.length : state.length + count]
@@ -243,12 +245,12 @@ class Decoder(nn.Module):
             q = layer.cross_q.heads(layer.encoder_attn_layer_norm(x), batch)
             keys = state.aligned[i]
             if keys is not None:
-                chosen = q[:, mx.array(self._aligned[i]), -1:] * q.shape[3] ** -0.5
-                scores.append((chosen @ keys.swapaxes(2, 3))[:, :, 0])
+                chosen = q[:, mx.array(self._aligned[i])] * q.shape[3] ** -0.5
+                scores.append(chosen @ keys.swapaxes(2, 3))
             x = layer.cross_out.add_to(x, _attend_tokens(q, *state.cross[i], state.weights))
             x = layer.feed_forward(layer.final_layer_norm(x), x)
         state.length += count
-        return self.layer_norm(x), mx.concatenate(scores, axis=1)
+        return self.layer_norm(x), mx.concatenate(scores, axis=1).swapaxes(1, 2)
 
 
 def _attend_tokens(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:

@@ -189,7 +189,7 @@ class WhisperPass:
         return Decoding(
             frames=len(utterance.samples) // FRAME + _BEHIND,
             limit=most_tokens(utterance.seconds, self._network.config.text_context),
-            language=utterance.language if self.vocabulary.multilingual else "en",
+            language=(utterance.language or "") if self.vocabulary.multilingual else "en",
             bias=self._hotwords(utterance.hotwords) if utterance.hotwords else None,
         )
 
