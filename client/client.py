@@ -44,7 +44,7 @@ from typing import Literal, Self
 
 from parastream.client.audio import Audio, encode_audio
 from parastream.client.connection import abort, leave, open_connection, receive_message
-from parastream.client.errors import ConnectionFailedError
+from parastream.client.errors import ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent, ResumableSession
 from parastream.server.wire.messages import EndpointOptions, Ready, Start, encode
 from websockets.asyncio.client import ClientConnection
@@ -347,6 +347,7 @@ class AsyncClient:
         if isinstance(cause, ConnectionClosed) and cause.rcvd is not None and cause.rcvd.code not in _RESUMABLE:
             raise ConnectionFailedError(f"the server closed the connection: {cause.rcvd}") from cause
         clock = asyncio.get_running_loop().time
+        patience = self.ready.resume_window
         began, delay, attempts = clock(), _FIRST_DELAY, 0
         while True:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
@@ -356,9 +357,12 @@ class AsyncClient:
                     self._url, self._session.first_message(), token=self._token, timeout=self._open_timeout
                 )
                 break
+            except ServerError as error:
+                if error.code != "unknown_session" or not self._session.begin_again():
+                    raise
             except ConnectionFailedError as error:
                 delay = min(2 * delay, _LONGEST_DELAY)
-                if clock() + delay > began + self.ready.resume_window:
+                if clock() + delay > began + patience:
                     message = f"the session could not be resumed in {clock() - began:.1f} s: {error}"
                     raise ConnectionFailedError(message) from cause
         resent = self._session.connected(ready)

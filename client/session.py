@@ -59,6 +59,17 @@ class ResumableSession:
 
     # connections
 
+    def begin_again(self) -> bool:
+        """Make a new session of this one, which the server has let go of; False if it had taken audio, or told events.
+
+        A server keeps a session whose connection broke only if there is something to lose.
+        """
+        if self.window.acknowledged or self._received:
+            return False
+        self.window.rewind(0, 0)
+        self.ready = None
+        return True
+
     def first_message(self) -> Start | Resume:
         """Return the message with which a connection begins or resumes the session."""
         return self.start if self.ready is None else Resume(self.ready.session, self._received)

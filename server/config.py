@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -88,7 +89,8 @@ class ServerConfig:
     close_timeout: Seconds = 5.0
     """Limit for the closing handshake."""
     idle_timeout: Seconds = 60.0
-    """A session without audio for this long is ended (its finals are sent)."""
+    """A session without audio for this long is ended (its finals are sent); after ten times as long in the protocols of
+    FunASR, OpenAI, sherpa-onnx and vosk, whose clients cannot show that they are still there."""
     max_session: Seconds = 4 * 3600.0
     """A session open for this long is ended (its finals are sent)."""
     max_sessions: int = 500
@@ -152,9 +154,26 @@ class ServerConfig:
             raise ConfigError(f"cannot use the certificate {self.tls_cert}: {error}") from error
 
     def __post_init__(self) -> None:
+        self._normalise()
         self._check_numbers()
         self._check_listen()
         self._check_access()
+
+    def _normalise(self) -> None:
+        """Give values the form in which they can work: secrets from files end with a line break, for example."""
+        changes: dict[str, Any] = {
+            "origins": tuple(map(_origin, self.origins)),
+            "listen": tuple("".join(item.split()) for item in self.listen),
+            "host": self.host.strip(),
+        }
+        for name in ("token", "viewer_token"):
+            changes[name] = value = getattr(self, name).strip()
+            if not value and getattr(self, name):
+                raise ConfigError(f"{name} is blank; leave it out, or set one")
+            if not all(letter.isprintable() and not letter.isspace() for letter in value):
+                raise ConfigError(f"{name} holds spaces or control characters, which clients cannot present")
+        for name, value in changes.items():
+            object.__setattr__(self, name, value)
 
     def _check_numbers(self) -> None:
         for field in dataclasses.fields(self):
@@ -180,6 +199,10 @@ class ServerConfig:
             raise ConfigError(f"listen is {', '.join(self.listen)}; allowed is one port for each protocol")
 
     def _check_access(self) -> None:
+        if self.tls_key and not self.tls_cert:
+            raise ConfigError("tls_key is of no use without tls_cert: set that, too, or the server speaks no TLS")
+        if self.viewer_token and self.viewer_token == self.token:
+            raise ConfigError("viewer_token is the token, so viewers could speak; set another one")
         if self.viewer_token and not self.token:
             raise ConfigError("viewer_token keeps nobody out while there is no token; set a token, too")
         if self.token and not self.allow_anonymous:
@@ -197,6 +220,30 @@ class ServerConfig:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(ServerConfig))
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it: `https://example.org`, without a path, and without the usual port.
+
+    Raises:
+        ConfigError: No page has such an origin.
+    """
+    given = text.strip()
+    if given == "null":  # pages from files
+        return given
+    try:
+        parts = urlsplit(given.rstrip("/"))
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except (ValueError, UnicodeError):
+        host = ""
+    if not host or not parts.scheme or parts.path or parts.query or parts.fragment or parts.username or "*" in host:
+        raise ConfigError(
+            f"origins holds {text!r}; allowed are origins such as https://example.org, and null, but no `*`"
+        )
+    if ":" in host:
+        host = f"[{host}]"
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + ("" if port in (None, usual) else f":{port}")
 
 
 def is_loopback(host: str) -> bool:
@@ -244,7 +291,7 @@ def load_config(
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text("utf-8"))
+        table = tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
     _check_names(table, f"{file}: ")

@@ -100,26 +100,30 @@ class Listeners:
         if self._tls is None:
             self._tls = config.tls
 
-        def name(request: HttpRequest) -> str:
+        def name(request: HttpRequest) -> str | None:
             return protocol or protocol_at(parse(request.path).path)
 
         async def handle(connection: ServerConnection) -> None:
             assert isinstance(connection, ListeningConnection)
             assert connection.request is not None
             socket, request = WebSocket(connection), connection.request
-            await self._serve(socket, name(request), parse(request.path), socket.peer)
+            spoken = name(request)
+            assert spoken is not None, "a path of nobody's was let through"
+            await self._serve(socket, spoken, parse(request.path), socket.peer)
 
         async def process(connection: ServerConnection, request: HttpRequest) -> Response | None:
             spoken = name(request)
-            kind = ADAPTERS.get(spoken)
+            kind = None if spoken is None else ADAPTERS.get(spoken)
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
-                connection.protocol.max_message_size = max(kind.max_message, config.max_message)
+                assert isinstance(connection, ListeningConnection)
+                connection.expect_large_messages(max(kind.max_message, config.max_message))
             return await self._http.answer(connection, request, spoken, pages=protocol is None)
 
         def select(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
             """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
             assert connection.request is not None
-            known = subprotocols(name(connection.request))
+            spoken = name(connection.request)
+            known = () if spoken is None else subprotocols(spoken)
             return next((subprotocol for subprotocol in offered if subprotocol in known), None)
 
         listener = await serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -34,6 +35,7 @@ TCP_ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({"wyoming": Wyoming
 """Those that are no WebSockets, and so have no path."""
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
+        "/": FUNASR,
         STREAM_PATH: NATIVE,
         "/v1/listen": "deepgram",
         "/v1/realtime": "openai",
@@ -41,15 +43,23 @@ WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
         "/vosk": "vosk",
     }
 )
-"""Names of protocols by the path they are found at. Clients of FunASR connect to any other."""
+"""Names of protocols by the path they are found at."""
 HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
 
 
-def protocol_at(path: str) -> str:
-    """The protocol of a WebSocket at a path."""
-    if room_at(path) is not None:
-        return ROOM
-    return WEBSOCKET_PATHS.get(path, FUNASR)
+def protocol_at(path: str) -> str | None:
+    """The protocol of a WebSocket at a path; None if there is none."""
+    return ROOM if room_at(path) is not None else WEBSOCKET_PATHS.get(path)
+
+
+def meant_by(path: str) -> str | None:
+    """The path that somebody meant who asked for one that does not exist, if that can be guessed."""
+    known = [each for each in (*WEBSOCKET_PATHS, *HTTP_PATHS) if each != "/"]
+    lower = path.lower()
+    for each in known:
+        if lower.endswith(each) or lower.startswith(f"{each}/") or (lower.count("/") == 1 and each.endswith(lower)):
+            return each
+    return next(iter(difflib.get_close_matches(lower, known, 1, 0.7)), None)
 
 
 def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None:
@@ -69,9 +79,11 @@ def subprotocols(protocol: str) -> tuple[str, ...]:
 
 
 def parse(target: str) -> Request:
-    """The path and query of a request line, whatever it says."""
+    """The path and query of a request line, whatever it says; slashes that are doubled or at the end do not count."""
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # an absolute URL, as for a proxy
         path = "/" + path.partition("://")[2].partition("/")[2]
+    path = re.sub("//+", "/", path)
+    path = path.rstrip("/") or "/"
     values = parse_qs(query, keep_blank_values=True)
     return Request(path, {name: tuple(given) for name, given in values.items()})

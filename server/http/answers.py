@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -10,19 +12,19 @@ from importlib.metadata import version
 
 import msgspec
 from parastream.server.config import ServerConfig
-from parastream.server.http.auth import refuse_request
+from parastream.server.http.auth import Guesses, address_of, presented_tokens, refuse_request
 from parastream.server.http.pages import page
 from parastream.server.metrics import CONTENT_TYPE, Metrics
 from parastream.server.protocols.base import Request
 from parastream.server.rooms.rooms import Rooms
-from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, parse, room_at
+from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, meant_by, parse, room_at
 from parastream.server.sessions.admission import Admission
 from parastream.server.transcripts.cues import CueCache
 from parastream.server.transcripts.formats import TranscriptFormat, json_line, srt_file, text_file, vtt_file
 from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
@@ -46,16 +48,18 @@ class HttpAnswers:
         self._rooms = rooms
         self._metrics = metrics
         self._cues = CueCache()
+        self._guesses = Guesses()
+        self._clock = time.monotonic
 
     async def answer(
-        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+        self, connection: ServerConnection, http: HttpRequest, protocol: str | None, *, pages: bool
     ) -> Response | None:
         """Return the response to a request, or None to let the handshake of a WebSocket go on.
 
         Args:
             connection: The connection that makes responses.
             http: The request.
-            protocol: Name of the protocol spoken at its path or port.
+            protocol: Name of the protocol spoken at its path or port; None if there is none.
             pages: Whether the port serves the web pages, too. A port for one protocol does not: pages could not reach
                 the native protocol there.
         """
@@ -66,29 +70,35 @@ class HttpAnswers:
         return replace(response, body=b"") if response is not None and method == "HEAD" else response
 
     async def _answer(
-        self, connection: ServerConnection, http: HttpRequest, protocol: str, *, pages: bool
+        self, connection: ServerConnection, http: HttpRequest, protocol: str | None, *, pages: bool
     ) -> Response | None:
         request = parse(http.path)
         upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
         viewing = protocol == ROOM
         if not upgrade:
-            response = self._public(connection, request) or (_page(request.path) if pages else None)
+            response = self._public(connection, request) or (_page(http.path, request.path) if pages else None)
             if response is not None:
                 return response
             viewing = _transcript_at(request.path) is not None
             if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
-                paths = ("/", *HTTP_PATHS, *WEBSOCKET_PATHS)
-                error = messages.Error("unknown_path", f"there is nothing at {request.path}", paths)
-                return json_response(connection, HTTPStatus.NOT_FOUND, error)
-        elif pages and not viewing and request.path.startswith(ROOMS_PATH):
-            error = messages.Error("unknown_path", "names of rooms are 1 to 64 letters, digits, - and _")
-            return json_response(connection, HTTPStatus.NOT_FOUND, error)
+                return _nothing_at(connection, request.path)
+        elif protocol is None:
+            return _nothing_at(connection, request.path)
+        peer, now = address_of(connection.remote_address[0], http.headers), self._clock()
+        wait = self._guesses.wait(peer, now)
+        if wait:
+            message = f"too many wrong tokens came from {peer}; try again in {math.ceil(wait)} s"
+            response = self._refuse(connection, HTTPStatus.TOO_MANY_REQUESTS, messages.Error("unauthorized", message))
+            response.headers["Retry-After"] = str(math.ceil(wait))
+            return response
         refused = refuse_request(http.path, http.headers, self._config, viewing=viewing, upgrade=upgrade)
         if refused is not None:
+            if refused[0] is HTTPStatus.UNAUTHORIZED:
+                self._guesses.note(peer, len(presented_tokens(http.path, http.headers)), now)
             return self._refuse(connection, *refused)
         if not upgrade:
             return await self._private(connection, request)
-        if protocol in ADAPTERS:
+        if protocol is not None and protocol in ADAPTERS:
             try:
                 ADAPTERS[protocol].check(request)
             except RefusalError as refusal:
@@ -137,7 +147,7 @@ class HttpAnswers:
             room, form = transcript
             utterances = self._rooms.transcript(room)
             if utterances is None:
-                error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
+                error = messages.Error("unknown_path", f"nobody has spoken in the room {quoted(room)}")
                 return json_response(connection, HTTPStatus.NOT_FOUND, error)
             text = await asyncio.to_thread(self._transcript, utterances, form, room)  # long ones take their time
             response = connection.respond(HTTPStatus.OK, text)
@@ -158,11 +168,30 @@ class HttpAnswers:
                 return vtt_file(self._cues.cues(utterances))
 
 
-def _page(path: str) -> Response | None:
+def _nothing_at(connection: ServerConnection, path: str) -> Response:
+    """Answer that nothing is at a path, and what may have been meant."""
+    meant = meant_by(path)
+    message = f"there is nothing at {quoted(path)}"
+    if f"{path}/".startswith(ROOMS_PATH):
+        message += "; names of rooms are 1 to 64 letters, digits, - and _"
+    elif meant is not None:
+        message += f"; did you mean {meant}?"
+    paths = ("/", *HTTP_PATHS, *(path for path in WEBSOCKET_PATHS if path != "/"))
+    return json_response(connection, HTTPStatus.NOT_FOUND, RefusalError("unknown_path", message, paths).error)
+
+
+def _page(target: str, path: str) -> Response | None:
+    """The page at a path, or the way to it for a target that writes its path in another form."""
     found = page(path)
     if found is None:
         return None
     headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
+    asked, _, query = target.partition("?")
+    if asked != path and asked.startswith("/"):  # what the page loads is relative to its address
+        del headers["Content-Length"]
+        headers["Content-Length"] = "0"
+        headers["Location"] = f"{path}?{query}" if query else path
+        return Response(HTTPStatus.PERMANENT_REDIRECT, "Permanent Redirect", headers, b"")
     return Response(HTTPStatus.OK, "OK", headers, found.body)
 
 

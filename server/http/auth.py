@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from http import HTTPStatus
 from itertools import pairwise
 from urllib.parse import urlsplit
@@ -10,10 +11,61 @@ from urllib.parse import urlsplit
 from parastream.server.config import ServerConfig, is_loopback
 from parastream.server.routes import parse
 from parastream.server.wire.messages import TOKEN_SUBPROTOCOL, Error
+from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from websockets.datastructures import Headers
 
 _TOKEN_PREFIXES = (TOKEN_SUBPROTOCOL, "openai-insecure-api-key.")
 """Of subprotocols whose rest is the token: our own, and what OpenAI's clients offer in browsers."""
+
+_GUESSES = 20
+"""Wrong tokens that an address may present at once."""
+_GUESSES_PER_SECOND = 0.2
+"""How fast it may go on."""
+_ADDRESSES = 10_000
+"""Addresses that are remembered."""
+
+
+class Guesses:
+    """How many wrong tokens came from each address of late.
+
+    Who has sent too many has to wait, even with the right one: else every guess would still be answered.
+    """
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}  # guesses left to an address, and when; the latest come last
+
+    def wait(self, address: str, now: float) -> float:
+        """Return the seconds until an address may present a token; 0 if it may."""
+        return max(0.0, (1 - self._allowed(address, now)) / _GUESSES_PER_SECOND)
+
+    def note(self, address: str, count: int, now: float) -> None:
+        """Take note of wrong tokens."""
+        if not count:
+            return
+        left = self._allowed(address, now) - count
+        self._left.pop(address, None)
+        self._left[address] = left, now
+        if len(self._left) > _ADDRESSES:
+            del self._left[next(iter(self._left))]
+
+    def _allowed(self, address: str, now: float) -> float:
+        left, then = self._left.get(address, (_GUESSES, now))
+        return min(_GUESSES, left + (now - then) * _GUESSES_PER_SECOND)
+
+
+def address_of(peer: str, headers: Headers) -> str:
+    """Return the address that a request comes from: for a proxy on this machine, the one that the proxy names.
+
+    IPv6 addresses stand for their network (/64), of which one client has any number.
+    """
+    forwarded = headers.get_all("X-Forwarded-For")
+    if forwarded and is_loopback(peer):
+        peer = forwarded[-1].rpartition(",")[2].strip()
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return quoted(peer)
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def refuse_request(
@@ -26,7 +78,7 @@ def refuse_request(
     Returns None when it may go on, else the HTTP status and the error for the response's body.
     """
     allowed = [config.token, config.viewer_token] if viewing and config.viewer_token else [config.token]
-    presented = _tokens(target, headers)
+    presented = presented_tokens(target, headers)
     if config.token and not any(_equal(token, one) for token in presented for one in allowed):
         message = (
             "a valid token is required: `Authorization: Bearer <token>`, "
@@ -35,19 +87,19 @@ def refuse_request(
         return HTTPStatus.UNAUTHORIZED, Error("unauthorized", message)
     origins = headers.get_all("Origin")
     if not all(_allowed_origin(origin, headers, config) for origin in origins):
-        message = f"pages of {', '.join(origins)} may not connect; the setting `origins` allows others"
+        message = f"pages of {shortened(', '.join(origins))} may not connect; the setting `origins` allows others"
         if "null" in origins:
             message += " (a page that was opened from a file: `--origin null`)"
-        return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+        return HTTPStatus.FORBIDDEN, RefusalError("forbidden_origin", message, config.origins).error
     if not upgrade and not origins and not _protected(config):
         # Browsers say where a page is from when it opens a WebSocket, but not when it reads from its own host.
         for host in headers.get_all("Host"):
             if not _own_host(host, config):
                 message = (
                     f"the server has no token, so it answers at names of this machine only, such as localhost, not "
-                    f"{host}; the setting `origins` allows others"
+                    f"{shortened(host)}; the setting `origins` allows others"
                 )
-                return HTTPStatus.FORBIDDEN, Error("forbidden_origin", message, config.origins)
+                return HTTPStatus.FORBIDDEN, RefusalError("forbidden_origin", message, config.origins).error
     return None
 
 
@@ -73,7 +125,7 @@ def _equal(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())
 
 
-def _tokens(target: str, headers: Headers) -> list[str]:
+def presented_tokens(target: str, headers: Headers) -> list[str]:
     """Every token that the request presents."""
     tokens = list(parse(target).query.get("token", ()))
     for value in headers.get_all("Authorization"):

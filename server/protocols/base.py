@@ -57,6 +57,9 @@ class Handler(ABC):
 
     idle_timeout: ClassVar[float | None] = None
     """Seconds without a message after which `fail` is called; None: as the server is configured."""
+    patience: ClassVar[float] = 1.0
+    """Times the server's idle timeout; more where clients cannot show that they are still there: whoever pushes to talk
+    may be silent for long."""
     only_audio_counts: ClassVar[bool] = False
     """Whether text messages do not count against idleness."""
 

@@ -17,12 +17,13 @@ with an empty `text` comes in the place of `Done!`. Then the connection is close
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from msgspec import Struct
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request, spelled
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Start, Word
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted
 
 DONE = "Done"
 """What the client says at the end."""
@@ -63,6 +64,8 @@ ServerMessage = Segment | Failure
 class Sherpa(Adapter):
     """One connection of a client of sherpa-onnx."""
 
+    patience: ClassVar[float] = 10.0
+
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._transcription: Transcription | None = None
@@ -74,7 +77,7 @@ class Sherpa(Adapter):
     def receive_text(self, text: str) -> None:
         """Take the end. See `Adapter.receive_text`."""
         if text.strip() != DONE:
-            raise RefusalError("unexpected_message", f"text {text[:40]!r}", (DONE,))
+            raise RefusalError("unexpected_message", f"text {quoted(text)}", (DONE,))
         if self._done:
             return
         self._done = True

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import UNSET, Struct, UnsetType
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Start, Word
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted
 
 DEFAULT_RATE = 8000
 
@@ -127,6 +127,8 @@ class _Owed:
 class Vosk(Adapter):
     """One connection of a client of vosk-server."""
 
+    patience: ClassVar[float] = 10.0
+
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._rate = DEFAULT_RATE
@@ -155,7 +157,7 @@ class Vosk(Adapter):
             self._configure(message.config)
         for name in ("eof", "reset"):
             if not (value := getattr(message, name)) and value is not UNSET:
-                raise RefusalError("invalid_message", f"`{name}` is {value!r}", ("1",))
+                raise RefusalError("invalid_message", f"`{name}` is {quoted(value)}", ("1",))
         if message.eof is not UNSET:
             self._end()
         elif message.reset is not UNSET:
@@ -269,4 +271,4 @@ def _number(name: str, value: Any) -> int:
     try:
         return round(float(value))
     except (TypeError, ValueError, OverflowError) as error:
-        raise RefusalError("invalid_message", f"`config.{name}` is {value!r}; it must be a number") from error
+        raise RefusalError("invalid_message", f"`config.{name}` is {quoted(value)}; it must be a number") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -33,37 +34,110 @@ class WavHeader:
     """Bytes of audio, after which other chunks may follow; None if the writer did not know."""
 
 
+class _State(enum.Enum):
+    HEADER = enum.auto()
+    """It is not known yet whether a header comes, or it is not complete."""
+    RAW = enum.auto()
+    """There was none."""
+    AUDIO = enum.auto()
+    REST = enum.auto()
+    """What follows the audio of a file: other chunks, or another file."""
+
+
 class WavInput:
-    """The audio of one recording, which may be a WAV file."""
+    """The audio of one recording, which may be a WAV file, or several: some clients make one of each piece."""
 
     def __init__(self) -> None:
-        self.known = False
-        """Whether there was enough audio to tell if it has a header."""
         self.header: WavHeader | None = None
+        """That of the first file."""
+        self._state = _State.HEADER
         self._held = b""
         self._chunks = _Chunks()
         self._left: int | None = None  # bytes of audio still to come; None: no end is known
+        self._skip = 0  # bytes of a chunk after the audio
+        self._padded = False  # whether a byte of padding may come first
+
+    @property
+    def known(self) -> bool:
+        """Whether there was enough audio to tell if it has a header."""
+        return self._state is not _State.HEADER or self.header is not None
 
     def push(self, data: bytes) -> bytes:
         """Take the next bytes and return the audio in them.
 
         Raises:
-            RefusalError: the header is damaged, or names a format that the server does not support.
+            RefusalError: a header is damaged, names a format that the server does not support, or another one than the
+                header before it.
         """
-        if not self.known:
-            self._held += data
-            found = self._chunks.read(self._held)
-            if found is None:
-                return b""
-            self.known = True
-            self.header, first = found
-            if self.header is not None:
-                self._left = self.header.size
-            data, self._held = self._held[first:], b""
-        if self._left is not None:
-            data = data[: self._left]
-            self._left -= len(data)
-        return data
+        if self._state in (_State.AUDIO, _State.REST) and data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+            self._begin_file()  # whatever the one before has said of its size
+        audio = []
+        while data:
+            match self._state:
+                case _State.HEADER:
+                    data = self._read_header(data)
+                case _State.RAW:
+                    audio.append(data)
+                    break
+                case _State.AUDIO:
+                    audio.append(data[: self._left])
+                    if self._left is None:
+                        break
+                    self._left -= len(audio[-1])
+                    data = data[len(audio[-1]) :]
+                    if not self._left:
+                        self._state = _State.REST
+                case _State.REST:
+                    data = self._read_rest(data)
+        return b"".join(audio)
+
+    def _begin_file(self) -> None:
+        self._state, self._chunks, self._held, self._skip = _State.HEADER, _Chunks(), b"", 0
+
+    def _read_header(self, data: bytes) -> bytes:
+        """Take bytes of a header, and return those that follow it."""
+        self._held += data
+        found = self._chunks.read(self._held)
+        if found is None:
+            return b""
+        header, first = found
+        rest, self._held = self._held[first:], b""
+        if header is None:
+            self._state = _State.RAW
+            return rest
+        earlier = self.header or header
+        if (header.format, header.rate, header.channels) != (earlier.format, earlier.rate, earlier.channels):
+            raise RefusalError(
+                "unsupported",
+                f"a WAV header says {header.format}, {header.rate} Hz and {header.channels} channels, "
+                f"the one before it {earlier.format}, {earlier.rate} Hz and {earlier.channels}",
+            )
+        self.header, self._left, self._state = earlier, header.size, _State.AUDIO
+        self._padded = bool(header.size and header.size % 2)
+        return rest
+
+    def _read_rest(self, data: bytes) -> bytes:
+        """Take bytes that follow the audio, and return those of the next file."""
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._held += data[skipped:]
+        if self._padded and self._held:
+            self._padded = False
+            if self._held[:1] == b"\0":
+                self._held = self._held[1:]
+        magic = self._held[:4] + self._held[8:12]
+        if magic == b"RIFFWAVE"[: len(magic)] and len(self._held) < 12:
+            return b""
+        if magic == b"RIFFWAVE":
+            begin = self._held
+            self._begin_file()
+            return begin
+        if len(self._held) < 8:
+            return b""
+        size = _integer(self._held, 4)
+        self._skip = size + size % 2
+        rest, self._held = self._held[8:], b""
+        return rest
 
     def finish(self) -> bytes:
         """Return what was held back as the possible beginning of a header; the recording has ended.
@@ -72,8 +146,8 @@ class WavInput:
             The audio; empty if it was the beginning of a real header.
         """
         held, self._held = self._held, b""
-        if not self.known and len(held) < 12:
-            self.known = True
+        if self._state is _State.HEADER and self.header is None and len(held) < 12:
+            self._state = _State.RAW
             return held
         return b""
 

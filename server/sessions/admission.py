@@ -37,6 +37,8 @@ class Admission:
         self._metrics = metrics
         self.on_empty: Callable[[], None] = lambda: None
         """Called when the last transcription has ended."""
+        self.make_room: Callable[[], bool] = lambda: False
+        """Called when there is no room for a transcription; ends one that can be spared, or returns False."""
         self._mailbox = Mailbox(post)
         self._listen = listen
         self._open: dict[Transcription, None] = {}
@@ -82,14 +84,9 @@ class Admission:
         if reason is not None:
             raise RefusalError("not_ready", f"{reason}, try again later")
         configs = session_configs(start, self.model, self._config.model)
-        working = sum(len(transcription.configs) for transcription in self._open)
-        if working + len(configs) > self._config.max_sessions:
-            raise RefusalError(
-                "capacity", f"all {self._config.max_sessions} sessions are in use; try again when one has ended"
-            )
         transcription = Transcription(name, start, configs, deliver)
         try:
-            transcription.open(lambda config, apply: self._open_stream(config, apply, name))
+            self._open_with_room(transcription)
         except CapacityError as error:
             raise RefusalError("capacity", str(error)) from error
         except ModelConfigError as error:
@@ -102,6 +99,20 @@ class Admission:
         for listen in self._listen:
             listen(transcription)
         return transcription
+
+    def _open_with_room(self, transcription: Transcription) -> None:
+        """Open a transcription; those that nobody is connected to give way to it. Raises what the engine raises."""
+        while True:
+            try:
+                working = sum(len(each.configs) for each in self._open if not each.orphaned)
+                if working + len(transcription.configs) > self._config.max_sessions:
+                    most = self._config.max_sessions
+                    raise CapacityError(f"all {most} sessions are in use; try again when one has ended")
+                transcription.open(lambda config, apply: self._open_stream(config, apply, transcription.name))
+                return
+            except CapacityError:
+                if not self.make_room():
+                    raise
 
     def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None], name: str) -> Stream:
         def on_events(events: list[Event]) -> None:  # on the inference thread

@@ -16,7 +16,7 @@ from parastream.model.errors import AudioError, ParastreamError
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Start
-from parastream.server.wire.refusals import INTERNAL, RefusalError
+from parastream.server.wire.refusals import INTERNAL, RefusalError, quoted
 from parastream.streaming import SessionConfig, Stream, events
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
@@ -59,7 +59,7 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
         RefusalError: it asks for something that is not there.
     """
     if start.model not in ("", model, alias):
-        raise RefusalError("unknown_model", f"there is no model {start.model!r} on this server", (model,))
+        raise RefusalError("unknown_model", f"there is no model {quoted(start.model)} on this server", (model,))
     if start.hotwords:
         raise RefusalError("unsupported", f"the model {model!r} takes no hotwords; `hotwords` must be empty")
     given = msgspec.structs.asdict(start.endpoint)
@@ -131,6 +131,7 @@ class Transcription:
         except Exception:
             for stream in self._streams:
                 stream.cancel()
+            self._streams.clear()
             raise
 
     def _listener(self, index: int) -> Callable[[Sequence[events.Event]], None]:
@@ -140,6 +141,11 @@ class Transcription:
     def state(self) -> State:
         """How far it is."""
         return self._state
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether nobody is there to be told any more, so that only `listeners` wait for its end."""
+        return self._orphaned
 
     @property
     def failure(self) -> RefusalError | None:

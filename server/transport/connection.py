@@ -82,7 +82,8 @@ class Connection:
         now = asyncio.get_running_loop().time()
         self._opened = now
         self._unpaused = now
-        self._deadlines = Deadlines(handler.idle_timeout or config.idle_timeout, config.max_session, now)
+        idle_timeout = handler.idle_timeout or handler.patience * config.idle_timeout
+        self._deadlines = Deadlines(idle_timeout, config.max_session, now)
         self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, now + config.ping_interval)
         self._budget = Budget(config.max_message_rate, now)
         self._ticker = Ticker(self._tick)
@@ -205,6 +206,7 @@ class Connection:
             self._budget.spend(self.handler.unframed - before)
             if isinstance(data, bytes) or not self.handler.only_audio_counts:
                 self._deadlines.heard = clock()
+            del data  # which may be large, and the next message a long time coming
             if self.handler.listening and self._gate.update(self.handler.backlog):
                 # TCP slows the client down while too much audio waits for the engine.
                 self._readable.clear()

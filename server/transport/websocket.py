@@ -10,7 +10,9 @@ from typing import Any
 from parastream.server.transport.limits import Budget
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
+from websockets.http11 import Response
 from websockets.protocol import Event, State
+from websockets.typing import StatusLike
 
 logger = logging.getLogger("parastream.server")
 
@@ -64,11 +66,19 @@ class ListeningConnection(ServerConnection):
         self._budget = Budget(max_message_rate, self.loop.time())
         self._frames = 0  # since the connection was made
         self._on_closed = on_closed
+        # The only way to all answers, also to those that websockets gives to what is no request at all.
+        self._reject = self.protocol.reject
+        self.protocol.reject = self._answer  # type: ignore[method-assign]
         self._parsing = False
         self._ignoring = False
         self._eof = False  # the client sends nothing more, which websockets does not know yet
         self._lost: tuple[Exception | None] | None = None  # neither that the connection is gone
         self._gone = False
+
+    def expect_large_messages(self, size: int) -> None:
+        """Allow messages of `size` bytes, of which no more than one waits to be looked at."""
+        self.protocol.max_message_size = size
+        self.recv_messages.high = self.recv_messages.low = 0
 
     def ignore_messages(self) -> None:
         """Let nothing that the client says stand in the way of its close frame."""
@@ -80,6 +90,11 @@ class ListeningConnection(ServerConnection):
         """Perform the closing handshake."""
         self.ignore_messages()
         await super().close(code, reason)
+
+    def _answer(self, status: StatusLike, text: str) -> Response:
+        response = self._reject(status, text)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     # from the transport
 

@@ -54,7 +54,7 @@ export function withQuery(look, query) {
     lines: Math.round(number(query.get("lines"), LINES_RANGE, look.lines)),
     color: color(query.get("color"), look.color),
     background: color(query.get("background"), look.background),
-    font: font in FONTS ? /** @type {Look["font"]} */ (font) : look.font,
+    font: Object.hasOwn(FONTS, font) ? /** @type {Look["font"]} */ (font) : look.font,
     align: align === "left" || align === "center" || align === "right" ? align : look.align,
     fade: number(query.get("fade"), FADE_RANGE, look.fade),
   };

@@ -30,7 +30,7 @@ export function connectThemeButton(button) {
 /** @returns {Theme} */
 function current() {
   const name = remembered("theme", "auto");
-  return name in NAMES ? /** @type {Theme} */ (name) : "auto";
+  return Object.hasOwn(NAMES, name) ? /** @type {Theme} */ (name) : "auto";
 }
 
 applyTheme();

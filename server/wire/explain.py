@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import inspect
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, shortened_quotes
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Reader(Generic[T]):
             message: T = self._decoder.decode(data)
         except msgspec.ValidationError as error:
             allowed = explain(error, self._kind, head_of(data)).allowed
-            raise RefusalError("invalid_message", str(error), allowed) from error
+            raise RefusalError("invalid_message", shortened_quotes(str(error)), allowed) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusalError("invalid_json", f"{self._expected}: {error}") from error
         return message

@@ -119,7 +119,7 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     room: Annotated[str, Meta(pattern=ROOM_PATTERN)] = ""
     """The caption room that shows the session; empty for none."""
     stats: Annotated[float, Meta(ge=0)] = 0.0
-    """Seconds between `stats` messages; 0 for none."""
+    """Seconds between `stats` messages, at least 0.1; 0 for none."""
     endpoint: EndpointOptions = EndpointOptions()
 
 

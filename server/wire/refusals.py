@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
+
 from parastream.server.wire.messages import CLOSE_CODES, Error, ErrorCode
 
-_SHOWN = 500
+_SHOWN = 250
 """Characters of either end of a text."""
+_QUOTED = 80
+"""Characters of a client's value in an error."""
 
 
 def printable(text: str) -> str:
@@ -14,16 +19,31 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
 
 
+def quoted(value: object) -> str:
+    """Return a client's value in a form for an error: never more than a line of it, whatever it is."""
+    return reprlib.repr(value)[: 2 * _QUOTED] if not isinstance(value, str) else repr(shortened(value))
+
+
+def shortened_quotes(message: str) -> str:
+    """Return a message of msgspec with the long names in it cut; it puts those of the client's between backticks."""
+    return re.sub(f"`([^`]{{{_QUOTED},}})`", lambda found: f"`{shortened(found[1])}`", message)
+
+
+def shortened(text: str) -> str:
+    """Return a client's text in a form for an error, without quotation marks."""
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+
+
 class RefusalError(Exception):
     """Something that the server refuses; `allowed` lists the possible values or names if there is a list.
 
-    `str()` gives a form for the log.
+    The message is one line that can be encoded and logged, whatever the client has put into it.
     """
 
     def __init__(self, code: ErrorCode, message: str, allowed: tuple[str, ...] = ()) -> None:
-        super().__init__(printable(message))
+        self.message = printable(message)
+        super().__init__(self.message)
         self.code = code
-        self.message = message
         self.allowed = allowed
 
     @property

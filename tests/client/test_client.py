@@ -138,6 +138,20 @@ async def test_a_reader_that_is_late_gets_the_newest_partial() -> None:
 
 
 @asynchronous
+async def test_a_connection_that_breaks_before_any_audio_costs_nothing() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        proxy = CuttingProxy(server.port, lambda: inf)
+        async with proxy.running() as url, connect(url) as client:
+            proxy.cut()
+            await until(lambda: engine.streams[0].cancelled)
+            await client.send(AUDIO)
+            await client.stop()
+            assert await finals(client) == expected_texts(AUDIO)
+    assert engine.streams[-1].audio == AUDIO
+
+
+@asynchronous
 async def test_why_an_utterance_ended_reaches_the_caller() -> None:
     engine = FakeEngine()
     async with serving(engine) as server, connect(server.url) as client:
@@ -312,6 +326,8 @@ async def test_a_server_that_has_forgotten_the_session() -> None:
     async with serving(FakeEngine()) as server, serving(FakeEngine()) as another:
         proxy = CuttingProxy(server.port, lambda: inf)
         async with proxy.running() as url, connect(url) as client:
+            await client.send(AUDIO)
+            await anext(client)
             proxy.target = another.port
             proxy.cut()
             with pytest.raises(ServerError) as caught:

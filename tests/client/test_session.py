@@ -117,3 +117,23 @@ def test_an_incomplete_sample_is_told_in_its_place_and_other_errors_at_once() ->
 def test_a_second_ready_is_an_error() -> None:
     with pytest.raises(ClientError, match="second `ready`"):
         begun().receive(ready())
+
+
+def test_a_session_that_the_server_had_nothing_of_begins_again_with_all_its_audio() -> None:
+    session = begun()
+    session.window.add_audio(b"ab")
+    assert outgoing(session) == [b"ab"]
+    assert session.begin_again()
+    assert session.first_message() == Start(rate=8000)
+    assert session.connected(ready()) == 0
+    assert outgoing(session) == [b"ab"]
+
+
+def test_a_session_of_which_the_server_had_something_cannot_begin_again() -> None:
+    heard, told = begun(), begun()
+    heard.window.add_audio(b"ab")
+    outgoing(heard)
+    heard.receive(Acknowledged(2))
+    told.receive(partial("a", seq=1))
+    assert not heard.begin_again()
+    assert not told.begin_again()

@@ -32,6 +32,65 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     assert config.host == ServerConfig().host
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "parastream.toml"
+    file.write_text("port = 1\n", encoding="utf-8-sig")
+    assert load_config({}, environment={}, file=file).port == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://example.org/", "https://example.org"),
+        (" https://example.org ", "https://example.org"),
+        ("HTTPS://Example.ORG", "https://example.org"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://example.org:8080//", "http://example.org:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("null", "null"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+    ],
+)
+def test_origins_are_taken_as_browsers_write_them(given: str, origin: str) -> None:
+    assert ServerConfig(origins=(given,)).origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "", " ", "example.org", "https://*.example.org", "https://example.org/page", "https://x:port", "//x"],
+)
+def test_what_is_never_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match="allowed are origins such as https:"):
+        ServerConfig(origins=(origin,))
+
+
+@pytest.mark.parametrize("name", ["token", "viewer_token"])
+def test_a_token_from_a_file_ends_where_the_line_does(name: str) -> None:
+    settings: dict[str, Any] = {"token": "s3cret", name: " other\r\n"}
+    assert getattr(ServerConfig(**settings), name) == "other"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"token": " \n"}, "token is blank"),
+        ({"token": "two words"}, "token holds spaces or control characters"),
+        ({"token": "two\nlines"}, "token holds spaces or control characters"),
+        ({"token": "a", "viewer_token": "\t"}, "viewer_token is blank"),
+        ({"token": "a", "viewer_token": " a"}, "viewer_token is the token"),
+        ({"tls_key": "key.pem"}, "tls_key is of no use without tls_cert"),
+    ],
+)
+def test_settings_that_could_never_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ServerConfig(**settings)
+
+
+def test_spaces_around_a_port_do_not_matter() -> None:
+    assert ServerConfig(listen=(" vosk = 2700 ",)).own_ports == {"vosk": 2700}
+
+
 def test_environment_is_converted() -> None:
     config = load_config(
         environment={

@@ -160,7 +160,7 @@ class Deepgram(Adapter):
         try:
             message = _reader.read(text)
         except RefusalError as refusal:
-            self._tell_error("SchemaError", refusal.explained, "DATA-0000", text[:1000])
+            self._tell_error("SchemaError", refusal.explained, "DATA-0000", text[:80])
             raise RefusalError("invalid_message", refusal.message, refusal.allowed) from refusal
         match message:
             case KeepAlive():

@@ -10,7 +10,7 @@ from parastream.model.errors import AudioError
 from parastream.server.protocols.base import Request
 from parastream.server.protocols.deepgram.messages import BadRequest
 from parastream.server.wire.messages import EndpointOptions, Error, Start
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from parastream.streaming import AudioFormat, Encoding
 
 ENCODINGS: dict[str, Literal["s16le", "f32le", "mulaw", "alaw"]] = {
@@ -104,7 +104,7 @@ def _format(request: Request) -> AudioFormat | None:
     if encoding not in ENCODINGS:
         raise _BadRequestError(
             "unsupported",
-            f"encoding {encoding!r} is not supported (leave it out for audio that begins with a WAV header)",
+            f"encoding {quoted(encoding)} is not supported (leave it out for audio that begins with a WAV header)",
             tuple(ENCODINGS),
         )
     if "sample_rate" not in request.query and encoding.startswith("linear"):
@@ -120,12 +120,14 @@ def _format(request: Request) -> AudioFormat | None:
 def _flag(request: Request, name: str) -> bool:
     value = request.get(name, "false").lower()
     if value not in ("true", "false"):
-        raise _BadRequestError("unsupported", f"{name}={request.get(name)} is not supported", ("true", "false"))
+        raise _BadRequestError(
+            "unsupported", f"{name}={shortened(request.get(name))} is not supported", ("true", "false")
+        )
     return value == "true"
 
 
 def _number(request: Request, name: str, low: int, allowed: str) -> int:
     text = request.get(name)
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= low):
-        raise _BadRequestError("unsupported", f"{name}={text} is not supported; allowed: {allowed}")
+        raise _BadRequestError("unsupported", f"{name}={shortened(text)} is not supported; allowed: {allowed}")
     return int(text)

@@ -1,4 +1,4 @@
-"""FunASR's WebSocket protocol (port 10095; here on `/` and on every path that no other protocol has).
+"""FunASR's WebSocket protocol (port 10095; here on `/`, and on every path of a port of its own).
 
 Binary messages are audio: raw samples (16 bits, one channel, `audio_fs` Hz), or a WAV file with its header (16-bit or
 float PCM, A-law or mu-law; of several channels the first), cut anywhere. JSON messages set things, and begin and end
@@ -46,7 +46,7 @@ from parastream.server.protocols.funasr.stamps import MARKS, Spoken
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import Done, Event, Final, Partial, Start
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted
 
 logger = logging.getLogger("parastream.server")
 
@@ -87,7 +87,9 @@ def _given(value: Any) -> bool:
 def _mode(value: Any) -> Mode:
     if not isinstance(value, str) or value.strip().lower() not in _MODES:
         raise RefusalError(
-            "unsupported", f"there is no mode {value!r}, but 2pass, online and offline", ("2pass", "online", "offline")
+            "unsupported",
+            f"there is no mode {quoted(value)}, but 2pass, online and offline",
+            ("2pass", "online", "offline"),
         )
     return _MODES[value.strip().lower()]
 
@@ -98,13 +100,13 @@ def _rate(value: Any) -> int:
         if isinstance(value, bool) or rate != int(rate):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise RefusalError("invalid_message", f"`audio_fs` is {value!r}; it must be a whole number") from None
+        raise RefusalError("invalid_message", f"`audio_fs` is {quoted(value)}; it must be a whole number") from None
     return int(rate)
 
 
 def _format(value: Any) -> str:
     if not isinstance(value, str):
-        raise RefusalError("invalid_message", f"`wav_format` is {value!r}", _RAW)
+        raise RefusalError("invalid_message", f"`wav_format` is {quoted(value)}", _RAW)
     return value.strip().lower().removeprefix(".")
 
 
@@ -117,7 +119,7 @@ def _name(value: Any) -> Name:
 def _flag(name: str, value: Any) -> bool | None:
     if value is None or value in (False, True):  # so are 0 and 1
         return None if value is None else bool(value)
-    raise RefusalError("invalid_message", f"`{name}` is {value!r}", ("true", "false"))
+    raise RefusalError("invalid_message", f"`{name}` is {quoted(value)}", ("true", "false"))
 
 
 class _Recording:
@@ -163,6 +165,7 @@ class _Recording:
 class FunASR(Adapter):
     """One connection of a client of FunASR."""
 
+    patience: ClassVar[float] = 10.0
     subprotocols: ClassVar[tuple[str, ...]] = ("binary",)
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
@@ -222,7 +225,7 @@ class FunASR(Adapter):
             if recording.audio.header is None and recording.settings.format not in _RAW:
                 raise RefusalError(
                     "unsupported",
-                    f"audio in the format {recording.settings.format!r} cannot be read, but pcm and wav",
+                    f"audio in the format {quoted(recording.settings.format)} cannot be read, but pcm and wav",
                     _RAW,
                 )
             recording.transcription = self.begin(recording.start)

@@ -22,6 +22,9 @@ logger = logging.getLogger("parastream.server")
 _ACKNOWLEDGE_BYTES = 1 << 16
 """Audio is acknowledged at the latest after this much, so that fast clients need not keep more."""
 
+_LEAST_STATS = 0.1
+"""Seconds between statistics, however often a client wants them."""
+
 
 @dataclass(frozen=True)
 class NativeSettings:
@@ -175,6 +178,8 @@ class NativeHandler(Handler, Connected):
                 self.fail(RefusalError("start_timeout", f"no `start` within {self._settings.start_timeout:g} s"))
             return self._deadline if self._ending is None else math.inf
         every, quiet = session.transcription.start.stats, now - self._told
+        if every:
+            every = max(every, _LEAST_STATS)
         owed = session.transcription.accepted > self._acknowledged
         if quiet >= (self._settings.acknowledge_interval if owed else self._settings.heartbeat):
             self._acknowledge(session, now)
@@ -217,7 +222,7 @@ class NativeHandler(Handler, Connected):
         if session is None:
             return
         session.connected = NOBODY
-        if finished:
+        if finished or not session.transcription.accepted:  # there is nothing to lose, and a place to win
             self._registry.remove(session)
         else:
             logger.info(

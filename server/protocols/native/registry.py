@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from parastream.server.protocols.native.session import NativeSession
 from parastream.server.sessions.admission import Admission
 from parastream.server.wire.messages import Start
 from parastream.server.wire.refusals import RefusalError
+
+logger = logging.getLogger("parastream.server")
 
 
 class Registry:
@@ -20,6 +23,7 @@ class Registry:
     ) -> None:
         """Make an empty one; `max_unsent` is that of `NativeSession`, `clock` gives seconds."""
         self.admission = admission
+        admission.make_room = self.make_room
         self.on_reschedule: Callable[[], None] = lambda: None
         """Called when `tick` is wanted earlier than it said."""
         self._clock = clock
@@ -69,6 +73,14 @@ class Registry:
         self._expiries.pop(session.name, None)
         del self._sessions[session.name]
         session.transcription.leave()
+
+    def make_room(self) -> bool:
+        """Forget the session that has been without a connection for longest; False if there is none."""
+        for name in self._expiries:
+            logger.info("session %.8s: gives way to a new one, its connection being broken", name)
+            self.remove(self._sessions[name])
+            return True
+        return False
 
     def close(self) -> None:
         """Forget the sessions whose connection broke, and wait for nobody any more."""

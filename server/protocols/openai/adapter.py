@@ -132,6 +132,7 @@ class _Mark:
 class OpenAIRealtime(Adapter):
     """One connection of an OpenAI Realtime client."""
 
+    patience: ClassVar[float] = 10.0
     subprotocols: ClassVar[tuple[str, ...]] = ("realtime",)
     max_message: ClassVar[int | None] = LARGEST_APPEND * 4 // 3 + (1 << 16)
 
@@ -164,7 +165,7 @@ class OpenAIRealtime(Adapter):
         event_id = None
         try:
             event = decode(text)
-            event_id = event.event_id
+            event_id = event.event_id and event.event_id[:200]
             match event:
                 case SessionUpdate():
                     self._change(event.session)

@@ -24,9 +24,12 @@ from parastream.server.protocols.openai.messages import (
 )
 from parastream.server.wire.explain import Wrong, explain, head_of
 from parastream.server.wire.messages import EndpointOptions, Start
+from parastream.server.wire.refusals import printable, shortened_quotes
 
 LARGEST_APPEND = 15 << 20
 """Bytes of audio in one `append`, as OpenAI promises."""
+_LONGEST_NAME = 200
+"""Characters of a field that an error names, and of the name of an event that it comes with."""
 LARGEST_OTHER = 1 << 20
 """Characters in any other event. Base64 of any size is read at once, but a large session would hold up everybody."""
 
@@ -55,10 +58,10 @@ class ClientError(Exception):
     """A mistake of the client, which becomes an `error` event, after which the session goes on."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
+        self.message = printable(shortened_quotes(message))
+        super().__init__(self.message)
         self.code = code
-        self.message = message
-        self.param = param
+        self.param = None if param is None else printable(param)[:_LONGEST_NAME]
 
 
 # --- events ------------------------------------------------------------------------------------------
@@ -93,7 +96,7 @@ class _Identified(msgspec.Struct):
 def event_id_of(text: str) -> str | None:
     """Return the `event_id` of a message that is not an event."""
     try:
-        return msgspec.json.decode(text, type=_Identified).event_id
+        return msgspec.json.decode(text, type=_Identified).event_id[:_LONGEST_NAME]
     except (msgspec.DecodeError, RecursionError):
         return None
 

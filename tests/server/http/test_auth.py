@@ -6,8 +6,10 @@ from http import HTTPStatus
 
 import pytest
 from parastream.server.config import ServerConfig
-from parastream.server.http.auth import refuse_request
+from parastream.server.http.auth import Guesses, address_of, refuse_request
 from websockets.datastructures import Headers
+
+from ..fakes import FakeEngine, asynchronous, get, serving
 
 PATH = "/v1/stream"
 
@@ -99,6 +101,64 @@ def test_each_of_several_origins_must_be_allowed() -> None:
     refused = refuse_request(PATH, headers, ServerConfig())
     assert refused is not None
     assert refused[1].code == "forbidden_origin"
+
+
+def test_wrong_tokens_from_an_address_are_limited() -> None:
+    guesses = Guesses()
+    for _ in range(20):
+        assert guesses.wait("1.2.3.4", now=0) == 0
+        guesses.note("1.2.3.4", 1, now=0)
+    assert 0 < guesses.wait("1.2.3.4", now=0) <= 5
+    assert guesses.wait("1.2.3.5", now=0) == 0, "others are not meant"
+    assert guesses.wait("1.2.3.4", now=5) == 0
+    guesses.note("1.2.3.4", 500, now=5)  # many in one request
+    assert guesses.wait("1.2.3.4", now=5) > 2000
+    guesses.note("1.2.3.4", 0, now=6)  # a request without a token is no guess, and no excuse
+    assert guesses.wait("1.2.3.4", now=6) > 2000
+
+
+def test_addresses_that_guess_are_not_remembered_without_end() -> None:
+    guesses = Guesses()
+    for number in range(30_000):
+        guesses.note(str(number), 100, now=0)
+    assert guesses.wait("29999", now=0) > 0
+    assert guesses.wait("0", now=0) == 0
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("1.2.3.4", [], "1.2.3.4"),
+        ("1.2.3.4", ["5.6.7.8"], "1.2.3.4"),
+        ("127.0.0.1", ["5.6.7.8"], "5.6.7.8"),
+        ("127.0.0.1", ["9.9.9.9, 5.6.7.8"], "5.6.7.8"),
+        ("::1", ["9.9.9.9", "2001:db8::1"], "2001:db8::/64"),
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("127.0.0.1", ["no address"], "'no address'"),
+        ("2001:db8::1:2:3:4", [], "2001:db8::/64"),
+    ],
+)
+def test_the_address_of_a_request(peer: str, forwarded: list[str], address: str) -> None:
+    assert address_of(peer, Headers([("X-Forwarded-For", each) for each in forwarded])) == address
+
+
+@asynchronous
+async def test_who_has_guessed_too_often_has_to_wait_even_with_the_right_token() -> None:
+    async with serving(FakeEngine(), token="right") as server:
+        for _ in range(20):
+            assert (await get(server, "/v1/info?token=wrong"))[0] == 401
+        status, body = await get(server, "/v1/info?token=right")
+        assert status == 429
+        assert "too many wrong tokens" in body
+        assert (await get(server, "/healthz"))[0] == 200
+
+
+@asynchronous
+async def test_requests_without_a_token_are_no_guesses() -> None:
+    async with serving(FakeEngine(), token="right") as server:
+        for _ in range(30):
+            assert (await get(server, "/v1/info"))[0] == 401
+        assert (await get(server, "/v1/info?token=right"))[0] == 200
 
 
 def test_the_refusal_of_a_page_from_a_file_says_what_would_allow_it() -> None:

@@ -500,7 +500,7 @@ def test_a_text_message_that_cannot_be_read(text: str) -> None:
     talk.send(b"x" * 100)
     talk.adapter.receive(text)
     error, final = talk.sent()
-    assert (error["variant"], error["code"], error["message"]) == ("SchemaError", "DATA-0000", text[:1000])
+    assert (error["variant"], error["code"], error["message"]) == ("SchemaError", "DATA-0000", text[:80])
     assert transcripts([final]) == expected_texts(b"x" * 100)
     assert talk.adapter.ending is not None
     assert talk.adapter.ending[0] == 1008

@@ -493,7 +493,7 @@ async def show_until_final(websocket: Any) -> Page:
     return page
 
 
-@pytest.mark.parametrize(("mode", "path"), [("2pass", "/"), ("online", "/ws/"), ("offline", "/anything/else")])
+@pytest.mark.parametrize(("mode", "path"), [("2pass", "/"), ("online", "//"), ("offline", "/?token=none")])
 def test_speech(engine: Engine, sample: NDArray[np.int16], mode: str, path: str) -> None:
     @asynchronous
     async def run() -> None:

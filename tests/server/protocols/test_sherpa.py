@@ -108,7 +108,7 @@ def test_other_texts_lose_no_audio(text: str) -> None:
         "segment": 1,
         "is_final": True,
         "code": "unexpected_message",
-        "error": f"text {text[:40]!r}",
+        "error": f"text {text!r}" if len(text) < 80 else f"text '{'x' * 80}…'",
         "allowed": ["Done"],
     }
     assert talk.close_code == 1002

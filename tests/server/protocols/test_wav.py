@@ -98,3 +98,49 @@ def test_headers_that_cannot_be_used(data: bytes, code: str, message: str) -> No
     with pytest.raises(RefusalError, match=message) as caught:
         read(data, 1000)
     assert caught.value.code == code
+
+
+# --- several files
+
+
+def test_pieces_that_are_files_of_their_own_are_heard_however_they_are_cut() -> None:
+    pieces = [AUDIO[first : first + 100] for first in range(0, len(AUDIO), 100)]
+    data = b"".join(riff(FORMAT, chunk(b"data", piece)) for piece in pieces)
+    for size in (1, 7, 100, 144, len(data)):
+        audio, header = read(data, size)
+        assert audio == AUDIO
+        assert header == WavHeader("s16le", 8000, 1, 100)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 1 << 20])
+def test_pieces_whose_headers_do_not_know_their_size_are_heard_if_each_is_a_message(size: int) -> None:
+    audio = WavInput()
+    pieces = [AUDIO[first : first + 100] for first in range(0, len(AUDIO), 100)]
+    heard = [audio.push(riff(FORMAT, chunk(b"data", piece, size), size=size)) for piece in pieces]
+    assert b"".join(heard) == AUDIO
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+@pytest.mark.parametrize("more", [b"", chunk(b"LIST", b"abcd"), chunk(b"LIST", b"abc") + b"\0"])
+@pytest.mark.parametrize("size", [1, 13, 1000])
+def test_what_stands_between_two_files_is_no_audio(padding: bytes, more: bytes, size: int) -> None:
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 7, 1, 8000, 8000, 1, 8)
+    file = riff(form, chunk(b"data", b"odd") + padding, more)
+    assert read(file * 3, size)[0] == b"odd" * 3
+
+
+def test_a_file_in_another_format_than_the_one_before_is_refused() -> None:
+    audio = WavInput()
+    audio.push(riff(FORMAT, chunk(b"data", AUDIO)))
+    other = FORMAT.replace(struct.pack("<I", 8000), struct.pack("<I", 16000))
+    with pytest.raises(RefusalError, match="a WAV header says s16le, 16000 Hz and 1 channels, the one before it"):
+        audio.push(riff(other, chunk(b"data", AUDIO)))
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_anything_may_follow_a_file(rest: bytes, size: int) -> None:
+    data = riff(FORMAT, chunk(b"data", AUDIO)) + rest
+    try:
+        assert read(data, size)[0].startswith(AUDIO)
+    except RefusalError:
+        assert b"RIFF" in rest

@@ -342,3 +342,13 @@ def test_channels_become_one_session() -> None:
 
 def test_decode_of_stop() -> None:
     assert decode('{"type":"stop"}') == Stop()
+
+
+@pytest.mark.parametrize("wanted", [1e-9, 0.05, 1e-300])
+def test_statistics_are_not_told_more_often_than_ten_times_a_second(wanted: float) -> None:
+    now = 100.0
+    settings = NativeSettings(start_timeout=10, acknowledge_interval=60, heartbeat=60, resume_window=30)
+    registry = Registry(admission(FakeEngine()), lambda: now, resume_window=30.0, max_unsent=10)
+    handler = NativeHandler(registry, settings, lambda: now, peer="peer")
+    handler.receive(f'{{"type": "start", "stats": {wanted}}}')
+    assert handler.tick(now) >= now + 0.1
