@@ -47,6 +47,10 @@ OTHER_VARIABLES = {
         "all commands, on Linux",
         "BLAS for MLX: path of a library, `system` (the system's OpenBLAS) or `none` (what MLX was built with).",
     ),
+    "ORT_DISABLE_TELEMETRY": (
+        "all commands",
+        "parastream sets it to `1` before it loads onnxruntime, which would phone home otherwise; `0` allows that.",
+    ),
     "PARASTREAM_DEBUG": ("all commands", "If set, show the traceback of every error."),
     "PARASTREAM_AN4": ("the tests", "Directory with recordings of AN4, in place of the few that the tests have."),
 }

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from parastream.model.directory import CONFIG, JIEBA_DICT, PUNCTUATION_WEIGHTS, TOKENS, ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.onnx import import_onnxruntime
 from parastream.model.text import is_unspaced, join, units
 
 PIECE: Final = 20
@@ -173,6 +173,7 @@ class _Network:
     """The ONNX network, from token ids to label ids."""
 
     def __init__(self, path: Path) -> None:
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a few milliseconds of work: more threads only take cores from MLX
         options.inter_op_num_threads = 1

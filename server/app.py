@@ -56,7 +56,7 @@ class Server:
             max_rooms=config.max_rooms,
             max_viewers=config.max_viewers,
         )
-        self._saving = Saving(Path(config.save)) if config.save else None
+        self._saving = _saving(config.save) if config.save else None
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
         self._admission = Admission(engine, config, metrics, self._post, listen)
         self._registry = Registry(
@@ -190,3 +190,10 @@ def new_server(load: Callable[[], Models], config: ServerConfig) -> Server:
     engine_config = EngineConfig(max_sessions=2 * config.max_sessions, target_utilisation=config.target_utilisation)
     engine = Engine(load, engine_config, observers=[MetricsObserver(metrics), LoggingObserver()])
     return Server(engine, config, metrics)
+
+
+def _saving(directory: str) -> Saving:
+    try:
+        return Saving(Path(directory))
+    except OSError as error:
+        raise ConfigError(f"cannot save transcripts in {directory}: {error.strerror or error}") from error

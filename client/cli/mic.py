@@ -16,7 +16,7 @@ from parastream.client.cli.recorder import Recorder
 from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
-from parastream.server.transcripts.labels import channel_labels
+from parastream.server.transcripts.labels import channel_labels, clean_label
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -82,7 +82,11 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
     # First, since it fails fast: without a microphone the rest is useless.
     device = int(capture.device) if capture.device is not None and capture.device.isdigit() else capture.device
     microphone = MicrophoneSource(device, channels=capture.channels)
-    labels = channel_labels(capture.channels, capture.labels) if capture.channels > 1 else tuple(capture.labels)
+    labels = (
+        channel_labels(capture.channels, capture.labels)
+        if capture.channels > 1
+        else tuple(map(clean_label, capture.labels))
+    )
     async with contextlib.AsyncExitStack() as stack:
         recording = None
         if capture.record is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 from parastream.model.errors import AudioError, ParastreamError
-from parastream.server.transcripts.labels import channel_labels
+from parastream.server.transcripts.labels import channel_labels, clean_label
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Start
 from parastream.server.wire.refusals import INTERNAL, RefusalError, quoted
@@ -99,7 +99,7 @@ class Transcription:
     def __init__(self, name: str, start: Start, configs: Sequence[SessionConfig], deliver: Deliver) -> None:
         self.name = name
         """For the log and the names of files."""
-        self.start = start
+        self.start = msgspec.structs.replace(start, labels=tuple(map(clean_label, start.labels)))
         self.configs = configs
         self.accepted = 0
         """Bytes of audio."""

@@ -23,6 +23,7 @@ from typing import Self
 import msgspec
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, lay_out, time_cues
 from parastream.server.transcripts.formats import VTT_HEADER, TranscriptFormat, srt_entry, text_line, vtt_entry
+from parastream.server.transcripts.labels import clean_label
 from parastream.server.transcripts.utterance import AttributedUtterance, spoken
 from parastream.server.wire.messages import (
     Acknowledged,
@@ -93,7 +94,7 @@ def read_journal(path: Path, labels: Sequence[str] = ()) -> SavedSession:
         header = msgspec.json.decode(lines[0], type=SessionHeader)
     except msgspec.DecodeError as error:
         raise JournalError(f"{path}: not the journal of a session: {error}") from error
-    names = (*labels, *header.labels[len(labels) :])
+    names = tuple(map(clean_label, (*labels, *header.labels[len(labels) :])))
     utterances = []
     for number, line in enumerate(lines[1:], 2):
         if not line:
@@ -122,6 +123,7 @@ class Journal:
         name: str,
         *,
         labels: Sequence[str] = (),
+        started: datetime | None = None,
         style: SubtitleStyle = SubtitleStyle(),
         report: Callable[[str], None] = logger.warning,
     ) -> None:
@@ -131,13 +133,14 @@ class Journal:
             directory: Where to make the files.
             name: See `journal_name`.
             labels: Names of the speakers, one for each channel; empty for lines without names.
+            started: When the session began; now if left out.
             style: Look of the subtitles.
             report: Receives a message when the disk fails later.
 
         Raises:
             OSError: The files cannot be made.
         """
-        self._labels = tuple(labels)
+        self._labels = tuple(map(clean_label, labels))
         self._style = style
         self._report = report
         directory.mkdir(parents=True, exist_ok=True)
@@ -151,6 +154,8 @@ class Journal:
             _sync_directory(directory)
         except OSError:
             self._close_files()
+            for form in (TranscriptFormat.JSONL, *self._files):
+                self.path.with_suffix(form.suffix).unlink(missing_ok=True)
             raise
         self._unwritten = b""
         self._spoken: list[AttributedUtterance] = []
@@ -160,7 +165,7 @@ class Journal:
         self._stale = False  # whether the other files lack something that the journal has
         self._failed = False
         self._closed = False
-        self._add(msgspec.json.encode(SessionHeader(datetime.now(UTC), self._labels)))
+        self._add(msgspec.json.encode(SessionHeader(started or datetime.now(UTC), self._labels)))
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +274,7 @@ class _Tail:
             _write_at(self._file, head, 0)
         except OSError:
             os.close(self._file)
+            path.unlink(missing_ok=True)
             raise
 
     def show(self, entries: Iterable[str], settled: int) -> None:

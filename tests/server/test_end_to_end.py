@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import re
 import signal
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from parastream.client import Final, Reconnected, connect
 from parastream.server.app import Server
 from parastream.server.wire.messages import Done, Error, ServerMessage, SpeechEnded, SpeechStarted
-from parastream.streaming import Engine, Stream
+from parastream.streaming import Engine, EngineConfig, Stream
 from websockets.asyncio.client import connect as connect_websocket
 
 from ..client.cutting_proxy import CuttingProxy
@@ -35,8 +36,8 @@ MESSAGE = 3200
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """The engine on the default models."""
-    with running_engine() as engine:
+    """The engine on the default models, which refuses nobody however busy the machine is."""
+    with running_engine(EngineConfig(target_utilisation=math.inf)) as engine:
         yield engine
 
 

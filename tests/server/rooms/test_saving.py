@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 import webvtt
+from parastream.server.app import Server
+from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.transcripts.journal import read_journal
+from parastream.streaming import Engine
 from parastream.streaming.events import SessionEnded
 
 from ...waiting import until
@@ -94,4 +98,53 @@ async def test_a_session_that_cannot_be_saved_goes_on(tmp_path: Path, caplog: py
             await websocket.send('{"type":"stop"}')
             _, code, _ = await receive_all(websocket)
             assert code == 1000
-    assert "the session is not saved" in caplog.text
+    assert "the session cannot be saved for now" in caplog.text
+    assert "its transcript could not be saved" in caplog.text
+
+
+@asynchronous
+async def test_a_disk_that_is_full_when_a_session_begins_costs_nothing_once_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "transcripts"
+    async with serving(FakeEngine(), save=str(directory)) as server:
+        directory.rmdir()
+        directory.write_text("no room for files")
+        async with connected(server, '{"type":"start","labels":["Ann"]}') as websocket:
+            await websocket.send(AUDIO[: 2 * UTTERANCE])
+            await until(lambda: "the session cannot be saved for now" in caplog.text)
+            directory.unlink()
+            await websocket.send(AUDIO[2 * UTTERANCE :])
+            await websocket.send('{"type":"stop"}')
+            await receive_all(websocket)
+    saved = read_journal(only(directory, "*.jsonl"))
+    assert [utterance.text for utterance in saved.utterances] == expected_texts(AUDIO)
+    assert caplog.text.count("cannot be saved for now") == 1
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/transcripts"])
+def test_a_directory_that_cannot_be_written_is_refused_at_start(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot save transcripts in"):
+        Server(cast(Engine, FakeEngine()), ServerConfig(save=str(tmp_path / name)))
+
+
+def test_trying_the_directory_leaves_nothing_there(tmp_path: Path) -> None:
+    Server(cast(Engine, FakeEngine()), ServerConfig(save=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@asynchronous
+async def test_names_cannot_forge_lines_or_times(tmp_path: Path) -> None:
+    labels = '["00:00:00,000 --> 00:00:09,000\\n\\u001b[2JAnn\\u202e"]'
+    async with (
+        serving(FakeEngine(), save=str(tmp_path)) as server,
+        connected(server, f'{{"type":"start","labels":{labels}}}') as websocket,
+    ):
+        await websocket.send(AUDIO[:UTTERANCE])
+        await websocket.send('{"type":"stop"}')
+        await receive_all(websocket)
+    (text,) = expected_texts(AUDIO[:UTTERANCE])
+    name = "00:00:00,000 → 00:00:09,000 [2JAnn"
+    assert only(tmp_path, "*.txt").read_text() == f"{name}: {text}\n"
+    assert only(tmp_path, "*.srt").read_text().count("-->") == 1
