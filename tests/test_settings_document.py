@@ -56,7 +56,7 @@ def test_every_environment_variable_is_documented() -> None:
     named = {
         name
         for path in sources
-        for name in re.findall(r"\b(?:PARASTREAM|HF|MODELSCOPE)_[A-Z][A-Z0-9_]*\b", path.read_text("utf-8"))
+        for name in re.findall(r"\b(?:PARASTREAM|HF|MODELSCOPE|ORT)_[A-Z][A-Z0-9_]*\b", path.read_text("utf-8"))
     }
     named -= {"MODELSCOPE_OFFLINE"}  # what benchmarks tell a peer's library
     assert named <= {each.variable for each in settings()} | OTHER_VARIABLES.keys()
