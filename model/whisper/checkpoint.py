@@ -7,6 +7,7 @@ layers, described as mlx-lm does (see `parastream.model.quantization`). The outp
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import cast
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 from parastream.model.checkpoint import differences, listed, refuse_to_overwrite, write_directory
 from parastream.model.config import Precision
 from parastream.model.dense import Dense
@@ -23,7 +25,7 @@ from parastream.model.errors import CheckpointError
 from parastream.model.quantization import KEY, Quantization
 from parastream.model.whisper import vocabulary
 from parastream.model.whisper.config import AUDIO_CONTEXT, WhisperConfig
-from parastream.model.whisper.files import CONFIG, VOCABULARY, WEIGHTS
+from parastream.model.whisper.files import CONFIG, SILENCE, VOCABULARY, WEIGHTS
 from parastream.model.whisper.network import Whisper
 
 _PREFIX = "model."
@@ -156,6 +158,11 @@ def load_network(directory: Path, dtype: mx.Dtype = mx.float32) -> Whisper:
             values are not finite.
     """
     config, file = _read(directory)
+    return _network(file, config, dtype)
+
+
+def _network(file: _File, config: WhisperConfig, dtype: mx.Dtype) -> Whisper:
+    """Make a network of a file's weights, which the file lets go of."""
     quantized = _checked(file, config)
     network = Whisper(config)
     layers = dict(cast("list[tuple[str, Dense]]", network.named_modules()))
@@ -231,16 +238,35 @@ def quantize(source: Path, destination: Path, quantization: Quantization, dtype:
             torch = file.openai and ".conv" in name and value.ndim == 3
             weights[_PREFIX + name] = value.swapaxes(1, 2) if torch else value
     mx.eval(weights)
+    network = _network(_File(destination, dict(weights)), replace(config, quantization=quantization), mx.float32)
+    network.pack()
+    silence = io.BytesIO()
+    np.save(silence, np.array(network.encoder.encode_silence()).astype(np.float16))
     described = {**config.described(), KEY: quantization.described()}
-    write_directory(
-        destination,
-        weights,
-        {
-            CONFIG: f"{json.dumps(described)}\n".encode(),
-            VOCABULARY: vocabulary.written(tokens),
-        },
-        {"format": "mlx"},
-    )
+    files = {
+        CONFIG: f"{json.dumps(described)}\n".encode(),
+        VOCABULARY: vocabulary.written(tokens),
+        SILENCE: silence.getvalue(),
+    }
+    write_directory(destination, weights, files, {"format": "mlx"})
+
+
+def read_silence(directory: Path, config: WhisperConfig) -> NDArray[np.floating] | None:
+    """Read what the encoder makes of 30 s of silence, (1500, size), from a directory of our own form; else None.
+
+    Raises:
+        CheckpointError: The file is damaged or does not fit the configuration.
+    """
+    path = directory / SILENCE
+    if not path.is_file():
+        return None
+    try:
+        silence: NDArray[np.floating] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    if silence.shape != (AUDIO_CONTEXT, config.size) or not np.isfinite(silence).all():
+        raise CheckpointError(f"{path} must hold finite numbers of shape {(AUDIO_CONTEXT, config.size)}")
+    return silence
 
 
 def _read(directory: Path) -> tuple[WhisperConfig, _File]:

@@ -11,6 +11,8 @@ VOCABULARY = "vocabulary.txt"
 """Our own form: a token a line in the order of ids, in GPT-2's alphabet of bytes."""
 VOCABULARIES = (VOCABULARY, "vocab.json", "tokenizer.json")
 """Files that may hold the vocabulary, the preferred one first; mlx-community has none of them."""
+SILENCE = "silence.npy"
+"""What the encoder makes of 30 s of silence. Only our own form has it; else it is computed, which takes a while."""
 WEIGHTS = ("weights.safetensors", "model.safetensors", "weights.npz")
 """Files that may hold the weights, the preferred one first."""
 

@@ -19,6 +19,7 @@ from parastream.model.device import on_cpu
 from parastream.model.layers import LayerNorm, softmax
 from parastream.model.whisper.config import AUDIO_CONTEXT, WhisperConfig
 from parastream.model.whisper.embedding import Embedding
+from parastream.model.whisper.log_mel import SILENCE
 
 EPS = 1e-5
 """Whisper's, of its layer norms."""
@@ -123,6 +124,13 @@ class Encoder(nn.Module):
         self.embed_positions = mx.zeros((AUDIO_CONTEXT, config.size))
         self.layers = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.layer_norm = LayerNorm(config.size, EPS)
+        self._mels = config.mels
+
+    def encode_silence(self) -> mx.array:
+        """Encode 30 s of digital silence: (1500, size), evaluated."""
+        for rows in self.in_steps(mx.full((2 * AUDIO_CONTEXT, self._mels), SILENCE, self.embed_positions.dtype)):
+            mx.eval(rows)
+        return rows
 
     @property
     def steps(self) -> int:

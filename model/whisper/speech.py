@@ -27,7 +27,7 @@ from parastream.model.whisper.alignment import token_starts
 from parastream.model.whisper.bias import HotwordBias
 from parastream.model.whisper.config import AUDIO_CONTEXT
 from parastream.model.whisper.decoding import Decoding, decode, most_tokens
-from parastream.model.whisper.log_mel import SILENCE, log_mel
+from parastream.model.whisper.log_mel import log_mel
 from parastream.model.whisper.network import Whisper
 from parastream.model.whisper.vocabulary import Vocabulary
 from parastream.model.whisper.words import timed_words
@@ -62,16 +62,22 @@ class WhisperPass:
     MLX arrays belong to the thread that made them: load, warm up and use it on one thread.
     """
 
-    def __init__(self, name: str, network: Whisper, vocabulary: Vocabulary) -> None:
-        """Encode the silence, which takes as long as 30 seconds of speech."""
+    def __init__(
+        self, name: str, network: Whisper, vocabulary: Vocabulary, silence: NDArray[np.floating] | None = None
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            name: Name of the model.
+            network: With all weights, and packed.
+            vocabulary: Of the same model.
+            silence: What the encoder makes of 30 s of it, (1500, size). Default: it is encoded now.
+        """
         self.name = name
         self.vocabulary = vocabulary
         self._network = network
         self._lanes = Lanes()
-        silence = np.full((2 * AUDIO_CONTEXT, network.config.mels), SILENCE, np.float32)
-        for rows in network.encoder.in_steps(mx.array(silence, self._dtype)):
-            mx.eval(rows)
-        self._silence = rows
+        self._silence = network.encoder.encode_silence() if silence is None else mx.array(silence, self._dtype)
         self._hotwords = lru_cache(maxsize=64)(self._bias)
         self.capabilities = Capabilities(
             languages=vocabulary.languages,
@@ -98,7 +104,8 @@ class WhisperPass:
         network = checkpoint.load_network(directory, getattr(mx, computed))
         network.pack()
         mx.eval(network.parameters())
-        return cls(name_of(directory), network, Vocabulary.from_directory(directory, network.config.vocabulary))
+        vocabulary = Vocabulary.from_directory(directory, network.config.vocabulary)
+        return cls(name_of(directory), network, vocabulary, checkpoint.read_silence(directory, network.config))
 
     def warm_up(self) -> None:
         """Run once, so that the first client does not wait for kernels and buffers."""

@@ -251,7 +251,7 @@ def test_a_whisper_model_comes_with_its_vocabulary_and_one_file_of_weights(fake:
 
 def test_the_embedded_whisper() -> None:
     directory = catalogue.resolve("whisper-tiny-en", offline=True)
-    wanted = {"README.md", "config.json", "model.safetensors", "vocabulary.txt"}
+    wanted = {"README.md", "config.json", "model.safetensors", "silence.npy", "vocabulary.txt"}
     assert {path.name for path in directory.iterdir()} == wanted
 
 

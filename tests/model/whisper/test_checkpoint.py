@@ -168,6 +168,10 @@ def test_quantize_writes_what_loads_like_its_source(
     made = [(tmp_path / f"small-{form.__name__}" / "model.safetensors").read_bytes() for form in (npz, in_float32)]
     assert made[0] == made[1]
     assert (tmp_path / "small-npz" / "vocabulary.txt").is_file()
+    silence = checkpoint.read_silence(tmp_path / "small-npz", WhisperConfig.from_dict(forms.config()))
+    assert silence is not None
+    encoded = loaded(tmp_path / "small-npz").encoder.encode_silence()
+    np.testing.assert_allclose(silence, np.array(encoded), atol=2e-3)
     with pytest.raises(CheckpointError, match=f"is quantised already \\({bits} bits in groups of 64\\)"):
         checkpoint.quantize(tmp_path / "small-npz", tmp_path / "again", Quantization(bits))
     with pytest.raises(CheckpointError, match="exists already"):
@@ -286,6 +290,18 @@ def test_a_quantised_layer_must_have_all_its_parts(arrays: forms.Arrays, tmp_pat
     forms.write(tmp_path, described | quantization, packed, "weights.safetensors")
     with pytest.raises(CheckpointError, match=rf"1 missing: {name}\.scales"):
         checkpoint.load_network(tmp_path)
+
+
+def test_the_silence_must_fit(tmp_path: Path) -> None:
+    config = WhisperConfig.from_dict(forms.config())
+    assert checkpoint.read_silence(tmp_path, config) is None
+    (tmp_path / "silence.npy").write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match=r"silence\.npy is damaged"):
+        checkpoint.read_silence(tmp_path, config)
+    for spoilt in (np.zeros((1500, 63)), np.full((1500, 64), np.nan)):
+        np.save(tmp_path / "silence.npy", spoilt)
+        with pytest.raises(CheckpointError, match=r"must hold finite numbers of shape \(1500, 64\)"):
+            checkpoint.read_silence(tmp_path, config)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "weights.npz"])

@@ -89,9 +89,13 @@ def test_mel_filters_are_openais(mels: int) -> None:
 def test_the_encoder_with_its_silent_tail(ear: WhisperPass, clip: Float32, expected: dict[str, NDArray[Any]]) -> None:
     *_, rows = ear._encode(clip, len(clip) + 16000)
     found = ear._with_tail(rows)
-    np.testing.assert_allclose(np.array(found.rows)[:, ::3], expected["encoded"], atol=2e-3)
+    encoded = np.array(found.rows)[:, ::3]
+    np.testing.assert_allclose(encoded[: len(rows)], expected["encoded"][: len(rows)], atol=2e-3)
+    np.testing.assert_allclose(encoded, expected["encoded"], atol=6e-3)  # the tail is stored in float16
     np.testing.assert_allclose(found.weights, expected["weights"], atol=1e-6)
-    np.testing.assert_allclose(np.array(ear._silence)[::50, ::3], expected["silence"], atol=2e-3)
+    silence = np.array(ear._network.encoder.encode_silence())
+    np.testing.assert_allclose(silence[::50, ::3], expected["silence"], atol=2e-3)
+    np.testing.assert_allclose(np.array(ear._silence), silence, atol=6e-3)
 
 
 @pytest.mark.parametrize("pieces", [[6], [2, 4], [1, 1, 4], [1] * 6])
