@@ -39,7 +39,7 @@ _OPENAI_ONLY = ("n_text_state",)
 
 @dataclass(frozen=True, slots=True)
 class WhisperConfig:
-    """A Whisper model's sizes; whatever is not here is the same in all of them."""
+    """Sizes of a Whisper model. Everything else is the same in all of them."""
 
     mels: int
     """Bins of the log-mel features: 80, or 128 from large-v3 on."""

@@ -35,7 +35,7 @@ LANGUAGES = tuple(_CODES.split())
 
 _ENGLISH_TOKENS = 50256
 _OTHERS = 1501 + 8
-"""Special tokens that are no languages: 1501 timestamps, and the end, the start and six that say what to do."""
+"""Special tokens besides the languages: 1501 timestamps, the end, the start, and six that say what to do."""
 
 # Bytes that GPT-2's alphabet writes as themselves; the others follow from code point 256 on.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,10 +102,13 @@ def _spelled(chars: list[_Char]) -> list[_Char]:
 
 
 def _joined_letters(chars: list[_Char]) -> list[_Char]:
-    """`G-M-E-F` -> `GMEF`, and `G-M-E-F-` in front of digits -> `GMEF `."""
+    """`G-M-E-F` -> `GMEF`, and `G-M-E-F-` in front of digits -> `GMEF `; `A-N I-T` is two words."""
     letters = [char for char in chars if char.text.isalpha()]
-    if {char.text for char in letters} <= {"A", "I"}:  # words: "Am I? I, a sailor"
+    if {char.text for char in letters} <= {"A", "I"}:  # words: "So am I. A sailor"
         return chars
+    if any(char.text == "-" for char in chars):
+        spaced = (c for before, c in pairwise([chars[0], *chars]) if c.text.isalpha() or before.text.isalpha())
+        letters = [char for char in spaced if char.text.isalpha() or char.text == " "]
     return [*letters, _SPACE] if chars[-1].text == "-" else letters
 
 

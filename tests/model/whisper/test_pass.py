@@ -21,7 +21,7 @@ from . import forms
 def ear(tmp_path_factory: pytest.TempPathFactory) -> WhisperPass:
     described = forms.config()
     directory = forms.write(tmp_path_factory.mktemp("models") / "random", described, forms.weights(described))
-    return WhisperPass.from_directory(directory)
+    return WhisperPass.from_directory(directory, dtype="float32")
 
 
 @pytest.fixture(scope="module")
