@@ -101,6 +101,18 @@ def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return result
 
 
+def check_size(config: ModelConfig, directory: ModelDirectory) -> None:
+    """Compare the size of a network with that of its weights, before anybody builds a network without end.
+
+    Raises:
+        CheckpointError: The file cannot hold so many numbers, even in 4 bits each.
+    """
+    path = directory.weights_file
+    size = path.stat().st_size
+    if config.least_weights > 2 * size:
+        raise CheckpointError(f"{path} has {size} bytes, too few for the {config.least_weights} weights of {CONFIG}")
+
+
 def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype = mx.float32) -> None:
     """Load a model directory's weights into a network, all of them and no others.
 
@@ -175,7 +187,9 @@ def quantize(
     quantization = quantization or Quantization()
     refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
-    network = Paraformer(ModelConfig.from_directory(directory))
+    config = ModelConfig.from_directory(directory)
+    check_size(config, directory)
+    network = Paraformer(config)
     layers = _quantizable(network, quantization)
     if not layers:
         raise CheckpointError(

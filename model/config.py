@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from parastream.model.directory import CONFIG, ModelDirectory
 from parastream.model.errors import ModelConfigError
+from parastream.model.untrusted import shown
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +71,24 @@ class _FromConfig:
             name = _ALIASES.get(key, key)
             if name in allowed:
                 wanted = type(allowed[name].default)
-                if wanted is float and isinstance(value, int):
+                if wanted is float and type(value) is int and abs(value) < 1 << 53:
                     value = float(value)
                 if type(value) is not wanted and name not in given:
-                    raise ModelConfigError(f"{key} must be {wanted.__name__}, got {value!r}")
+                    raise ModelConfigError(f"{key} must be {wanted.__name__}, got {shown(value)}")
+                if wanted is float and not math.isfinite(value):
+                    raise ModelConfigError(f"{key} must be a finite number, got {value}")
+                if wanted is int and abs(value) > _LARGEST:
+                    raise ModelConfigError(f"{key} must be at most {_LARGEST}, got {shown(value)}")
                 values.setdefault(name, value)
             elif key not in _TRAINING_ONLY:
-                logger.warning("config: %s = %r is not known to %s and is ignored", key, value, cls.__name__)
+                logger.warning(
+                    "config: %s = %s is not known to %s and is ignored", shown(key), shown(value), cls.__name__
+                )
         return cls(**values)
 
 
+_LARGEST = 1 << 20
+"""Of all sizes; each class says how large its own may be."""
 _ALIASES = {"sanm_shfit": "shift", "output_size": "size", "idim": "size"}
 _TRAINING_ONLY = frozenset(
     {
@@ -123,6 +133,13 @@ def _positive(config: object, *names: str) -> None:
             raise ModelConfigError(f"{type(config).__name__}.{name} must be positive, got {getattr(config, name)}")
 
 
+def _at_most(config: object, **limits: int) -> None:
+    for name, most in limits.items():
+        if abs(getattr(config, name)) > most:
+            value = getattr(config, name)
+            raise ModelConfigError(f"{type(config).__name__}.{name} must be at most {most}, got {value}")
+
+
 @dataclass(frozen=True, slots=True)
 class FrontendConfig(_FromConfig):
     """Kaldi fbank and low-frame-rate stacking (FunASR `WavFrontend`)."""
@@ -141,6 +158,7 @@ class FrontendConfig(_FromConfig):
 
     def __post_init__(self) -> None:
         _positive(self, "fs", "n_mels", "frame_length", "frame_shift", "lfr_m", "lfr_n")
+        _at_most(self, n_mels=1000, frame_length=1000, frame_shift=1000, lfr_m=100, lfr_n=100)
         if self.window != "hamming" or self.fs != 16000:
             raise ModelConfigError(
                 f"frontend with window {self.window!r} at {self.fs} Hz: only 'hamming' at 16000 Hz is supported"
@@ -166,6 +184,7 @@ class EncoderConfig(_FromConfig):
 
     def __post_init__(self) -> None:
         _positive(self, "input_size", "size", "attention_heads", "linear_units", "num_blocks", "kernel_size")
+        _at_most(self, size=1 << 16, attention_heads=1000, num_blocks=1000, kernel_size=1000, shift=1000)
         if self.size % self.attention_heads:
             raise ModelConfigError(f"encoder size {self.size} is not a multiple of its {self.attention_heads} heads")
 
@@ -184,7 +203,8 @@ class DecoderConfig(_FromConfig):
     shift: int = 0
 
     def __post_init__(self) -> None:
-        _positive(self, "vocab_size", "attention_heads", "linear_units", "num_blocks", "att_layer_num")
+        _positive(self, "vocab_size", "attention_heads", "linear_units", "num_blocks", "att_layer_num", "kernel_size")
+        _at_most(self, attention_heads=1000, num_blocks=1000, kernel_size=1000, shift=1000)
         if self.att_layer_num > self.num_blocks:
             raise ModelConfigError(
                 f"decoder has {self.att_layer_num} attention layers but only {self.num_blocks} blocks"
@@ -229,6 +249,15 @@ class ModelConfig:
     """Hops of cross-attention keys that the decoder remembers; 0 or less keeps none."""
 
     @property
+    def least_weights(self) -> int:
+        """How many numbers the weights are at least: those of the linear layers and embeddings."""
+        encoder, decoder = self.encoder, self.decoder
+        attention = 4 * encoder.size**2 + encoder.size * encoder.kernel_size
+        blocks = encoder.num_blocks * (attention + 2 * encoder.size * encoder.linear_units)
+        blocks += decoder.num_blocks * 2 * encoder.size * decoder.linear_units
+        return blocks - encoder.size**2 + 2 * decoder.vocab_size * encoder.size
+
+    @property
     def streams(self) -> bool:
         """Whether the model was trained for streaming windows."""
         return self.model in _STREAMING_MODELS
@@ -241,9 +270,9 @@ class ModelConfig:
             ModelConfigError: The model is of another kind, or a value cannot be used.
         """
         name = config.get("model")
-        if name not in _STREAMING_MODELS + _FULL_CONTEXT_MODELS:
+        if not isinstance(name, str) or name not in _STREAMING_MODELS + _FULL_CONTEXT_MODELS:
             allowed = ", ".join(_STREAMING_MODELS + _FULL_CONTEXT_MODELS)
-            raise ModelConfigError(f"model is {name!r}; supported are {allowed}")
+            raise ModelConfigError(f"model is {shown(name)}; supported are {allowed}")
         frontend = FrontendConfig.from_dict(_section(config, "frontend_conf"))
         encoder = EncoderConfig.from_dict(_section(config, "encoder_conf"), input_size=frontend.row_size)
         decoder = DecoderConfig.from_dict(_section(config, "decoder_conf"), vocab_size=vocab_size, size=encoder.size)
@@ -252,7 +281,7 @@ class ModelConfig:
             raise ModelConfigError(f"predictor size {predictor.size} differs from encoder size {encoder.size}")
         if config.get("input_size", frontend.row_size) != frontend.row_size:
             raise ModelConfigError(
-                f"input_size {config['input_size']} differs from n_mels x lfr_m = {frontend.row_size}"
+                f"input_size {shown(config['input_size'])} differs from n_mels x lfr_m = {frontend.row_size}"
             )
         return cls(str(name), frontend, encoder, decoder, predictor)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.untrusted import UnusableError, read_file, read_json, read_yaml, refuse_pointer, shown
 
 CONFIG = "config.yaml"
 """FunASR's description of the model."""
@@ -58,9 +57,11 @@ class ModelDirectory:
         """
         if name not in self._contents:
             try:
-                self._contents[name] = (self.path / name).read_bytes()
+                self._contents[name] = read_file(self.path / name)
             except OSError as error:
                 raise ModelConfigError(f"{self.path / name}: a model needs this file: {error.strerror}") from None
+            except UnusableError as error:
+                raise ModelConfigError(f"{self.path / name}: {error}") from None
         return self._contents[name]
 
     def has(self, name: str) -> bool:
@@ -76,9 +77,9 @@ class ModelDirectory:
         """
         path = self.path / CONFIG
         try:
-            config = yaml.safe_load(self.content(CONFIG).decode("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ModelConfigError(f"{path}: not a YAML file in UTF-8: {error}") from None
+            config = read_yaml(self.content(CONFIG))
+        except UnusableError as error:
+            raise ModelConfigError(f"{path}: {error}") from None
         if not isinstance(config, dict):
             raise ModelConfigError(f"{path}: must hold a mapping, not {type(config).__name__}")
         return config
@@ -94,9 +95,9 @@ class ModelDirectory:
             return {}
         path = self.path / CONFIGURATION
         try:
-            configuration = json.loads(self.content(CONFIGURATION).decode("utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{path}: not a JSON file in UTF-8: {error}") from None
+            configuration = read_json(self.content(CONFIGURATION))
+        except UnusableError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         if not isinstance(configuration, dict) or not isinstance(configuration.get("file_path_metas", {}), dict):
             raise CheckpointError(f"{path}: must hold an object, and in it the object file_path_metas")
         return configuration
@@ -110,17 +111,19 @@ class ModelDirectory:
         """
         path = self.path / TOKENS
         try:
-            tokens = json.loads(self.content(TOKENS).decode("utf-8"))
-        except ValueError as error:
-            raise ModelConfigError(f"{path}: not a JSON file in UTF-8: {error}") from None
+            tokens = read_json(self.content(TOKENS))
+        except UnusableError as error:
+            raise ModelConfigError(f"{path}: {error}") from None
         if not isinstance(tokens, list) or not tokens:
             raise ModelConfigError(f"{path}: must be a list of tokens, got {type(tokens).__name__} without any")
         for index, token in enumerate(tokens):
             if not isinstance(token, str) or not token:
-                raise ModelConfigError(f"{path}: token {index} must be a string with text in it, got {token!r}")
-        if len(set(tokens)) != len(tokens):
-            twice = next(token for index, token in enumerate(tokens) if token in tokens[:index])
-            raise ModelConfigError(f"{path}: token {twice!r} is listed twice")
+                raise ModelConfigError(f"{path}: token {index} must be a string with text in it, got {shown(token)}")
+        seen: set[str] = set()
+        for token in tokens:
+            if token in seen:
+                raise ModelConfigError(f"{path}: token {shown(token)} is listed twice")
+            seen.add(token)
         return tuple(tokens)
 
     @cached_property
@@ -132,7 +135,7 @@ class ModelDirectory:
         """
         path = self.path / CMVN
         try:
-            lines = self.content(CMVN).decode("utf-8").splitlines()
+            lines = self.content(CMVN).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ModelConfigError(f"{path}: not a text file in UTF-8: {error}") from None
         found = []
@@ -158,13 +161,26 @@ class ModelDirectory:
         named = self.configuration.get("file_path_metas", {}).get("init_param")
         if named is not None and (not isinstance(named, str) or Path(named).name != named):
             raise CheckpointError(
-                f"{self.path / CONFIGURATION}: init_param is {named!r}, not the name of a file beside it"
+                f"{self.path / CONFIGURATION}: init_param is {shown(named)}, not the name of a file beside it"
             )
-        candidates = [named, *SPEECH_WEIGHTS] if named else SPEECH_WEIGHTS
-        for name in candidates:
+        if named and not self.has(named):
+            raise CheckpointError(
+                f"{self.path / CONFIGURATION}: init_param is {shown(named)}, but there is no such file"
+            )
+        for name in [named] if named else SPEECH_WEIGHTS:
             if self.has(name):
+                self._check_weights(self.path / name)
                 return self.path / name
-        raise CheckpointError(f"{self.path} has no weights: looked for {', '.join(dict.fromkeys(candidates))}")
+        raise CheckpointError(f"{self.path} has no weights: looked for {', '.join(SPEECH_WEIGHTS)}")
+
+    def _check_weights(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                refuse_pointer(file.read(100))
+        except UnusableError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
     @property
     def punctuation_file(self) -> Path | None:

@@ -2,8 +2,8 @@
 
 ParastreamError
 ├── ModelError                 something is wrong with a model
-│   ├── ModelConfigError       a configuration, vocabulary or CMVN file cannot be used
 │   ├── CheckpointError        the weights are damaged, incomplete or of other shapes
+│   │   └── ModelConfigError   a configuration, vocabulary or CMVN file cannot be used
 │   └── HubError               a model name is unknown or its files cannot be fetched
 ├── AudioError                 audio bytes or samples that cannot be used
 ├── CapacityError              the engine cannot serve another session in real time
@@ -23,12 +23,12 @@ class ModelError(ParastreamError):
     """Something is wrong with a model."""
 
 
-class ModelConfigError(ModelError):
-    """A model directory's configuration, token list or CMVN file cannot be used."""
-
-
 class CheckpointError(ModelError):
-    """Weights are damaged, incomplete or of other shapes than the configuration says."""
+    """A model directory cannot be used: its weights are damaged, incomplete or of other shapes than it says."""
+
+
+class ModelConfigError(CheckpointError):
+    """A model directory's configuration, token list or CMVN file cannot be used."""
 
 
 class HubError(ModelError):

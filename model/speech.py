@@ -56,6 +56,7 @@ class SpeechModel:
 
         dtype = computed_in(dtype, on_gpu=_ON_GPU)
         config = replace(ModelConfig.from_directory(directory), chunk=chunk)
+        checkpoint.check_size(config, directory)
         network = Paraformer(config)
         parameters = network.size
         checkpoint.load_weights(network, directory, getattr(mx, dtype))

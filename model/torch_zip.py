@@ -8,11 +8,12 @@ descriptions of tensors. The arrays are views of the mapped file.
 
 from __future__ import annotations
 
+import math
 import mmap
 import pickletools
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             archive = _Archive(file, data)
         tensors = _state_dict(_unpickle(archive.read("data.pkl")))
+        archive.check_sizes(tensors.values())
         return {name: archive.view(tensor) for name, tensor in tensors.items()}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -125,6 +127,12 @@ class _Archive:
         if record.file_size > _PICKLE_LIMIT:
             raise CheckpointError(f"{name} has {record.file_size} bytes; at most {_PICKLE_LIMIT} are allowed")
         return bytes(self._bytes(record))
+
+    def check_sizes(self, tensors: Iterable[_Tensor]) -> None:
+        """Refuse tensors that share their storages so often that they could fill the memory."""
+        numbers = sum(math.prod(tensor.shape) for tensor in tensors)
+        if numbers > 2 * len(self._data):
+            raise CheckpointError(f"damaged: tensors of {numbers} numbers cannot come from {len(self._data)} bytes")
 
     def view(self, tensor: _Tensor) -> NDArray[Any]:
         """Return a tensor as a read-only array over its storage."""
@@ -276,6 +284,8 @@ def _extend(items: list[Any], target: Any) -> None:
 
 
 def _global(module: Any, name: Any) -> _Global:
+    if not isinstance(module, str) or not isinstance(name, str):  # nested tuples, in words, could fill the memory
+        raise CheckpointError("damaged: the pickle asks for something that has no name")
     full_name = f"{module}.{name}"
     if full_name not in _ALLOWED:
         raise CheckpointError(

@@ -11,6 +11,8 @@ _SHOWN = 250
 """Characters of either end of a text."""
 _QUOTED = 80
 """Characters of a client's value in an error."""
+_repr = reprlib.Repr()
+_repr.maxlevel = 2
 
 
 def printable(text: str) -> str:
@@ -21,7 +23,7 @@ def printable(text: str) -> str:
 
 def quoted(value: object) -> str:
     """Return a client's value in a form for an error: never more than a line of it, whatever it is."""
-    return reprlib.repr(value)[: 2 * _QUOTED] if not isinstance(value, str) else repr(shortened(value))
+    return repr(shortened(value)) if isinstance(value, str) else shortened(_repr.repr(value))
 
 
 def shortened_quotes(message: str) -> str:
