@@ -64,17 +64,19 @@ class Silero:
         self._output = weights["model.decoder.decoder.2.weight"].reshape(HIDDEN)
         self._output_bias = weights["model.decoder.decoder.2.bias"][0]
 
-    def encode(self, blocks: Float32, places: NDArray[np.intp]) -> Float32:
+    def encode(self, blocks: Float32, places: NDArray[np.intp], factors: Float32) -> Float32:
         """Compute the LSTM's input (4, N, 128) for N frames.
 
         Args:
             blocks: (M, 64) samples.
             places: (N,) index of the block that is each frame's context; the eight blocks after it are the frame.
+            factors: (N,) by which each frame and its context are amplified.
         """
         gates = np.empty((4, len(places), HIDDEN), np.float32)
         for start in range(0, len(places), _BATCH):
             batch = slice(start, start + _BATCH)
             x = self._spectrum(blocks, places[batch])
+            x *= factors[batch, None]  # magnitudes grow as samples do
             for convolution in self._convolutions:
                 x = convolution(x)
             made = gates[:, batch]

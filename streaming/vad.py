@@ -1,4 +1,7 @@
-"""Voice activity detection with silero's network, batched over sessions whose states are independent."""
+"""Voice activity detection with silero's network, batched over sessions whose states are independent.
+
+The network hears each session through an automatic gain of its own; see `gain`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.streaming.gain import Gain
 from parastream.streaming.silero import CONTEXT, HIDDEN, Silero
 from parastream.streaming.silero import FRAME as FRAME
 
 _BLOCKS = FRAME // CONTEXT
+_OWN = np.arange(1, 1 + _BLOCKS)  # blocks of a frame without its context
 
 
 @dataclass(slots=True)
@@ -20,6 +25,7 @@ class VadState:
 
     memory: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2 * HIDDEN + CONTEXT, np.float32))
     """Both vectors of the LSTM, and the last samples."""
+    gain: Gain = field(default_factory=Gain)
 
 
 class Vad:
@@ -64,7 +70,8 @@ class Vad:
         blocks = np.concatenate(joined).reshape(-1, CONTEXT)
         firsts = list(accumulate((1 + _BLOCKS * counts[i] for i in order), initial=0))
         places = [first + _BLOCKS * time for time, count in enumerate(live) for first in firsts[:count]]
-        gates = self._network.encode(blocks, np.array(places, np.intp))
+        frames = np.array(places, np.intp)
+        gates = self._network.encode(blocks, frames, self._amplify(blocks, frames, [states[i] for i in order], live))
 
         hidden_after = np.zeros((len(live), *hidden.shape), np.float32)
         start = 0
@@ -78,3 +85,12 @@ class Vad:
             states[i].memory[:] = row
             results[i] = probabilities[: counts[i]]
         return results
+
+    def _amplify(
+        self, blocks: NDArray[np.float32], places: NDArray[np.intp], states: Sequence[VadState], live: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return the gain of each frame (N,); frames lie as in `encode`, `live[t]` of them at time t."""
+        power = np.vecdot(blocks, blocks)[places[:, None] + _OWN].sum(axis=1)
+        levels = iter(np.sqrt(power / FRAME).tolist())
+        factors = [state.gain.push(next(levels)) for count in live for state in states[:count]]
+        return np.array(factors, np.float32)

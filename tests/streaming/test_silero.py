@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from parastream.model import silero_weights
 from parastream.model.errors import CheckpointError
 from parastream.streaming.audio import LARGEST_SAMPLE
+from parastream.streaming.gain import Gain
 from parastream.streaming.silero import CONTEXT, FRAME, Silero
 from parastream.streaming.vad import Vad
 
@@ -42,12 +43,15 @@ def reference() -> onnxruntime.InferenceSession:
 
 
 def expected(reference: onnxruntime.InferenceSession, samples: Float32) -> Float32:
-    """What ONNX Runtime makes of one frame after the other."""
+    """What ONNX Runtime makes of one frame after the other, each amplified with its context."""
+    gain = Gain()
     state, rate = np.zeros((2, 1, 128), np.float32), np.array(16000, np.int64)
     padded = np.concatenate((np.zeros(CONTEXT, np.float32), samples))
     probabilities = []
     for start in range(0, len(samples), FRAME):
-        frame = padded[None, start : start + CONTEXT + FRAME]
+        own = samples[start : start + FRAME]
+        factor = np.float32(gain.push(float(np.sqrt(np.mean(own * own)))))
+        frame = factor * padded[None, start : start + CONTEXT + FRAME]
         probability, state = reference.run(None, {"input": frame, "state": state, "sr": rate})
         probabilities.append(probability[0, 0])
     return np.array(probabilities, np.float32)
