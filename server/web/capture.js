@@ -144,8 +144,8 @@ export class Capture extends EventTarget {
       const worklet = new AudioWorkletNode(context, "capture", {
         numberOfInputs: 1,
         numberOfOutputs: 1,
-        channelCount: 1, // several channels are mixed
-        channelCountMode: "explicit",
+        channelCount: 2, // more are mixed into two, as loudspeakers have them; the worklet mixes these
+        channelCountMode: "clamped-max",
       });
       worklet.port.onmessage = ({ data }) => this.#onMessage(data);
       worklet.connect(context.destination); // its output is silence; unconnected nodes may not be run

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pysubs2
 import pytest
 import soundfile
 import webvtt
 from axe_playwright_python.sync_playwright import Axe
 from parastream.model.errors import CapacityError
-from playwright.sync_api import Browser, Locator, Page, WebSocket, WebSocketRoute, expect
+from playwright.sync_api import Browser, JSHandle, Locator, Page, WebSocket, WebSocketRoute, expect
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
 from ..server.fakes import UTTERANCE, FakeEngine
@@ -318,19 +319,33 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
         server.kill()
 
 
+def dragged(page: Page, file: Path) -> JSHandle:
+    """What the page is given when a FLAC file is dragged over it."""
+    return page.evaluate_handle(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "sentence.flac", {type: "audio/flac"}));
+            return data;
+        }""",
+        list(file.read_bytes()),
+    )
+
+
+def test_a_file_with_one_channel_inverted_is_heard(browser: Browser, server: ServerProcess, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(SAMPLE, dtype="int16", frames=FIRST_SENTENCE)
+    file = tmp_path / "sentence.flac"
+    soundfile.write(file, np.stack([samples, -samples], axis=1), rate)
+    with opened(browser, server.url) as page:
+        page.dispatch_event("main", "drop", {"dataTransfer": dragged(page, file)})
+        expect(lines(page)).to_have_text(SPOKEN[:1])
+
+
 def test_a_dropped_file_is_captioned_while_it_plays(browser: Browser, server: ServerProcess, tmp_path: Path) -> None:
     samples, rate = soundfile.read(SAMPLE, dtype="int16", frames=FIRST_SENTENCE)
     file = tmp_path / "sentence.flac"
     soundfile.write(file, samples, rate)
     with opened(browser, server.url) as page:
-        data = page.evaluate_handle(
-            """bytes => {
-                const data = new DataTransfer();
-                data.items.add(new File([new Uint8Array(bytes)], "sentence.flac", {type: "audio/flac"}));
-                return data;
-            }""",
-            list(file.read_bytes()),
-        )
+        data = dragged(page, file)
         page.dispatch_event("main", "dragover", {"dataTransfer": data})
         expect(page.get_by_text("Drop the recording")).to_be_visible()
         page.dispatch_event("main", "drop", {"dataTransfer": data})
