@@ -10,12 +10,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, local_server
-from parastream.client.cli.duplex import new_journal, run_duplex
+from parastream.client.cli.duplex import new_journal
 from parastream.client.cli.interrupts import on_interrupt, run_interruptible
+from parastream.client.cli.live_session import LiveSession
 from parastream.client.cli.recorder import Recorder
 from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
+from parastream.client.session import ClientEvent
+from parastream.server.transcripts.journal import Journal
 from parastream.server.transcripts.labels import channel_labels, clean_label
 from rich import box
 from rich.console import Console
@@ -96,9 +99,11 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
             model = ""  # the server's only one
             console.print("loading the model")
             server = (await stack.enter_async_context(local_server(choice))).url
-        client = await stack.enter_async_context(
-            connect(
-                server,
+        url = server
+
+        def new_client() -> AsyncClient:
+            return connect(
+                url,
                 token=token,
                 format=microphone.format,
                 rate=microphone.rate,
@@ -109,21 +114,39 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
                 punctuation=choice.punctuation != "none",
                 on_reconnect=lambda broken: live.note(_reconnected(broken)),
             )
+
+        journal: Journal | None = None
+
+        def on_open(client: AsyncClient) -> None:
+            nonlocal journal
+            if capture.save is not None and journal is None:
+                journal = stack.enter_context(new_journal(capture.save, client, labels, report=live.note))
+                live.note(f"saving to {journal.path.with_suffix('')}.jsonl, .txt, .srt, .vtt")
+
+        def on_event(event: ClientEvent) -> None:
+            if journal is not None:
+                journal.add(event)
+            live.show(event)
+
+        session = LiveSession(
+            new_client,
+            rate=microphone.rate,
+            channels=capture.channels,
+            on_open=on_open,
+            on_event=on_event,
+            on_forget=lambda utterance: live.forget(utterance),
+            note=lambda text: live.note(text),
         )
-        sound = _Sound(microphone, recording, client)
+        sound = _Sound(microphone, recording, session)
         live = LiveTranscript(console, labels=labels, meter=sound.meter)
-        journal = None
-        if capture.save is not None:
-            journal = stack.enter_context(new_journal(capture.save, client, labels, report=live.note))
-            console.print(
-                f"saving to {journal.path.with_suffix('')}.jsonl, .txt, .srt, .vtt", markup=False, soft_wrap=True
-            )
+        microphone.on_lost = lambda: live.note(f"{microphone.name} is gone; waiting for it to come back")
+        microphone.on_found = lambda: live.note(f"listening to {microphone.name} again")
         await stack.enter_async_context(microphone)
         on_interrupt(microphone.stop)
         console.print(f"listening to {microphone.name}; Ctrl-C ends", markup=False)
 
         with live:
-            await run_duplex(client, sound, live.show, journal)
+            await session.run(sound)
     if microphone.dropped:
         console.print(f"{microphone.dropped:.1f} s of sound were lost: the server did not keep up")
     return 0
@@ -132,10 +155,10 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
 class _Sound:
     """The microphone's blocks, which it measures and records as they pass by."""
 
-    def __init__(self, microphone: MicrophoneSource, recording: Recorder | None, client: AsyncClient) -> None:
+    def __init__(self, microphone: MicrophoneSource, recording: Recorder | None, session: LiveSession) -> None:
         self._microphone = microphone
         self._recording = recording
-        self._client = client
+        self._session = session
         self.meter = LevelMeter(microphone.channels, self._state)
 
     async def __aiter__(self) -> AsyncIterator[NDArray[Any]]:
@@ -147,8 +170,9 @@ class _Sound:
 
     def _state(self) -> Text:
         """Describe the connection by how much audio has reached the server."""
-        per_second = 2 * self._microphone.channels * self._microphone.rate
-        late = self.meter.seconds - self._client.acknowledged / per_second
+        if self._microphone.lost:
+            return Text("no microphone", style="bold red")
+        late = self.meter.seconds - self._session.acknowledged
         if late > _LATE:
             return Text(f"waiting for the server: {late:.0f} s", style="bold yellow")
         return Text("connected", style="green")

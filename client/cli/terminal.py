@@ -146,6 +146,11 @@ class LiveTranscript:
             if not self._live:
                 self._print(head, text)
 
+    def forget(self, utterance: int) -> None:
+        """Draw an utterance no more whose final will not come."""
+        with self._lock:
+            self._open.pop(utterance, None)
+
     def note(self, text: str) -> None:
         """Print a line of its own about what is going on."""
         with self._lock:

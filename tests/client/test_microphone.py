@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from parastream.client import microphone
 from parastream.client.microphone import MicrophoneError, MicrophoneSource, list_devices
 
@@ -34,11 +35,17 @@ class PortAudioError(Exception):
 class Recorder:
     """A RawInputStream whose device plays the sample recording at 200 times real time; backwards on channel 1."""
 
-    def __init__(self, *, samplerate: int, blocksize: int, channels: int, callback: Any, **_: Any) -> None:
+    absent = False
+    """Whether it cannot be used, since it has been unplugged."""
+
+    def __init__(
+        self, *, samplerate: int, blocksize: int, channels: int, callback: Any, finished_callback: Any, **_: Any
+    ) -> None:
         samples = soundfile.read(SAMPLE, dtype="int16")[0]
         self.samples = samples if channels == 1 else np.stack([samples, samples[::-1]], axis=1)
         self.blocksize = blocksize
         self.callback = callback
+        self.finished = finished_callback
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
@@ -51,6 +58,8 @@ class Recorder:
             self.callback(memoryview(buffer), self.blocksize, None, None)
 
     def start(self) -> None:
+        if self.absent:
+            raise PortAudioError("Device unavailable")
         self.thread.start()
 
     def stop(self) -> None:
@@ -68,6 +77,15 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.RawInputStream = Recorder
     module.default = SimpleNamespace(device=(1, 0))
     module.rates = {16_000, 44_100}
+    module.scans = 0
+
+    def initialize() -> None:
+        module.scans += 1
+
+    module._initialize = initialize
+    module._terminate = lambda: None
+    monkeypatch.setattr(Recorder, "absent", False)
+    monkeypatch.setitem(DEVICES[1], "default_samplerate", 44_100.0)
 
     def query_devices(device: int | str | None = None, kind: str | None = None) -> Any:
         if kind is None:
@@ -143,6 +161,84 @@ def test_stalled_reader_loses_the_oldest_and_knows_it(portaudio: Any, monkeypatc
 def test_device_that_cannot_16_khz_keeps_its_own_rate(portaudio: Any) -> None:
     portaudio.rates = {44_100}
     assert MicrophoneSource("Headset").rate == 44_100
+
+
+@pytest.mark.parametrize("rate", [96_000, 192_000, 4_000])
+def test_device_that_offers_only_what_no_server_takes_is_resampled(portaudio: Any, rate: int) -> None:
+    portaudio.rates = {rate}
+    DEVICES[1]["default_samplerate"] = float(rate)
+
+    async def run() -> None:
+        async with MicrophoneSource() as source:
+            assert source.rate == 16_000
+            source._stream.thread.join()
+            source.stop()
+            recorded = np.concatenate([block async for block in source])
+        played = soundfile.read(SAMPLE, dtype="int16")[0]
+        expected = soxr.resample(played, rate, 16_000, quality="HQ")
+        assert len(recorded) == pytest.approx(len(expected), abs=1)
+        np.testing.assert_allclose(recorded[: len(expected)], expected[: len(recorded)], atol=2)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+class Watched:
+    """A microphone, and what it has told about being there."""
+
+    def __init__(self) -> None:
+        self.source = MicrophoneSource()
+        self.told: list[str] = []
+        self.source.on_lost = lambda: self.told.append("lost")
+        self.source.on_found = lambda: self.told.append("found")
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_an_unplugged_microphone_is_told_at_once_and_heard_again(
+    portaudio: Any, monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    """Some systems tell that a device is gone; with others it gives no more sound."""
+    monkeypatch.setattr(microphone, "RETRY_SECONDS", 0.01)
+    if not tells:
+        monkeypatch.setattr(microphone, "DEAD_SECONDS", 0.2)
+
+    async def run() -> None:
+        watched = Watched()
+        recorded: list[Any] = []
+        async with watched.source as source:
+            source._stream.thread.join()
+            Recorder.absent = True
+            if tells:
+                source._stream.finished()
+            async for block in source:
+                recorded.append(block)
+                if watched.told == ["lost"]:
+                    asyncio.get_running_loop().call_later(0.1, setattr, Recorder, "absent", False)
+                if sum(map(len, recorded)) == 25 * 16_000:
+                    source.stop()
+        assert watched.told[:2] == ["lost", "found"]
+        played = soundfile.read(SAMPLE, dtype="int16")[0]
+        silence = np.zeros(16_000, np.int16)
+        np.testing.assert_array_equal(
+            np.concatenate(recorded)[: 25 * 16_000], np.concatenate([played, silence, played])
+        )
+        assert portaudio.scans > 1
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_stopping_does_not_wait_for_a_microphone_that_is_gone(portaudio: Any) -> None:
+    async def run() -> None:
+        watched = Watched()
+        async with watched.source as source:
+            source._stream.thread.join()
+            Recorder.absent = True
+            source._stream.finished()
+            async for _ in source:
+                if source.lost:
+                    source.stop()
+        assert watched.told == ["lost"]
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_devices(portaudio: Any) -> None:

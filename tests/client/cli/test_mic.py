@@ -114,13 +114,15 @@ def test_mic_when_the_connection_breaks(served: Served, tmp_path: Path) -> None:
 
 
 def test_mic_knows_when_the_server_does_not_hear() -> None:
-    client: Any = SimpleNamespace(acknowledged=32_000)  # a second of one channel
-    microphone: Any = SimpleNamespace(channels=1, rate=16_000)
-    sound = _Sound(microphone, None, client)
+    session: Any = SimpleNamespace(acknowledged=1.0)
+    microphone: Any = SimpleNamespace(channels=1, rate=16_000, lost=False)
+    sound = _Sound(microphone, None, session)
     sound.meter.measure(np.zeros(3 * 16_000, np.int16), 16_000)
     assert sound.meter.line(80).plain.endswith("  connected")
     sound.meter.measure(np.zeros(2 * 16_000, np.int16), 16_000)
     assert sound.meter.line(80).plain.endswith("  waiting for the server: 4 s")
+    microphone.lost = True
+    assert sound.meter.line(80).plain.endswith("  no microphone")
 
 
 @pytest.mark.process
