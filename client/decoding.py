@@ -448,8 +448,11 @@ def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def display_name(path: Path) -> str:
-    """Return a path as it can be shown: names that are not valid UTF-8 have their odd bytes escaped."""
-    return "standard input" if path == STANDARD_INPUT else os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as it can be shown: bytes that are not UTF-8 and what would control a terminal are escaped."""
+    if path == STANDARD_INPUT:
+        return "standard input"
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
 
 
 def _refuse_to_open(url: str, flags: int, options: object) -> object:

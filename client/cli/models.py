@@ -33,9 +33,12 @@ def print_models() -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("name", "kind", "size", "here", "what it is", "from"):
-        table.add_column(heading, justify="right" if heading == "size" else "left")
-    for card in catalogue.list_models():
+    cards = list(catalogue.list_models())
+    # The name has to be typed: only what describes a model gives way in a narrow terminal, and nothing is left out.
+    table.add_column("name", no_wrap=True, min_width=max((len(card.name) for card in cards), default=0))
+    for heading in ("kind", "size", "here", "what it is", "from"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+    for card in cards:
         size, here = f"{card.size_mb:.0f} MB", "yes" if card.cached else "no"
         table.add_row(card.name, card.kind, size, here, card.description, card.source)
     console.print(table)

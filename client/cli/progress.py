@@ -10,10 +10,16 @@ from types import TracebackType
 from typing import Self
 
 from parastream.client.decoding import Recording, SourceError, display_name
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
+
+_NUMBERS = 42
+"""Columns that the numbers of a row take."""
+_NARROWEST_BAR, _WIDEST_BAR = 10, 40  # columns
+_SHORTEST_NAME = 8  # columns
 
 
 class _SpeedColumn(ProgressColumn):
@@ -36,9 +42,11 @@ class ProgressBars:
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
         console = Console(stderr=True)
+        room = max(0, console.width - _NUMBERS)
+        bar = min(_WIDEST_BAR, max(_NARROWEST_BAR, room // 2))
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=bar),
             _SecondsColumn(),
             _SpeedColumn(),
             TextColumn("left", style="dim"),
@@ -56,7 +64,9 @@ class ProgressBars:
             f"{len(files)} recordings", total=sum(known) if len(known) == len(files) else None, visible=len(files) > 1
         )
         self._rows = [
-            self._progress.add_task(display_name(Path(file.name)), total=duration, start=False, visible=False)
+            self._progress.add_task(
+                shortened(display_name(Path(file.name)), room - bar), total=duration, start=False, visible=False
+            )
             for file, duration in zip(files, durations, strict=True)
         ]
 
@@ -75,7 +85,8 @@ class ProgressBars:
         if not self._progress.tasks[row].started:
             self._progress.start_task(row)
             self._progress.update(row, visible=True)
-        self._progress.update(row, advance=seconds, total=total)
+        self._progress.tasks[row].total = total
+        self._progress.advance(row, seconds)
         self._progress.advance(self._all, seconds)
         everything = self._progress.tasks[self._all]
         if everything.total is not None and everything.completed > everything.total + 1:
@@ -96,6 +107,17 @@ class ProgressBars:
         self._progress.stop()
         yield
         self._progress.start()
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name that fits into so many columns; its end says more than its middle."""
+    width = max(_SHORTEST_NAME, width)
+    if cell_len(name) <= width:
+        return name
+    end = name[-(width // 2) :]
+    while cell_len(end) > width // 2:
+        end = end[1:]
+    return set_cell_size(name, width - cell_len(end) - 1).rstrip() + "…" + end
 
 
 def _duration(file: Path) -> float | None:

@@ -8,8 +8,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+from parastream.client.cli.models import print_models
+from parastream.model import catalogue
 
 from tests.client.cli.command import EMBEDDED, SAID, SAMPLE, Run, words
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_names_of_models_are_whole_in_any_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_models()
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert {card.name for card in catalogue.list_models()} <= set(shown.split())
 
 
 def test_models_list(run: Run) -> None:

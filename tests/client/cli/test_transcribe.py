@@ -119,6 +119,41 @@ def test_progress_on_a_terminal() -> None:
     assert shown.endswith("\x1b[2K")  # the last thing done is to erase
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the usual size, without colours."""
+    for name, value in {"COLUMNS": "80", "LINES": "24", "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("name", "shown"), [("interview " * 9 + "part 2.flac", r"rt 2\.flac"), ("录音" * 30 + "2", "录音录音2")]
+)
+def test_long_names_leave_room_for_the_bar(
+    tmp_path: Path, name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(SAMPLE, tmp_path / name)
+    with ProgressBars([tmp_path / name, SAMPLE]) as bars:
+        bars.advance(0, 6.0, 12.0)
+        bars.advance(1, 3600.0, 36_000.0)
+    drawn = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err)
+    assert re.search(rf"…{shown} +━{{8,}}╸? +6 of 12 s ", drawn)
+    assert " 3600 of 36000 s " in drawn
+
+
+@pytest.mark.usefixtures("terminal")
+def test_progress_has_a_sensible_total_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBars([SAMPLE, tmp_path / "absent"]) as bars:
+        bars.advance(0, 6.0, None)
+    assert re.search(r"2 recordings .* 6 s ", drawn := capsys.readouterr().err)
+    assert re.search(r"sample.flac .* 6 s ", drawn)
+    with ProgressBars([SAMPLE, SAMPLE]) as bars:
+        bars.advance(0, 18.0, 36.0)  # it is longer than its header says
+    assert re.search(r"2 recordings .* 18 of 24 s ", drawn := capsys.readouterr().err)
+    assert re.search(r"sample.flac .* 18 of 36 s ", drawn)
+
+
 def test_streaming_pass_alone(run: Run) -> None:
     transcribed = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
     assert transcribed.status == 0
