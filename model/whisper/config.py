@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parastream.model import untrusted
 from parastream.model.errors import ModelConfigError
 from parastream.model.quantization import Quantization
 from parastream.model.whisper.files import CONFIG, GENERATION_CONFIG
@@ -25,6 +25,16 @@ _FIELDS = {
     "text_context": ("max_target_positions", "n_text_ctx"),
 }
 """Our name of each size, and its names in `config.json`."""
+_LARGEST = {
+    "mels": 1000,
+    "vocabulary": 1 << 20,
+    "size": 1 << 16,
+    "heads": 1000,
+    "encoder_layers": 1000,
+    "decoder_layers": 1000,
+    "text_context": 1 << 16,
+}
+"""Beyond the largest models by far, and still no danger to the memory before the weights have been looked at."""
 
 _FIXED: dict[tuple[str, ...], Callable[[WhisperConfig], int]] = {
     ("max_source_positions", "n_audio_ctx"): lambda config: AUDIO_CONTEXT,
@@ -59,6 +69,8 @@ class WhisperConfig:
         for name in _FIELDS:
             if getattr(self, name) < 1:
                 raise ModelConfigError(f"{name} must be positive, got {getattr(self, name)}")
+            if getattr(self, name) > _LARGEST[name]:
+                raise ModelConfigError(f"{name} must be at most {_LARGEST[name]}")
         if self.size % self.heads:
             raise ModelConfigError(f"size {self.size} is not a multiple of its {self.heads} heads")
         for layer, head in self.alignment_heads:
@@ -110,13 +122,15 @@ class WhisperConfig:
             ModelConfigError: A size is missing or cannot be used, or the model is of another kind.
         """
         if config.get("model_type", "whisper") != "whisper":
-            raise ModelConfigError(f"model_type is {config['model_type']!r}, not 'whisper'")
+            raise ModelConfigError(f"model_type is {untrusted.shown(config['model_type'])}, not 'whisper'")
         sizes = {name: _size(config, keys) for name, keys in _FIELDS.items()}
         found = cls(**sizes, alignment_heads=_heads(config), quantization=Quantization.of(config))
         for keys, expected in _FIXED.items():
             for key in keys:
                 if key in config and config[key] != expected(found):
-                    raise ModelConfigError(f"{key} is {config[key]!r}; only {expected(found)} is supported here")
+                    raise ModelConfigError(
+                        f"{key} is {untrusted.shown(config[key])}; only {expected(found)} is supported here"
+                    )
         return found
 
 
@@ -127,11 +141,11 @@ def read_json(path: Path) -> Mapping[str, Any]:
         ModelConfigError: It is missing or damaged.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = untrusted.read_json(untrusted.read_file(path))
     except OSError as error:
         raise ModelConfigError(f"{path}: a model needs this file: {error.strerror}") from None
-    except ValueError as error:
-        raise ModelConfigError(f"{path}: not a JSON file in UTF-8: {error}") from None
+    except untrusted.UnusableError as error:
+        raise ModelConfigError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise ModelConfigError(f"{path}: must hold an object, not {type(content).__name__}")
     return content
@@ -141,7 +155,7 @@ def _size(config: Mapping[str, Any], keys: tuple[str, ...]) -> int:
     for key in keys:
         if key in config:
             if type(config[key]) is not int:
-                raise ModelConfigError(f"{key} must be an integer, got {config[key]!r}")
+                raise ModelConfigError(f"{key} must be an integer, got {untrusted.shown(config[key])}")
             return int(config[key])
     raise ModelConfigError(f"has neither {' nor '.join(keys)}")
 

@@ -176,7 +176,7 @@ class Adapter(Handler):
         super().__init__(name)
         self.admission = admission
         self.request = request
-        self._outbox: Outbox[msgspec.Struct | str | bytes] = Outbox(max_unsent)
+        self._outbox: Outbox[bytes] = Outbox(max_unsent)
         self._transcriptions: dict[Transcription, None] = {}  # those that have not ended
         self._failure: RefusalError | None = None
         self._input_ended = False
@@ -232,7 +232,9 @@ class Adapter(Handler):
         """
         if self._ending is not None:
             return
-        self._outbox.put(message, key=replaces)
+        if isinstance(message, msgspec.Struct):
+            message = msgspec.json.encode(message)
+        self._outbox.put(message.encode() if isinstance(message, str) else message, key=replaces)
         if self._outbox.overflowing:
             self.abort(RefusalError("slow_client", "too many messages wait for the client to read them"))
         self.on_change()
@@ -265,12 +267,7 @@ class Adapter(Handler):
     def take(self) -> bytes | None:
         """See `Handler`."""
         taken = self._outbox.take()
-        if taken is None:
-            return None
-        message = taken[1]
-        if isinstance(message, bytes):
-            return message
-        return message.encode() if isinstance(message, str) else msgspec.json.encode(message)
+        return None if taken is None else taken[1]
 
     def receive(self, data: str | bytes) -> None:
         """See `Handler`."""

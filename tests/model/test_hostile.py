@@ -26,11 +26,12 @@ LOAD = """
 import resource, sys, time
 import mlx.core
 import parastream.model
+import parastream.model.whisper.speech
 from parastream.model.errors import CheckpointError
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 try:
-    parastream.model.load(sys.argv[1])
+    parastream.model.load_final_pass(sys.argv[1])
 except CheckpointError as error:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(grown // 1024, time.process_time() - began, len(str(error)))
@@ -152,6 +153,25 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
         struct.pack("<Q", 1 << 60) + b"{}" + bytes(30_000_000)
     ),
 }  # fmt: skip
+
+
+def whisper(directory: Path, **values: object) -> Path:
+    """Make a Whisper directory of it, with changes, and return its configuration."""
+    shutil.rmtree(directory)
+    shutil.copytree(EMBEDDED.with_name("whisper-tiny-en"), directory)
+    path = directory / "config.json"
+    path.chmod(0o644)
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return path
+
+
+HOSTILE |= {
+    "a billion layers of Whisper": lambda d: whisper(d, encoder_layers=10**9),
+    "a huge Whisper": lambda d: whisper(d, d_model=1 << 16, encoder_layers=1000, decoder_layers=1000),
+    "Whisper with a long memory": lambda d: whisper(d, max_target_positions=10**12),
+    "a pointer in place of Whisper's configuration": lambda d: whisper(d).write_bytes(LFS),
+    "deep JSON of Whisper": lambda d: whisper(d).write_text("[" * 200_000),
+}
 
 
 @pytest.fixture

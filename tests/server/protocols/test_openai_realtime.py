@@ -930,3 +930,11 @@ async def test_a_server_that_stops_tells_openais_client_the_rest() -> None:
         assert error.type == "error"
         assert error.error.code == "shutting_down"
         await closing
+
+
+def test_a_client_that_has_large_sessions_shown_and_does_not_read_is_cut_off() -> None:
+    talk = Talk()
+    update = {"type": "session.update", "session": {"audio": {"input": {"transcription": {"prompt": "x" * 900_000}}}}}
+    for _ in range(20):
+        talk.adapter.receive(json.dumps(update))
+    assert talk.adapter.aborted

@@ -122,3 +122,33 @@ def test_a_client_that_reconnects_misses_and_repeats_nothing(steps: list[str], d
     assert [event.utterance for _, event in received if isinstance(event, Final)] == list(range(utterance))
     seqs = [seq for seq, _ in received]
     assert seqs == sorted(set(seqs))
+
+
+def test_the_bytes_of_encoded_messages_are_bounded_too() -> None:
+    outbox: Outbox[bytes] = Outbox(100)
+    large = bytes(5 << 20)
+    outbox.put(large + large)
+    assert not outbox.overflowing, "a single one may be as large as it has to be"
+    outbox.put(b"x")
+    assert outbox.overflowing
+    outbox.take()
+    assert not outbox.overflowing
+    for _ in range(5):
+        outbox.put(large, key="the newest")
+    assert not outbox.overflowing, "those that were replaced do not count"
+    outbox.put(large)
+    assert outbox.overflowing
+    outbox.clear()
+    outbox.put(large)
+    outbox.put(b"x")
+    assert not outbox.overflowing
+
+
+def test_bytes_that_wait_again_after_a_rewind_count_again() -> None:
+    outbox: Outbox[bytes] = Outbox(100, replay=100)
+    for _ in range(2):
+        outbox.put(bytes(5 << 20))
+        outbox.take()
+    assert not outbox.overflowing
+    outbox.rewind(0)
+    assert outbox.overflowing
