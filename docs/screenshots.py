@@ -140,7 +140,7 @@ def show_room(socket: WebSocketRoute) -> None:
         {"line": number, "speaker": "", "start": start, "end": end, "text": text}
         for number, (start, end, text) in enumerate(LINES)
     ]
-    send(socket, type="room", room="main-hall", live=True, lines=lines)
+    send(socket, type="room", room="main-hall", live=True, lines=lines, id="", earlier=0)
     send(socket, type="partial", line=len(LINES), speaker="", start=37.1, end=40.0, stable=STABLE, draft=DRAFT)
 
 

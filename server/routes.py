@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from parastream.server.protocols.base import Adapter, Request
 from parastream.server.protocols.deepgram.adapter import Deepgram
@@ -15,7 +15,8 @@ from parastream.server.protocols.openai.adapter import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
 from parastream.server.protocols.wyoming import Wyoming
-from parastream.server.wire.messages import PROTOCOL, ROOM_PATTERN, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
+from parastream.server.wire.messages import PROTOCOL, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
+from parastream.server.wire.room_names import room_name
 
 NATIVE = "parastream"
 ROOM = "room"
@@ -63,9 +64,17 @@ def meant_by(path: str) -> str | None:
 
 
 def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None:
-    """The name of the room that a path is about, if it is about one."""
-    name = path.removeprefix(prefix).removesuffix(suffix)
-    return name if name and path == prefix + name + suffix and re.fullmatch(ROOM_PATTERN, name) else None
+    """The name of the room that a path is about, if it is about one.
+
+    Names of any script are found percent-encoded, as browsers send them, and as plain UTF-8.
+    """
+    if not (path.startswith(prefix) and path.endswith(suffix) and len(path) > len(prefix) + len(suffix)):
+        return None
+    encoded = path[len(prefix) : len(path) - len(suffix)]
+    try:
+        return room_name(unquote_to_bytes(encoded.encode("utf-8", "surrogateescape")).decode("utf-8"))
+    except ValueError:
+        return None
 
 
 def subprotocols(protocol: str) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
+from urllib.parse import quote
 
 import msgspec
 from parastream.server.config import ServerConfig
 from parastream.server.http.auth import Guesses, address_of, presented_tokens, refuse_request
-from parastream.server.http.pages import page
+from parastream.server.http.pages import elsewhere, page
 from parastream.server.metrics import CONTENT_TYPE, Metrics
 from parastream.server.protocols.base import Request
 from parastream.server.rooms.rooms import Rooms
@@ -25,12 +26,15 @@ from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
 from parastream.server.wire.refusals import RefusalError, quoted
+from parastream.server.wire.room_names import NAMES_OF_ROOMS
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
 _VERSION = version("parastream")  # read from the disk
+MOST_LINES = 500
+"""Lines of a room in one answer."""
 
 
 class HttpAnswers:
@@ -76,10 +80,10 @@ class HttpAnswers:
         upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
         viewing = protocol == ROOM
         if not upgrade:
-            response = self._public(connection, request) or (_page(http.path, request.path) if pages else None)
+            response = self._public(connection, request) or (_page(http, request.path) if pages else None)
             if response is not None:
                 return response
-            viewing = _transcript_at(request.path) is not None
+            viewing = viewing or _transcript_at(request.path) is not None
             if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
                 return _nothing_at(connection, request.path)
         elif protocol is None:
@@ -139,9 +143,13 @@ class HttpAnswers:
                     "name": "parastream",
                     "version": _VERSION,
                     "model": self._admission.model if loaded else None,
+                    "languages": self._admission.languages if loaded else None,
                     "protocol": PROTOCOL,
                 }
                 return json_response(connection, HTTPStatus.OK, body)
+        watched = room_at(request.path)
+        if watched is not None:
+            return self._history(connection, request, watched)
         transcript = _transcript_at(request.path)
         if transcript is not None:
             room, form = transcript
@@ -155,6 +163,21 @@ class HttpAnswers:
             _set(response, "Cache-Control", "no-store")
             return response
         return None  # websockets says that an upgrade is required
+
+    def _history(self, connection: ServerConnection, request: Request, room: str) -> Response:
+        """Answer with lines of a room from before those that a viewer knows."""
+        try:
+            before = _number(request, "before", 0, None)
+            limit = _number(request, "limit", 1, MOST_LINES)
+        except RefusalError as refusal:
+            return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error)
+        found = self._rooms.history(room, before, limit or MOST_LINES)
+        if found is None:
+            error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
+            return json_response(connection, HTTPStatus.NOT_FOUND, error)
+        response = json_response(connection, HTTPStatus.OK, found)
+        _set(response, "Cache-Control", "no-store")
+        return response
 
     def _transcript(self, utterances: Sequence[AttributedUtterance], form: TranscriptFormat, room: str) -> str:
         match form:
@@ -173,26 +196,48 @@ def _nothing_at(connection: ServerConnection, path: str) -> Response:
     meant = meant_by(path)
     message = f"there is nothing at {quoted(path)}"
     if f"{path}/".startswith(ROOMS_PATH):
-        message += "; names of rooms are 1 to 64 letters, digits, - and _"
+        message += f"; {NAMES_OF_ROOMS}"
     elif meant is not None:
         message += f"; did you mean {meant}?"
     paths = ("/", *HTTP_PATHS, *(path for path in WEBSOCKET_PATHS if path != "/"))
     return json_response(connection, HTTPStatus.NOT_FOUND, RefusalError("unknown_path", message, paths).error)
 
 
-def _page(target: str, path: str) -> Response | None:
-    """The page at a path, or the way to it for a target that writes its path in another form."""
-    found = page(path)
-    if found is None:
+def _number(request: Request, name: str, least: int, most: int | None) -> int | None:
+    """Return a whole number of the query; None where it is not given.
+
+    Raises:
+        RefusalError: it is none, or too small or too large.
+    """
+    given = request.query.get(name)
+    if given is None:
         return None
-    headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
-    asked, _, query = target.partition("?")
+    text = given[-1]
+    fits = text.isascii() and text.isdecimal() and len(text) < 10
+    if not fits or int(text) < least or (most is not None and int(text) > most):
+        limits = f"at least {least}" if most is None else f"{least} to {most}"
+        raise RefusalError("invalid_message", f"`{name}` is a whole number, {limits}")
+    return int(text)
+
+
+def _page(http: HttpRequest, path: str) -> Response | None:
+    """The page at a path, or the way to it for a target that writes its path in another form, or nearly so."""
+    found = page(path)
+    asked, _, query = http.path.partition("?")
+    if found is None:
+        browser = "text/html" in http.headers.get("Accept", "")
+        location = elsewhere(http.path) if browser and _transcript_at(path) is None else None
+        return None if location is None else _redirect(HTTPStatus.FOUND, location)
     if asked != path and asked.startswith("/"):  # what the page loads is relative to its address
-        del headers["Content-Length"]
-        headers["Content-Length"] = "0"
-        headers["Location"] = f"{path}?{query}" if query else path
-        return Response(HTTPStatus.PERMANENT_REDIRECT, "Permanent Redirect", headers, b"")
+        place = quote(path, safe="/%", errors="surrogateescape")
+        return _redirect(HTTPStatus.PERMANENT_REDIRECT, f"{place}?{query}" if query else place)
+    headers = Headers(found.headers | {"Content-Length": str(len(found.body)), "Connection": "close"})
     return Response(HTTPStatus.OK, "OK", headers, found.body)
+
+
+def _redirect(status: HTTPStatus, location: str) -> Response:
+    headers = {"Location": location, "Content-Length": "0", "Connection": "close", "X-Content-Type-Options": "nosniff"}
+    return Response(status, status.phrase, Headers(headers), b"")
 
 
 def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:

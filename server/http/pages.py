@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from parastream.server.routes import room_at
 
@@ -65,8 +66,24 @@ def page(path: str) -> Page | None:
     if path.startswith("/web/"):
         return _files().get(path.removeprefix("/web/"))
     for prefix, name in _ROOM_PAGES.items():
+        if path == prefix.rstrip("/"):
+            return _files()["rooms.html"]
         if room_at(path, prefix) is not None:
             return _files()[name]
+    return None
+
+
+def elsewhere(target: str) -> str | None:
+    """Return where a browser is sent that asks for a room by what cannot be its name: to the page that asks for one.
+
+    None if the target is no page of a room. The way is relative: a proxy may serve the pages below a path of its own.
+    """
+    path = target.partition("?")[0]
+    for prefix in _ROOM_PAGES:
+        if path.startswith(prefix):
+            up = "../" * path.removeprefix("/").count("/")
+            given = path.removeprefix(prefix).strip("/")
+            return f"{up}{prefix.strip('/')}?name={quote(given, safe='%', errors='surrogateescape')}"
     return None
 
 

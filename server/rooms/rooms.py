@@ -7,17 +7,28 @@ each has a queue of its own, in which a line's newest partial takes the place of
 
 from __future__ import annotations
 
+import secrets
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
-from parastream.server.wire.messages import Event, RoomFinal, RoomLine, RoomLive, RoomMessage, RoomPartial, RoomState
+from parastream.server.wire.messages import (
+    Event,
+    RoomFinal,
+    RoomHistory,
+    RoomLine,
+    RoomLive,
+    RoomMessage,
+    RoomPartial,
+    RoomState,
+)
 from parastream.server.wire.refusals import RefusalError
 
 LINES_SHOWN = 50
-"""The last lines, which a viewer who comes late is told."""
+"""The last lines, which a viewer who comes late is told at once; the others are asked for."""
 LINES_KEPT = 20_000
 """For the transcript; the oldest ones are forgotten first. A day of speech has some ten thousand."""
 
@@ -35,6 +46,7 @@ class Room:
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name = name
+        self.id = secrets.token_hex(8)
         self.speakers = 0
         """Sessions that are going on."""
         self.empty_since = clock()
@@ -118,12 +130,19 @@ class Room:
 
     def watch(self, viewer: Screen) -> None:
         """Show the room to one more viewer, beginning with its last lines."""
-        newest = sorted(self._lines)[-LINES_SHOWN:]
-        state = RoomState(self.name, self.speakers > 0, tuple(self._lines[line][0] for line in newest))
+        newest = self.history(None, LINES_SHOWN)
+        state = RoomState(self.name, self.speakers > 0, newest.lines, self.id, newest.earlier)
         viewer.put("room", messages.encode(state))
         for line, partial in self._partials.items():
             viewer.put(line, messages.encode(partial))
         self.viewers[viewer] = None
+
+    def history(self, before: int | None, limit: int) -> RoomHistory:
+        """The last `limit` lines, or the last ones before line number `before`."""
+        numbers = sorted(self._lines)
+        end = len(numbers) if before is None else bisect_left(numbers, before)
+        start = max(end - limit, 0)
+        return RoomHistory(self.name, self.id, tuple(self._lines[line][0] for line in numbers[start:end]), start)
 
     def leave(self, viewer: Screen) -> None:
         """The viewer is gone."""
@@ -192,6 +211,11 @@ class Rooms:
         """What was said in a room so far; None where nobody ever spoke."""
         room = self._rooms.get(name)
         return room.utterances if room is not None and room.opened is not None else None
+
+    def history(self, name: str, before: int | None, limit: int) -> RoomHistory | None:
+        """See `Room.history`; None where there is no such room."""
+        room = self._rooms.get(name)
+        return None if room is None else room.history(before, limit)
 
     def tick(self, now: float) -> float:
         """Say that the server lives, forget rooms that nobody came back to, and return when to do so again."""

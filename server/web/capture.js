@@ -5,6 +5,11 @@
 const LOWEST_RATE = 8000;
 const HIGHEST_RATE = 48000;
 const DRAIN_MILLISECONDS = 500;
+/** A browser without an output for sound may never be done with loading the worklet. */
+const LOAD_MILLISECONDS = 10_000;
+
+export const NO_OUTPUT =
+  "This browser gives the page no sound: it finds nothing to play sound on. Connect speakers or headphones, then start again.";
 
 /**
  * @typedef {object} Sound
@@ -37,6 +42,11 @@ export class Capture extends EventTarget {
   get rate() {
     if (this.#context === null) throw new Error("nothing has been captured yet");
     return this.#context.sampleRate;
+  }
+
+  /** Seconds of sound so far; stands still where the browser has nothing to play sound on. */
+  get time() {
+    return this.#context?.currentTime ?? 0;
   }
 
   /**
@@ -135,9 +145,10 @@ export class Capture extends EventTarget {
     if (this.#context === null || this.#worklet === null) {
       const context = createContext();
       try {
-        await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
-      } catch {
+        await withinTime(context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)), LOAD_MILLISECONDS);
+      } catch (error) {
         void context.close();
+        if (error instanceof DOMException && error.name === "TimeoutError") throw error;
         throw new DOMException("the worklet cannot be loaded", "NetworkError");
       }
       context.addEventListener("statechange", () => this.#keepRunning());
@@ -160,6 +171,19 @@ export class Capture extends EventTarget {
     if (pcm.byteLength > 0) this.dispatchEvent(new CustomEvent("sound", { detail: { pcm, peak } }));
     if (last) this.#onDrained?.();
   }
+}
+
+/**
+ * Rejects with a `TimeoutError` if a promise is not kept in time.
+ *
+ * @param {Promise<void>} promise @param {number} milliseconds
+ * @returns {Promise<void>}
+ */
+function withinTime(promise, milliseconds) {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new DOMException("it takes too long", "TimeoutError")), milliseconds);
+    promise.then(resolve, reject);
+  });
 }
 
 /** A context at the device's own rate if the server takes that. */
@@ -194,6 +218,8 @@ export function explainSoundError(error) {
       return "The server cannot be reached. Try again in a moment.";
     case "NotAllowedError":
       return "The microphone is not allowed for this page. Allow it in the browser’s site settings, then start again.";
+    case "TimeoutError":
+      return NO_OUTPUT;
     case "NotFoundError":
       return "No microphone was found. Connect one, or caption a file.";
     case "OverconstrainedError":

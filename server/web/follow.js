@@ -4,6 +4,21 @@
 const NEAR_PIXELS = 48;
 
 /**
+ * Change what is in a list while the line at the top of the window stays where it is.
+ *
+ * @param {HTMLElement} scroller
+ * @param {HTMLElement} list
+ * @param {() => void} change
+ */
+export function keepPlace(scroller, list, change) {
+  const top = scroller.getBoundingClientRect().top;
+  const shown = [...list.children].find((line) => line.getBoundingClientRect().bottom > top);
+  const before = shown?.getBoundingClientRect().top ?? 0;
+  change();
+  if (shown) scroller.scrollTop += shown.getBoundingClientRect().top - before;
+}
+
+/**
  * @param {HTMLElement} scroller
  * @param {HTMLElement} content what grows in it
  * @param {HTMLButtonElement} button "jump to newest", shown while the reader is elsewhere

@@ -3,7 +3,7 @@
 
 import { connectDialogs, download } from "./dialogs.js";
 import { element } from "./dom.js";
-import { followNewest } from "./follow.js";
+import { followNewest, keepPlace } from "./follow.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
 import { Room } from "./room.js";
@@ -17,6 +17,9 @@ import { keepScreenOn } from "./wake-lock.js";
 
 /** What was said before the page was opened is there to be read, but not read out. */
 const ANNOUNCED_AFTER_MILLISECONDS = 1000;
+
+/** Earlier lines are fetched before the reader gets to them. */
+const AHEAD_PIXELS = 600;
 
 const name = server.roomOfPage();
 const transcript = new Transcript();
@@ -38,8 +41,9 @@ connectProjector(transcript);
 connectDownloads();
 
 const condition = () => server.roomCondition(name);
-const room = new Room(() => server.openRoom(name), condition, transcript);
+const room = new Room(() => server.openRoom(name), condition, transcript, (before) => server.roomHistory(name, before));
 room.addEventListener("state", show);
+connectHistory();
 transcript.addEventListener("drafts", showContent);
 window.addEventListener("online", () => room.retry());
 document.addEventListener("visibilitychange", () => room.retry());
@@ -50,15 +54,40 @@ function show() {
   const { state, live } = room;
   keepScreenOn("reading", live);
   if (state.name === "unauthorized") void askForToken(condition).then((given) => given && room.retry());
-  if (state.name === "connected") setTimeout(announceLines, ANNOUNCED_AFTER_MILLISECONDS);
+  if (state.name === "connected") announceLinesSoon();
   if (state.name !== "connected") status.showConnection(state);
   else if (live) status.show("Live", "live");
   else status.show(transcript.empty ? "Waiting for a speaker" : "Nobody speaks at the moment", "idle");
   showContent();
 }
 
-function announceLines() {
-  element("log", HTMLElement).ariaLive = "polite";
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let announcing;
+function announceLinesSoon() {
+  clearTimeout(announcing);
+  announcing = setTimeout(() => (element("log", HTMLElement).ariaLive = "polite"), ANNOUNCED_AFTER_MILLISECONDS);
+}
+
+/** Lines from before those that the server tells at once come as the reader scrolls up. */
+function connectHistory() {
+  const button = element("earlier", HTMLButtonElement);
+  const scroller = element("scroller", HTMLElement);
+  const load = () => {
+    const distance = scroller.getBoundingClientRect().top - button.getBoundingClientRect().bottom;
+    if (!button.hidden && distance < AHEAD_PIXELS) void room.loadEarlier();
+  };
+  new IntersectionObserver(load, { root: scroller, rootMargin: `${AHEAD_PIXELS}px 0px 0px` }).observe(button);
+  button.addEventListener("click", () => void room.loadEarlier());
+  room.addEventListener("history", () => {
+    button.hidden = room.earlier === 0;
+    button.textContent = room.earlier === 1 ? "1 earlier line" : `${room.earlier} earlier lines`;
+  });
+  room.addEventListener("older", (event) => {
+    element("log", HTMLElement).ariaLive = "off"; // they are no news
+    announceLinesSoon();
+    keepPlace(scroller, element("lines", HTMLElement), /** @type {CustomEvent} */ (event).detail);
+    requestAnimationFrame(load); // the reader may be at the beginning still
+  });
 }
 
 function showContent() {

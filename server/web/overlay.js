@@ -14,7 +14,16 @@ const KEPT_LINES = 20;
  *
  * @type {import("./settings.js").Look}
  */
-const LOOK = { size: 48, lines: 2, color: "#ffffff", background: "transparent", font: "sans", align: "left", fade: 0 };
+const LOOK = {
+  size: 48,
+  lines: 2,
+  color: "#ffffff",
+  background: "transparent",
+  font: "sans",
+  align: "left",
+  fade: 0,
+  drafts: "plain",
+};
 
 const look = withQuery(LOOK, new URLSearchParams(location.search));
 const name = server.roomOfPage();

@@ -10,12 +10,21 @@ import { keepScreenOn } from "./wake-lock.js";
 
 const KEPT_LINES = 30;
 const IDLE_MILLISECONDS = 3000;
-const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", "font"]);
+const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", "font", "drafts"]);
 
 /** Letters that suit the window, where nothing else is asked for. @returns {Look} */
 function defaultLook() {
   const size = Math.round(Math.min(window.innerWidth / 16, window.innerHeight / 9));
-  return { size: Math.max(size, 32), lines: 5, color: "#ffffff", background: "#000000", font: "sans", align: "left", fade: 0 };
+  return {
+    size: Math.max(size, 32),
+    lines: 5,
+    color: "#ffffff",
+    background: "#000000",
+    font: "sans",
+    align: "left",
+    fade: 0,
+    drafts: "underlined",
+  };
 }
 
 /** @param {import("./transcript.js").Transcript} transcript */
@@ -66,12 +75,17 @@ export function connectProjector(transcript) {
     document.documentElement.requestFullscreen?.().catch(() => {});
   });
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // again, in the meantime
     keepScreenOn("projector", false);
     if (document.fullscreenElement) void document.exitFullscreen();
   });
   // The first Escape is the browser's own, which leaves full screen.
   document.addEventListener("fullscreenchange", () => {
-    if (!document.fullscreenElement) dialog.close();
+    if (!document.fullscreenElement) return dialog.close();
+    // What comes last is on top, which in WebKit is now the page.
+    if (!dialog.open) return;
+    dialog.close();
+    dialog.showModal();
   });
   window.addEventListener("resize", () => dialog.open && show());
   hideWhenIdle(dialog);

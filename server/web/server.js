@@ -8,6 +8,7 @@ const PROTOCOL = "parastream.v1";
 const ROOM_PROTOCOL = "parastream.room.v1";
 const TOKEN_PROTOCOL = "parastream.token.";
 const TOKEN_KEY = "parastream.token";
+const LINES_AT_ONCE = 200;
 
 /** What HTTP allows in the name of a subprotocol. */
 const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -46,7 +47,7 @@ export function openSession() {
  * @param {string} room
  */
 export function openRoom(room) {
-  return openSocket(`v1/rooms/${room}`, ROOM_PROTOCOL);
+  return openSocket(roomPath(room), ROOM_PROTOCOL);
 }
 
 /**
@@ -55,22 +56,49 @@ export function openRoom(room) {
  * @param {string} room
  */
 export function roomCondition(room) {
-  return condition(`v1/rooms/${room}`);
+  return condition(`${roomPath(room)}?limit=1`);
+}
+
+/**
+ * Lines of a room from before a line. Rejects when they cannot be had.
+ *
+ * @param {string} room
+ * @param {number} before
+ * @returns {Promise<import("./room.js").RoomLines>}
+ */
+export async function roomHistory(room, before) {
+  const answer = await fetchWithToken(new URL(`${roomPath(room)}?before=${before}&limit=${LINES_AT_ONCE}`, ROOT));
+  if (!answer.ok) throw new Error(answer.statusText);
+  return answer.json();
+}
+
+/**
+ * What the server hears with, as far as it is known.
+ *
+ * @returns {Promise<{model: string | null, languages: string[] | null}>}
+ */
+export async function info() {
+  try {
+    const answer = await fetchWithToken(new URL("v1/info", ROOT));
+    return answer.ok ? await answer.json() : { model: null, languages: null };
+  } catch {
+    return { model: null, languages: null };
+  }
 }
 
 /** The room that this page is about: the end of its address. */
 export function roomOfPage() {
-  return location.pathname.split("/").at(-1) ?? "";
+  return decodeURIComponent(location.pathname.split("/").at(-1) ?? "").normalize("NFC");
 }
 
 /** @param {string} room @param {"" | "txt" | "srt" | "vtt" | "json"} suffix empty for the page */
 export function liveUrl(room, suffix = "") {
-  return new URL(`live/${room}${suffix && `.${suffix}`}`, ROOT);
+  return new URL(`live/${encodeURIComponent(room)}${suffix && `.${suffix}`}`, ROOT);
 }
 
 /** @param {string} room */
 export function overlayUrl(room) {
-  return new URL(`overlay/${room}`, ROOT);
+  return new URL(`overlay/${encodeURIComponent(room)}`, ROOT);
 }
 
 /**
@@ -98,6 +126,11 @@ export async function condition(path = "v1/info") {
   } catch {
     return "unreachable";
   }
+}
+
+/** @param {string} room */
+function roomPath(room) {
+  return `v1/rooms/${encodeURIComponent(room)}`;
 }
 
 /** @param {string} path @param {string} protocol */

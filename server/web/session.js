@@ -19,6 +19,8 @@ const GIVEN_UP_SECONDS = 30;
 /** Bytes that may wait in the browser for the network: more would only be in the way of a flush. */
 const UNSENT_BYTES = 1 << 18;
 const UNSENT_POLL_MILLISECONDS = 50;
+/** Times that differ by less are the same. */
+const SAME_SECONDS = 0.02;
 /** After a pause this long there is nothing left that has not been recognised. */
 const REST_MILLISECONDS = 5000;
 
@@ -28,9 +30,6 @@ const SESSION_OVER = ["unknown_session", "idle_timeout", "session_too_long"];
 const TRY_LATER = ["not_ready", "capacity", "shutting_down", "slow_client", "internal", "start_timeout"];
 /** Closes without an error of the protocol that tell of something that would happen again. */
 const HOPELESS_CLOSES = [1008, 1009];
-
-/** Counts the server's sessions: names of lines begin with it, and never come twice in a page. */
-let sessions = 0;
 
 /** @typedef {import("./transcript.js").Word} Word */
 /**
@@ -44,14 +43,20 @@ let sessions = 0;
  */
 
 /**
- * Fires `state`, `partial` (detail: `Draft`), `final` (`Line`, text may be empty), `forget` (`string[]`, lines whose final
+ * Fires `state`, `ready` (`{model, languages}`), `partial` (detail: `Draft`), `final` (`Line`, text may be empty), `forget` (`string[]`, lines whose final
  * will not come: they are recognised once more, as others) and `lost` (`{start, end}`, seconds of the recording that were
  * given up).
  */
 export class Session extends EventTarget {
   #connection;
   #start;
-  #offset;
+  /**
+   * Parts of the recording that follow each other in what is sent, but not in time: `at` is where each begins, in
+   * bytes; `time` when, in seconds.
+   *
+   * @type {{at: number, time: number}[]}
+   */
+  #parts;
   #bytesPerSecond;
   // Positions in the recording, in bytes.
   #audio = new AudioBuffer();
@@ -64,7 +69,8 @@ export class Session extends EventTarget {
 
   /** Name of the server's session, empty for none. */
   #name = "";
-  #number = 0;
+  /** What names of its lines begin with: never the same again, also among lines that were kept. */
+  #prefix = "";
   /** `seq` of the last event. */
   #received = 0;
   /** @type {Set<string>} */
@@ -93,7 +99,7 @@ export class Session extends EventTarget {
   constructor({ open, diagnose, rate, room, offset }) {
     super();
     this.#start = { type: "start", format: "s16le", rate, ...(room && { room }) };
-    this.#offset = offset;
+    this.#parts = [{ at: 0, time: offset }];
     this.#bytesPerSecond = rate * BYTES_PER_SAMPLE;
     this.#connection = new Connection(open, diagnose, {
       opened: () => this.#greet(),
@@ -104,13 +110,22 @@ export class Session extends EventTarget {
     this.#connection.connect();
   }
 
-  /** Time at which the recording ends so far, in seconds. */
+  /** Latest time of the recording so far, in seconds. */
   get duration() {
-    return this.#seconds(this.#audio.end);
+    const ends = [...this.#parts.slice(1).map(({ at }) => at), this.#audio.end];
+    return Math.max(...ends.map((end) => this.#seconds(end, true)));
   }
 
-  /** @param {ArrayBuffer} pcm 16-bit samples */
-  send(pcm) {
+  /**
+   * @param {ArrayBuffer} pcm 16-bit samples
+   * @param {number} [time] when they were spoken, in seconds; right after those before, if it is left out
+   */
+  send(pcm, time) {
+    const { end } = this.#audio;
+    if (time !== undefined && Math.abs(time - this.#seconds(end)) > SAME_SECONDS) {
+      if (this.#parts[this.#parts.length - 1].at === end) this.#parts.pop();
+      this.#parts.push({ at: end, time });
+    }
     this.#audio.append(pcm);
     this.#heard = performance.now();
     if (this.#audio.end - this.#sent > LONGEST_OUTAGE_SECONDS * this.#bytesPerSecond) this.#giveUp();
@@ -184,11 +199,12 @@ export class Session extends EventTarget {
     }
   }
 
-  /** @param {{session: string, acknowledged: number, heartbeat: number}} message */
-  #onReady({ session, acknowledged, heartbeat }) {
+  /** @param {{session: string, acknowledged: number, heartbeat: number, model?: string, languages?: string[]}} message */
+  #onReady({ session, acknowledged, heartbeat, model = "", languages = [] }) {
+    this.#tell("ready", { model, languages });
     if (!this.#name) {
       this.#name = session;
-      this.#number = ++sessions;
+      this.#prefix = Math.random().toString(36).slice(2);
       this.#received = 0;
       this.#origin = this.#settled;
     }
@@ -208,12 +224,12 @@ export class Session extends EventTarget {
       id,
       speaker: "",
       start: this.#recorded(message.start),
-      end: this.#recorded(message.end),
+      end: this.#recorded(message.end, true),
       text: message.text,
       words: message.words.map((/** @type {Word} */ word) => ({
         ...word,
         start: this.#recorded(word.start),
-        end: this.#recorded(word.end),
+        end: this.#recorded(word.end, true),
       })),
     });
   }
@@ -296,17 +312,25 @@ export class Session extends EventTarget {
 
   /** @param {{utterance: number}} message */
   #line({ utterance }) {
-    return `${this.#number}.${utterance}`;
+    return `${this.#prefix}.${utterance}`;
   }
 
-  /** To the millisecond, as the server has it. @param {number} seconds of the server's session */
-  #recorded(seconds) {
-    return Math.round((this.#seconds(this.#origin) + seconds) * 1000) / 1000;
+  /**
+   * To the millisecond, as the server has it.
+   *
+   * @param {number} seconds of the server's session @param {boolean} [end] of something
+   */
+  #recorded(seconds, end = false) {
+    return Math.round(this.#seconds(this.#origin + seconds * this.#bytesPerSecond, end) * 1000) / 1000;
   }
 
-  /** @param {number} bytes of the recording */
-  #seconds(bytes) {
-    return this.#offset + bytes / this.#bytesPerSecond;
+  /** @param {number} bytes of what is sent @param {boolean} [end] whether something ends there */
+  #seconds(bytes, end = false) {
+    let part = this.#parts[0];
+    for (const each of this.#parts) {
+      if (end ? each.at < bytes : each.at <= bytes) part = each;
+    }
+    return part.time + (bytes - part.at) / this.#bytesPerSecond;
   }
 
   /** @param {number} seconds */

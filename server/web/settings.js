@@ -27,6 +27,7 @@ export function remember(name, value) {
  * @property {keyof typeof FONTS} font
  * @property {"left" | "center" | "right"} align
  * @property {number} fade seconds after which a line disappears; 0 for never
+ * @property {"off" | "plain" | "underlined"} drafts how what may still change is told from what will not; off: not shown
  */
 
 export const FONTS = {
@@ -49,6 +50,7 @@ const FADE_RANGE = /** @type {const} */ ([0, 3600]);
 export function withQuery(look, query) {
   const align = query.get("align") ?? "";
   const font = query.get("font") ?? "";
+  const drafts = query.get("drafts") ?? "";
   return {
     size: number(query.get("size"), SIZE_RANGE, look.size),
     lines: Math.round(number(query.get("lines"), LINES_RANGE, look.lines)),
@@ -57,6 +59,7 @@ export function withQuery(look, query) {
     font: Object.hasOwn(FONTS, font) ? /** @type {Look["font"]} */ (font) : look.font,
     align: align === "left" || align === "center" || align === "right" ? align : look.align,
     fade: number(query.get("fade"), FADE_RANGE, look.fade),
+    drafts: drafts === "off" || drafts === "plain" || drafts === "underlined" ? drafts : look.drafts,
   };
 }
 
@@ -66,7 +69,7 @@ export function withQuery(look, query) {
  * @param {HTMLElement} element
  * @param {Look} look
  */
-export function applyLook(element, { size, lines, color, background, font, align }) {
+export function applyLook(element, { size, lines, color, background, font, align, drafts }) {
   const { style } = element;
   style.setProperty("--caption-size", `${size}px`);
   style.setProperty("--caption-lines", String(lines));
@@ -74,6 +77,7 @@ export function applyLook(element, { size, lines, color, background, font, align
   style.setProperty("--caption-background", background);
   style.setProperty("--caption-font", FONTS[font]);
   style.setProperty("--caption-align", align);
+  element.dataset.drafts = drafts;
 }
 
 /** @param {string | null} text @param {readonly [number, number]} range @param {number} fallback */

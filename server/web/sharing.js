@@ -3,11 +3,10 @@
 
 import { copy } from "./dialogs.js";
 import { element } from "./dom.js";
+import { mendWhileTyping, roomName } from "./room-names.js";
 import { liveUrl, overlayUrl, token } from "./server.js";
 import { remember, remembered } from "./settings.js";
 
-const NOT_ALLOWED = /[^A-Za-z0-9_-]+/g;
-const LONGEST = 64;
 /** Names by which a computer is known to itself only. */
 const LOOPBACK = /^(localhost|.*\.localhost|127\.[\d.]+|\[::1\])$/;
 
@@ -15,8 +14,8 @@ export class Sharing {
   #field = element("room", HTMLInputElement);
 
   constructor() {
-    this.#field.value = new URLSearchParams(location.search).get("room") ?? remembered("room", "");
-    this.#field.addEventListener("input", () => {
+    this.#field.value = roomName(new URLSearchParams(location.search).get("room") ?? remembered("room", ""));
+    mendWhileTyping(this.#field, () => {
       this.#show();
       remember("room", this.room || null);
     });
@@ -38,12 +37,11 @@ export class Sharing {
     this.#field.disabled = locked;
     element("room-hint", HTMLElement).textContent = locked
       ? "Stop the captions to change the name."
-      : "Letters, digits, - and _. Leave it empty to caption for yourself only.";
+      : "Letters and digits of any script, - and _. Leave it empty to caption for yourself only.";
   }
 
   #show() {
-    const name = this.#field.value.replace(NOT_ALLOWED, "-").slice(0, LONGEST);
-    if (this.#field.value !== name) this.#field.value = name;
+    const name = this.room;
     element("room-links", HTMLElement).hidden = !name;
     element("status-room", HTMLElement).textContent = name && `room ${name}`;
     element("room-loopback", HTMLElement).hidden = !LOOPBACK.test(location.hostname);
@@ -54,7 +52,8 @@ export class Sharing {
       ["overlay-link", overlayUrl(name)],
     ])) {
       const link = element(id, HTMLAnchorElement);
-      link.href = link.textContent = url.href;
+      link.href = url.href;
+      link.textContent = decodeURI(url.href); // the name as it is written
     }
   }
 }

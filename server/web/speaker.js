@@ -1,10 +1,12 @@
 // @ts-check
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
-import { Capture, explainSoundError, listMicrophones } from "./capture.js";
+import { Capture, NO_OUTPUT, explainSoundError, listMicrophones } from "./capture.js";
 import { connectDialogs } from "./dialogs.js";
 import { element } from "./dom.js";
+import { FilePlayer } from "./file-player.js";
 import { followNewest } from "./follow.js";
+import { Kept } from "./kept.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
 import { Saving } from "./saving.js";
@@ -25,20 +27,28 @@ import { keepScreenOn } from "./wake-lock.js";
 
 /** A microphone that gives nothing at all is muted somewhere. */
 const SILENT_MILLISECONDS = 6000;
+/** Browsers that play nothing, for want of an output, let nothing be heard either. */
+const STANDSTILL_MILLISECONDS = 4000;
+const BYTES_PER_SAMPLE = 2;
+const MOST_LANGUAGES = 3;
 
 const capture = new Capture();
 const transcript = new Transcript();
 const status = new Status();
 const sharing = new Sharing();
 const saving = new Saving(transcript, () => sharing.room || "captions");
+const kept = new Kept(transcript);
 /** @type {Session | null} */
 let session = null;
 /** @type {Mode} */
 let mode = "idle";
 let playing = false; // a file, not the microphone
+let refused = false; // by the browser, which plays nothing before somebody has pressed something
 let recorded = 0; // seconds, in sessions that have ended
 let heard = 0; // when there was any sound last, as performance.now()
 let silent = false; // so long ago that something seems wrong
+let clockRead = 0; // of the sound, in seconds
+let clockMoved = 0; // when it went on last, as performance.now()
 
 const mainButton = element("main", HTMLButtonElement);
 const stopButton = element("stop", HTMLButtonElement);
@@ -46,8 +56,10 @@ const clearButton = element("clear", HTMLButtonElement);
 const microphones = element("microphone", HTMLSelectElement);
 const meter = element("meter", HTMLElement);
 const player = element("player", HTMLAudioElement);
+const scroller = element("scroller", HTMLElement);
+const filePlayer = new FilePlayer(player);
 const jumpToNewest = followNewest(
-  element("scroller", HTMLElement),
+  scroller,
   element("content", HTMLElement),
   element("jump", HTMLButtonElement),
 );
@@ -58,6 +70,7 @@ async function startMicrophone() {
   setMode("starting");
   try {
     await capture.openMicrophone(microphones.value);
+    await restored;
   } catch (error) {
     notify(explainSoundError(error));
     setMode("idle");
@@ -65,35 +78,74 @@ async function startMicrophone() {
   }
   playing = false;
   void showMicrophones();
-  await begin();
+  begin();
 }
 
 /**
- * Caption a file in place of the microphone; a session that is open goes on with it.
+ * Caption a file. A microphone that is live goes on until somebody has said that the file takes its place.
  *
  * @param {File} file
  */
 async function startFile(file) {
-  if (mode === "starting" || mode === "finishing") return;
-  player.pause();
-  if (mode === "listening") await pause();
-  setMode("starting");
   const url = URL.createObjectURL(file);
   try {
     await tryToPlay(url, file.name);
-    await capture.openPlayer(player);
   } catch (error) {
     URL.revokeObjectURL(url);
-    notify(error instanceof DOMException ? explainSoundError(error) : /** @type {Error} */ (error).message);
+    notify(/** @type {Error} */ (error).message);
+    return;
+  }
+  const live = () => !playing && (mode === "starting" || mode === "listening" || mode === "paused");
+  if (live() && !(await askToReplaceMicrophone(file.name))) {
+    URL.revokeObjectURL(url);
+    return;
+  }
+  if (mode === "starting" || mode === "finishing") {
+    URL.revokeObjectURL(url);
+    notify(`${file.name} has to wait: ${mode === "starting" ? "something else begins" : "the last sentence is being finished"}.`);
+    return;
+  }
+  player.pause();
+  if (mode === "listening") await pause();
+  setMode("starting");
+  try {
+    await capture.openPlayer(player);
+    await restored;
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    notify(explainSoundError(error));
     setMode(session ? "paused" : "idle");
     return;
   }
-  URL.revokeObjectURL(player.src);
-  player.src = url;
+  filePlayer.load(url, session?.duration ?? recorded);
   element("player-name", HTMLElement).textContent = file.name;
   playing = true;
-  await begin();
-  await player.play().catch(pause); // browsers may want the page to be clicked first
+  begin();
+  await play();
+}
+
+/** Let the file play. Browsers may want somebody to press something first. */
+async function play() {
+  try {
+    await player.play();
+  } catch (error) {
+    if (!(error instanceof DOMException) || error.name === "AbortError") return; // paused in the meantime
+    await pause();
+    if (error.name !== "NotAllowedError") return notify(`The file cannot be played: ${error.message}`);
+    refused = true;
+    setMode("paused");
+  }
+}
+
+/** Whether a file is to take the place of the microphone. @param {string} name of the file */
+async function askToReplaceMicrophone(name) {
+  const dialog = element("drop-dialog", HTMLDialogElement);
+  if (dialog.open) return false;
+  element("drop-name", HTMLElement).textContent = name;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return dialog.returnValue === "replace";
 }
 
 /**
@@ -103,6 +155,7 @@ async function startFile(file) {
  */
 function tryToPlay(url, name) {
   const trial = new Audio();
+  trial.preload = "metadata"; // some browsers load nothing otherwise
   return new Promise((resolve, reject) => {
     trial.onloadedmetadata = resolve;
     trial.onerror = () => reject(new Error(`This browser cannot play ${name}.`));
@@ -111,25 +164,28 @@ function tryToPlay(url, name) {
 }
 
 /** A source is open: let it be heard. */
-async function begin() {
+function begin() {
   hideNotice();
-  heard = performance.now();
-  session ??= newSession();
-  session.retry();
+  refused = kept.found = false;
+  heard = clockMoved = performance.now();
+  if (!playing) session ??= newSession(); // a file has one once there is something to be captioned
+  session?.retry();
   capture.activate();
   setMode("listening");
+  scroller.scrollIntoView({ block: "nearest" }); // in small windows the controls are below it
 }
 
 async function pause() {
   setMode("paused");
   await capture.deactivate();
+  if (playing) filePlayer.settle();
   showLevel(0);
   session?.flush();
 }
 
-async function resume() {
-  if (playing) await player.play(); // tells when it does
-  else await begin();
+function resume() {
+  if (playing) void play(); // tells when it does
+  else begin();
 }
 
 async function stop() {
@@ -137,8 +193,10 @@ async function stop() {
   if (playing) player.pause();
   await capture.deactivate();
   capture.close();
+  if (playing) filePlayer.settle();
   showLevel(0);
-  session?.stop();
+  if (session) session.stop();
+  else setMode("idle");
 }
 
 function newSession() {
@@ -150,6 +208,7 @@ function newSession() {
     offset: recorded,
   });
   made.addEventListener("state", () => onState(made));
+  made.addEventListener("ready", (event) => showModel(detail(event)));
   made.addEventListener("partial", (event) => transcript.setDraft(detail(event)));
   made.addEventListener("final", (event) => transcript.add(detail(event)));
   made.addEventListener("forget", (event) => transcript.forget(detail(event)));
@@ -183,7 +242,7 @@ function onState(changed) {
 
 mainButton.addEventListener("click", () => {
   if (mode === "idle") void startMicrophone();
-  else if (mode === "paused") void resume();
+  else if (mode === "paused") resume();
   else if (mode === "listening" && playing) player.pause();
   else if (mode === "listening") void pause();
 });
@@ -197,7 +256,8 @@ player.addEventListener("pause", () => {
   if (playing && mode === "listening" && !player.ended) void pause();
 });
 player.addEventListener("play", () => {
-  if (playing && mode !== "listening") void capture.openPlayer(player).then(begin);
+  if (mode === "finishing") player.pause();
+  else if (playing && mode !== "listening") void capture.openPlayer(player).then(begin);
 });
 player.addEventListener("ended", () => {
   if (playing && mode === "listening") void stop();
@@ -213,16 +273,28 @@ capture.addEventListener("ended", () => {
 capture.addEventListener("sound", (event) => {
   /** @type {import("./capture.js").Sound} */
   const { pcm, peak } = detail(event);
-  session?.send(pcm);
+  const time = playing ? filePlayer.take(pcm.byteLength / BYTES_PER_SAMPLE / capture.rate) : undefined;
+  if (time !== null) {
+    session ??= newSession();
+    session.send(pcm, time);
+  }
   showLevel(peak);
   if (peak > 0) heard = performance.now();
 });
+filePlayer.addEventListener("jump", () => session?.flush());
+filePlayer.addEventListener("speed", () => notify("A file is captioned at its normal speed."));
 
 setInterval(() => {
   const before = silent;
   silent = mode === "listening" && !playing && performance.now() - heard > SILENT_MILLISECONDS;
   if (silent && !before) notify("No sound from the microphone. Is it muted, or is the wrong one selected?");
   if (before && !silent) hideNotice();
+  if (mode !== "listening" || capture.time !== clockRead) clockMoved = performance.now();
+  else if (performance.now() - clockMoved > STANDSTILL_MILLISECONDS) {
+    notify(NO_OUTPUT);
+    clockMoved = Infinity; // it is said
+  }
+  clockRead = capture.time;
 }, 1000);
 
 /** @param {number} peak 0 to 1; shown in decibels, from -54 */
@@ -280,7 +352,7 @@ clearButton.addEventListener("click", () => {
   recorded = 0;
 });
 window.addEventListener("beforeunload", (event) => {
-  if (mode !== "idle" || !saving.saved) event.preventDefault();
+  if (mode !== "idle" || !(saving.saved || kept.works)) event.preventDefault();
 });
 for (const type of ["drafts", "clear"]) transcript.addEventListener(type, showContent);
 
@@ -300,7 +372,8 @@ function hide(button, hidden) {
 /** @param {Mode} next */
 function setMode(next) {
   mode = next;
-  const labels = { idle: "Start captions", starting: "Starting…", listening: "Pause", paused: "Resume", finishing: "Finishing…" };
+  const again = refused ? "Begin" : "Resume";
+  const labels = { idle: "Start captions", starting: "Starting…", listening: "Pause", paused: again, finishing: "Finishing…" };
   const icons = { idle: "microphone", starting: "microphone", listening: "pause", paused: "resume", finishing: "microphone" };
   element("main-label", HTMLElement).textContent = labels[mode];
   document.getElementById("main-icon")?.setAttribute("href", `web/icons.svg#${icons[mode]}`);
@@ -318,12 +391,26 @@ function setMode(next) {
 function showStatus() {
   const state = session?.state;
   if (mode === "starting") status.show("Waiting for the microphone", "waiting");
-  else if (mode === "idle") status.show(transcript.empty ? "Not started" : "Stopped", "idle");
+  else if (mode === "idle") status.show(transcript.empty ? "Not started" : kept.found ? "Kept from before" : "Stopped", "idle");
+  else if (mode === "paused" && refused) status.show("Press to begin", "waiting");
   else if (state?.name === "connecting" || state?.name === "reconnecting" || state?.name === "unauthorized") {
     status.showConnection(/** @type {import("./connection.js").ConnectionState} */ (state));
   } else if (mode === "paused") status.show("Paused", "idle");
   else if (mode === "finishing") status.show("Finishing the last sentence", "waiting");
   else status.show(playing ? "Captioning the file" : "Listening", "live");
+}
+
+/**
+ * Say what listens, and to which languages.
+ *
+ * @param {{model: string | null, languages: string[] | null}} known
+ */
+function showModel({ model, languages }) {
+  if (!model) return;
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  const few = languages?.map((language) => names.of(language)).join(", ");
+  const heard = languages && languages.length > MOST_LANGUAGES ? `${languages.length} languages` : few;
+  element("status-model", HTMLElement).textContent = [heard, `model ${model}`].filter(Boolean).join(", ");
 }
 
 /** @param {string} text */
@@ -353,7 +440,12 @@ connectProjector(transcript);
 setMode("idle");
 jumpToNewest();
 void showMicrophones();
+const restored = kept.open().then(() => {
+  recorded = Math.max(recorded, ...transcript.lines.map(({ end }) => end));
+  showStatus();
+});
 if (!window.isSecureContext) notify(explainSoundError(null));
 window.addEventListener("online", () => session?.retry());
 document.addEventListener("visibilitychange", () => session?.retry());
 if ((await server.condition()) === "unauthorized") await askForToken(server.condition);
+showModel(await server.info());

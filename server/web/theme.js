@@ -1,36 +1,46 @@
 // @ts-check
-/** Light, dark, or as the system has it. */
+/** Light or dark: as the system has it, or the other one. */
 
 import { remember, remembered } from "./settings.js";
 
-const NAMES = { auto: "as the system", light: "light", dark: "dark" };
-/** @typedef {keyof typeof NAMES} Theme */
-const ORDER = /** @type {Theme[]} */ (Object.keys(NAMES));
+/** @typedef {"auto" | "light" | "dark"} Theme */
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 /** Apply what is remembered. */
 export function applyTheme() {
   document.documentElement.dataset.theme = current();
 }
 
-/** @param {HTMLButtonElement} button goes from one theme to the next */
+/** @param {HTMLButtonElement} button each press of it changes what is seen */
 export function connectThemeButton(button) {
   const show = () => {
-    const label = `Colours: ${NAMES[current()]}`;
+    const label = `Colours: ${shown()}${current() === "auto" ? ", as the system" : ""}`;
     button.setAttribute("aria-label", label);
     button.title = label;
   };
   button.addEventListener("click", () => {
-    remember("theme", ORDER[(ORDER.indexOf(current()) + 1) % ORDER.length]);
+    const other = shown() === "dark" ? "light" : "dark";
+    remember("theme", other === ofSystem() ? null : other);
     applyTheme();
     show();
   });
+  DARK.addEventListener("change", show);
   show();
 }
 
 /** @returns {Theme} */
 function current() {
   const name = remembered("theme", "auto");
-  return Object.hasOwn(NAMES, name) ? /** @type {Theme} */ (name) : "auto";
+  return name === "light" || name === "dark" ? name : "auto";
+}
+
+function shown() {
+  const theme = current();
+  return theme === "auto" ? ofSystem() : theme;
+}
+
+function ofSystem() {
+  return DARK.matches ? "dark" : "light";
 }
 
 applyTheme();

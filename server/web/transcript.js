@@ -28,6 +28,8 @@
 export class Transcript extends EventTarget {
   /** In the order in which they began. @type {Line[]} */
   lines = [];
+  /** @type {Set<string>} */
+  #ids = new Set();
   /** @type {Map<string, Draft>} */
   #drafts = new Map();
 
@@ -50,16 +52,20 @@ export class Transcript extends EventTarget {
    * Take a line in place of its draft; one without text vanishes.
    *
    * @param {Line} line
+   * @returns {boolean} whether it is a new one
    */
   add(line) {
     this.#drafts.delete(line.id);
-    if (line.text && !this.lines.some(({ id }) => id === line.id)) {
+    const added = Boolean(line.text) && !this.#ids.has(line.id);
+    if (added) {
+      this.#ids.add(line.id);
       let index = this.lines.length;
       while (index > 0 && this.lines[index - 1].start > line.start) index--;
       this.lines.splice(index, 0, line);
       this.dispatchEvent(new CustomEvent("line", { detail: { line, index } }));
     }
     this.dispatchEvent(new Event("drafts"));
+    return added;
   }
 
   /** @param {string[]} ids drafts whose lines will not come */
@@ -71,6 +77,7 @@ export class Transcript extends EventTarget {
   /** Begin anew. */
   clear() {
     this.lines = [];
+    this.#ids.clear();
     this.#drafts.clear();
     this.dispatchEvent(new Event("clear"));
   }

@@ -2,7 +2,7 @@
 
 Text frames carry one JSON object each, told apart by its `type`; binary frames carry audio. Times are in
 seconds of the session's audio clock, which starts with the first sample accepted. This module imports
-nothing of the rest, because clients use it too.
+nothing of the rest but `room_names`, because clients use it too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from parastream.server.wire.room_names import room_name
 
 PROTOCOL = "parastream.v1"
 """WebSocket subprotocol, selected when a client offers it."""
@@ -24,8 +25,6 @@ ROOMS_PATH = "/v1/rooms/"
 TOKEN_SUBPROTOCOL = "parastream.token."
 """Browsers cannot set headers: they offer this prefix followed by the token as a second subprotocol."""
 
-ROOM_PATTERN = r"\A[A-Za-z0-9_-]{0,64}\Z"
-"""Names of caption rooms."""
 Label = Annotated[str, Meta(max_length=100)]
 """Name of a speaker."""
 
@@ -116,11 +115,20 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     punctuation: bool = True
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
-    room: Annotated[str, Meta(pattern=ROOM_PATTERN)] = ""
-    """The caption room that shows the session; empty for none."""
+    room: str = ""
+    """The caption room that shows the session; empty for none. See `room_name`."""
     stats: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds between `stats` messages, at least 0.1; 0 for none."""
     endpoint: EndpointOptions = EndpointOptions()
+
+    def __post_init__(self) -> None:
+        """Bring the room's name into the form by which it is found.
+
+        Raises:
+            ValueError: it cannot be a room's name.
+        """
+        if self.room:
+            msgspec.structs.force_setattr(self, "room", room_name(self.room))
 
 
 class Flush(Struct, frozen=True, tag_field="type", tag="flush", forbid_unknown_fields=True):
@@ -164,6 +172,8 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     """How long after a broken connection the session can be resumed, in seconds."""
     flushes: int = 0
     """`flush` messages accepted so far; a resuming client sends only those after them again."""
+    languages: tuple[str, ...] = ()
+    """Those that the model knows, as ISO 639-1 codes; empty when they are not known."""
 
 
 class Acknowledged(Struct, frozen=True, tag_field="type", tag="acknowledged"):
@@ -302,6 +312,21 @@ class RoomState(Struct, frozen=True, tag_field="type", tag="room"):
     """Whether somebody speaks in it."""
     lines: tuple[RoomLine, ...]
     """The latest."""
+    id: str
+    """Differs between rooms of the same name, one of which was forgotten, or lost with its server."""
+    earlier: int
+    """How many lines there are before these; `RoomHistory` has them."""
+
+
+class RoomHistory(Struct, frozen=True):
+    """Lines of a room from before those that a viewer knows: the answer to an HTTP request."""
+
+    room: str
+    id: str
+    """See `RoomState`."""
+    lines: tuple[RoomLine, ...]
+    earlier: int
+    """How many lines there are before these."""
 
 
 class RoomPartial(Struct, frozen=True, tag_field="type", tag="partial"):

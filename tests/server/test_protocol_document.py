@@ -14,6 +14,7 @@ from parastream.server.wire.messages import (
     CLOSE_CODES,
     Event,
     Ready,
+    RoomHistory,
     RoomMessage,
     ServerMessage,
     Start,
@@ -71,6 +72,8 @@ def test_messages_of_rooms() -> None:
     documented = {name.strip("`"): re.findall(r"`(\w+)`", row[0]) for name, row in rows("Viewers send nothing").items()}
     actual = {str(kind.__struct_config__.tag): list(kind.__struct_fields__) for kind in get_args(RoomMessage)}
     assert documented == actual
+    history = re.findall(r"`(\w+)`", " ".join(rows("answers with JSON")))
+    assert history == list(RoomHistory.__struct_fields__)
 
 
 def test_protocols_of_others_are_where_they_are_said_to_be() -> None:

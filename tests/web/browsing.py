@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from parastream.streaming import Engine
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from ..server.fakes import FakeEngine, serving
 from ..waiting import LIMIT, wait_until
@@ -35,6 +35,8 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
+FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
+"""Samples of the recording, with some silence after the speech."""
 HANGS = 60_000
 """Milliseconds after which a page is taken to hang; each wait is for the event itself."""
 expect.set_options(timeout=HANGS)
@@ -78,6 +80,16 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     finally:
         context.close()
     assert errors == []
+
+
+def lines(page: Page) -> Locator:
+    """The finished sentences."""
+    return page.locator("#lines .text")
+
+
+def status(page: Page) -> Locator:
+    """The words of the line that says how it goes."""
+    return page.locator("#status-text")
 
 
 def eventually(page: Page, condition: Callable[[], object]) -> None:

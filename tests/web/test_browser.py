@@ -15,26 +15,25 @@ import soundfile
 import webvtt
 from axe_playwright_python.sync_playwright import Axe
 from parastream.model.errors import CapacityError
-from playwright.sync_api import Browser, JSHandle, Locator, Page, WebSocket, WebSocketRoute, expect
+from playwright.sync_api import Browser, JSHandle, Page, WebSocket, WebSocketRoute, expect
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
 from ..server.fakes import UTTERANCE, FakeEngine
-from .browsing import NOT_SECURE, ServerProcess, eventually, opened, running_browser, serving_in_thread
+from .browsing import (
+    FIRST_SENTENCE,
+    NOT_SECURE,
+    ServerProcess,
+    eventually,
+    lines,
+    opened,
+    serving_in_thread,
+    status,
+)
 
 pytestmark = pytest.mark.browser
 
-FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
-"""Samples, with some silence after the speech."""
 SPOKEN = SAMPLE_TEXTS[:2]
 """Of two sentences: what is heard in the third depends on how the browser's resampling happens to begin."""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    recording = tmp_path_factory.mktemp("web") / "sample.wav"
-    soundfile.write(recording, *soundfile.read(SAMPLE, dtype="int16", frames=TWO_SENTENCES))
-    with running_browser(recording) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +50,6 @@ KEEP_CONTEXTS = """() => {
     window.AudioContext = class extends Original { constructor(...args) { super(...args); contexts.push(this); } };
 }"""
 """Makes the audio contexts of a page known to the test."""
-
-
-def lines(page: Page) -> Locator:
-    """The finished sentences."""
-    return page.locator("#lines .text")
-
-
-def status(page: Page) -> Locator:
-    return page.locator("#status-text")
 
 
 # --- one talk, spoken once -------------------------------------------------------------------------------
@@ -383,7 +373,7 @@ def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
             page.get_by_role("button", name="Stop").click()
             expect(status(page)).to_have_text("Stopped")
             page.reload()
-            expect(status(page)).to_have_text("Not started")
+            expect(status(page)).to_have_text("Kept from before")
             expect(dialog).to_be_hidden()
         with opened(browser, f"{url}/live/hall?token=see&x=1") as page:
             expect(status(page)).to_have_text("Waiting for a speaker")
@@ -498,7 +488,7 @@ def test_a_browser_that_keeps_nothing(browser: Browser) -> None:
         page.add_init_script(blocked)
         page.goto(url)
         page.get_by_role("button", name="Colours").click()
-        expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         page.get_by_role("button", name="Start captions").click()
         expect(status(page)).to_have_text("Listening")
 
@@ -591,25 +581,25 @@ def test_a_room_of_a_server_that_was_restarted_goes_on_after_the_old_one(browser
         const room = new Room(open, async () => "ready", transcript);
         const tell = message => sockets.at(-1).onmessage({ data: JSON.stringify(message) });
         const line = (line, text) => ({ line, speaker: "", start: line + 1, end: line + 2, text });
-        const snapshot = (...lines) => tell({ type: "room", room: "x", live: true, lines });
+        const snapshot = (id, ...lines) => tell({ type: "room", room: "x", live: true, lines, id, earlier: 0 });
         const broken = async () => { sockets.at(-1).onclose({ code: 1006, reason: "" }); await 0; room.retry(); };
 
-        snapshot(line(0, "one"), line(1, "two"));
+        snapshot("a", line(0, "one"), line(1, "two"));
         tell({ type: "partial", line: 2, speaker: "", start: 3, end: 4, stable: "thr", draft: "ee" });
         await broken();
-        snapshot(line(0, "one"), line(1, "two"), line(2, "three"));
+        snapshot("a", line(0, "one"), line(1, "two"), line(2, "three"));
         tell({ type: "final", ...line(4, "five") });
         tell({ type: "final", ...line(3, "four") });
         tell({ type: "partial", line: 5, speaker: "", start: 6, end: 7, stable: "", draft: "noise" });
         tell({ type: "final", ...line(5, "") });
         await broken();
-        snapshot(line(0, "new"));
+        snapshot("b", line(0, "one"));
         const texts = transcript.lines.map(({ text }) => text);
         return [sockets.length, texts, transcript.lines.at(-1).start, transcript.drafts];
     }"""
     with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
         result = page.evaluate(script)
-    assert result == [3, ["one", "two", "three", "four", "five", "new"], 7, []]
+    assert result == [3, ["one", "two", "three", "four", "five", "one"], 7, []]
 
 
 def test_scrolling_follows_the_newest_line_until_the_reader_scrolls_up(browser: Browser) -> None:

@@ -105,6 +105,7 @@ class NativeHandler(Handler, Connected):
             heartbeat=self._settings.heartbeat,
             resume_window=self._settings.resume_window,
             flushes=session.transcription.flushes,
+            languages=self._registry.admission.languages,
         )
 
     def _let_go(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from parastream.server.app import Server
 from parastream.server.rooms.rooms import LINES_SHOWN, Rooms
 from parastream.server.rooms.viewer import Viewer
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.wire.messages import ROOMS_PATH, Error, RoomMessage, Start
+from parastream.server.wire.messages import ROOMS_PATH, Error, RoomHistory, RoomMessage, Start
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming.events import Event, Final, Partial, SessionEnded, SpeechEnded, SpeechStarted, Word
 from websockets.asyncio.client import connect
@@ -73,7 +74,9 @@ def said(index: int, text: str, start: float = 1.0) -> list[Event]:
 def test_a_viewer_sees_what_is_said() -> None:
     hall = Hall()
     viewer = hall.watch("talk")
-    assert told(viewer) == [{"type": "room", "room": "talk", "live": False, "lines": []}]
+    (state,) = told(viewer)
+    assert len(state.pop("id")) == 16
+    assert state == {"type": "room", "room": "talk", "live": False, "lines": [], "earlier": 0}
     _, (stream,) = hall.speak("talk", labels=("Ann",))
     assert told(viewer) == [{"type": "live", "live": True}]
     stream.tell(said(0, "hello")[:2])
@@ -96,7 +99,32 @@ def test_who_comes_late_gets_the_last_lines_and_the_newest_partial() -> None:
     assert state["live"] is True
     assert [line["text"] for line in state["lines"]] == [f"line {index}" for index in range(3, LINES_SHOWN + 3)]
     assert (partial["type"], partial["line"], partial["draft"]) == ("partial", LINES_SHOWN + 3, "ing on")
+    assert state["earlier"] == 3
     assert len(hall.rooms.transcript("talk") or ()) == LINES_SHOWN + 3
+
+
+def test_earlier_lines_come_page_by_page() -> None:
+    hall = Hall()
+    _, (stream,) = hall.speak("talk")
+    for index in range(10):
+        stream.tell(said(index, "" if index == 5 else f"line {index}"))  # its number is used up all the same
+    assert hall.rooms.history("nobody", None, 3) is None
+    found, before = [], None
+    while (page := hall.rooms.history("talk", before, 4)) is not None and page.lines:
+        found.append(([line.line for line in page.lines], page.earlier))
+        before = page.lines[0].line
+    assert found == [([6, 7, 8, 9], 5), ([1, 2, 3, 4], 1), ([0], 0)]
+
+
+def test_a_room_that_was_forgotten_has_another_id_when_it_comes_again() -> None:
+    hall = Hall(max_rooms=1)
+    ids = []
+    for name in ("talk", "other", "talk"):
+        hall.speak(name)[0].end()
+        viewer = hall.watch(name)
+        ids.append(told(viewer)[0]["id"])
+        viewer.lost(finished=True, why="1000")
+    assert len(set(ids)) == 3
 
 
 def test_times_of_a_later_speaker_are_whole_milliseconds() -> None:
@@ -275,6 +303,33 @@ async def test_a_room_over_sockets() -> None:
             404,
             "nobody has spoken in the room 'nobody'",
         )
+
+
+@asynchronous
+async def test_earlier_lines_over_http() -> None:
+    engine = FakeEngine()
+    async with serving(engine, token="speak", viewer_token="watch") as server:
+        path = f"{ROOMS_PATH}{quote('会议室')}"
+        start, token = '{"type":"start","room":"会议室"}', {"Authorization": "Bearer speak"}
+        async with (
+            connect(f"ws://127.0.0.1:{server.port}{path}?token=watch") as viewer,
+            connected(server, start, additional_headers=token) as speaker,
+        ):
+            await receive_ready(speaker)
+            for index in range(5):
+                engine.streams[0].tell(said(index, f"line {index}"))
+            while msgspec.json.decode(await viewer.recv()).get("text") != "line 4":
+                pass
+            assert (await get(server, path))[0] == 401
+            status, text = await get(server, f"{path}?token=watch&before=4&limit=2")
+            history = msgspec.json.decode(text, type=RoomHistory)
+            assert (status, history.room, history.earlier) == (200, "会议室", 2)
+            assert [line.text for line in history.lines] == ["line 2", "line 3"]
+            for query in ("before=-1", "before=x", "limit=0", "limit=501", "before=٣", "limit=" + 20 * "9"):
+                status, text = await get(server, f"{path}?token=watch&{quote(query, safe='=')}")
+                assert status == 400
+                assert "is a whole number" in msgspec.json.decode(text, type=Error).message
+        assert (await get(server, f"{ROOMS_PATH}nobody?token=watch"))[0] == 404
 
 
 @asynchronous
