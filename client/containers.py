@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 _MPEG1_KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _MPEG2_KILOBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
+_LONGEST_PADDING = 4096  # bytes of rubbish at the end of a file
 _UNKNOWN_SIZE = 0x7FFFF000  # a writer that does not know the size gives 0, or one from here on
 
 
@@ -106,6 +108,50 @@ def _wav_seconds(head: bytes) -> float | None:
             return known / bytes_per_second if known and bytes_per_second else None
         place += 8 + size + size % 2
     return None
+
+
+def wav_repairs(head: bytes, size: int, read_at: Callable[[int, int], bytes]) -> list[tuple[int, bytes]]:
+    """Return what to write over a WAV header whose sizes are not true, so that all of the file is read.
+
+    A recorder that crashes leaves the sizes of another moment, and a file may have been joined to this one: the samples
+    go on where the header says that they end.
+
+    Args:
+        head: the first bytes of the file.
+        size: bytes of the file.
+        read_at: reads bytes of the file, given their place and number.
+
+    Returns:
+        Places in the file, and the bytes to be found there.
+    """
+    if head[8:12] != b"WAVE" or head[:4] not in (b"RIFF", b"RF64", b"BW64"):
+        return []
+    place, long_size, form = 12, None, b""
+    while place + 8 <= len(head):
+        name, length = struct.unpack_from("<4sI", head, place)
+        if name == b"fmt ":
+            form = head[place : place + 8 + length]
+        if name == b"ds64" and place + 24 <= len(head):
+            (long_size,) = struct.unpack_from("<Q", head, place + 16)
+        if name == b"data":
+            known = long_size if long_size is not None and length >= _UNKNOWN_SIZE else length
+            end = place + 8 + (known or 0)
+            if long_size == known == 0 or (known and _goes_on(read_at(end, 4096), size - end, form)):
+                return [(0, b"RIFF"), (place + 4, b"\xff\xff\xff\xff")]
+            return []
+        place += 8 + length + length % 2
+    return []
+
+
+def _goes_on(behind: bytes, left: int, form: bytes) -> bool:
+    """Return whether samples follow where a chunk might, or another file of the same form."""
+    for start in (0, 1):  # chunks begin at even places, but not every writer knows that
+        name, length = behind[start : start + 4], int.from_bytes(behind[start + 4 : start + 8], "little")
+        if name in (b"RIFF", b"RF64") and form in behind:
+            return True
+        if len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name) and length <= left:
+            return False
+    return left > _LONGEST_PADDING
 
 
 def _flac_samples(head: bytes) -> int:

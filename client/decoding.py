@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError, InvalidDataError
 from numpy.typing import NDArray
-from parastream.client.containers import declared_seconds, ends_within_page, mp3_frame_bytes, tag_length
+from parastream.client.containers import declared_seconds, ends_within_page, mp3_frame_bytes, tag_length, wav_repairs
 
 STANDARD_INPUT = Path("-")
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
@@ -189,6 +189,8 @@ class Recording:
             self._container.format.name == "ogg" and ends_within_page(self._input.tail())
         ):
             self.damage.add(self.seconds, "its end is missing")
+        elif not frames and self._input.position > _HEAD:
+            self.damage.add(0.0, "nothing in it can be decoded")
 
     def _usable(self, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Replace samples that are no numbers, or absurdly large, by silence."""
@@ -293,6 +295,7 @@ class _Input(io.RawIOBase):
         self.position = 0
         self._tail = b""
         self._unread = b""  # of a pipe
+        self._repairs: list[tuple[int, bytes]] = []
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path != STANDARD_INPUT else os.dup(0)
         try:
             status = os.fstat(self._file)
@@ -303,7 +306,9 @@ class _Input(io.RawIOBase):
             if self.size is None:
                 self._begin_pipe()
             if self.size is not None:
-                self.head = os.pread(self._file, _HEAD, 0)
+                head = os.pread(self._file, _HEAD, 0)
+                self._repairs = wav_repairs(head, self.size, lambda place, count: os.pread(self._file, count, place))
+                self.head = self._repaired(head, 0)
         except OSError:
             os.close(self._file)
             raise
@@ -339,12 +344,19 @@ class _Input(io.RawIOBase):
         if self.size is None and self._unread:
             data, self._unread = self._unread[:size], self._unread[size:]
         else:
-            data = os.read(self._file, size)
+            data = self._repaired(os.read(self._file, size), self.position)
         self.position += len(data)
         if self.size is None:
             if len(self.head) < _HEAD:
                 self.head += data
             self._tail = (self._tail + data)[-2 * _HEAD :]
+        return data
+
+    def _repaired(self, data: bytes, position: int) -> bytes:
+        for place, repair in self._repairs:
+            for index, byte in enumerate(repair, place - position):
+                if 0 <= index < len(data):
+                    data = data[:index] + bytes((byte,)) + data[index + 1 :]
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

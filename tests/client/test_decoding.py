@@ -71,6 +71,14 @@ def tagged_mp3(path: Path) -> Path:
     return encode(path, SPEECH, "libmp3lame", metadata={"title": "x" * 4000}, options={"write_id3v1": "1"})
 
 
+def rf64(path: Path) -> Path:
+    """A large-file recorder that crashed: the sizes are in a chunk of their own, and zero."""
+    wav(path, BYTES, riff_size=0xFFFFFFFF, data_size=0xFFFFFFFF)
+    content = path.read_bytes()
+    path.write_bytes(b"RF64" + content[4:12] + b"ds64" + (28).to_bytes(4, "little") + bytes(28) + content[12:])
+    return path
+
+
 ONCE: dict[str, Make] = {
     "a.mp3": mp3,
     "no-header.mp3": mp3_without_header,
@@ -96,9 +104,14 @@ ONCE: dict[str, Make] = {
     "list-and-header-only.wav": lambda path: wav(path, BYTES, riff_size=36, data_size=0, extra=LIST),
     "pipe.wav": lambda path: wav(path, BYTES, riff_size=0xFFFFFFFF, data_size=0xFFFFFFFF),
     "sox-pipe.wav": lambda path: wav(path, BYTES, riff_size=0x7FFFFFFF, data_size=0x7FFFFFFF - 36),
+    # One that wrote the sizes of another moment.
+    "stale.wav": lambda path: wav(path, BYTES, riff_size=64_036, data_size=64_000),
+    "stale-with-list.wav": lambda path: wav(path, BYTES, riff_size=36, data_size=2_000, extra=LIST),
+    "zero.rf64": lambda path: rf64(path),
     "pipe-with-list.wav": lambda path: wav(path, BYTES, riff_size=0, data_size=0xFFFFFFFF, extra=LIST),
 }  # fmt: skip
 TWICE: dict[str, Make] = {
+    "joined.wav": twice(lambda path: wav(path, BYTES)),
     "joined.mp3": twice(mp3),
     "joined-no-header.mp3": twice(mp3_without_header),
     "joined-tagged.mp3": twice(tagged_mp3),
@@ -133,6 +146,12 @@ def test_all_of_joined_recordings_is_heard(tmp_path: Path, name: str) -> None:
     assert likeness(samples[-half:], SPEECH[-half:]) > 0.98
     assert not recording.damage
     assert recording.estimated_duration() in (None, pytest.approx(2 * SECONDS, abs=0.3))  # never that of the first
+
+
+def test_chunks_behind_the_samples_are_not_heard(tmp_path: Path) -> None:
+    path = wav(tmp_path / "tagged.wav", BYTES)
+    path.write_bytes(path.read_bytes() + 500 * LIST)
+    assert len(decoded(path)[0]) == len(SPEECH)
 
 
 def test_samples_that_fit_are_not_touched(tmp_path: Path) -> None:

@@ -113,6 +113,22 @@ def test_mic_when_the_connection_breaks(served: Served, tmp_path: Path) -> None:
     assert next((tmp_path / "saved").glob("*.txt")).read_text().splitlines() == finals
 
 
+@pytest.mark.process
+def test_mic_goes_on_when_a_session_has_lasted_too_long(tmp_path: Path) -> None:
+    """One second here, in which some sentences are spoken; the rest is in the same files."""
+    server = Served("--max-session", "1")
+    try:
+        result = mic(tmp_path, SAMPLE, "--save", tmp_path / "saved", "--server", server.url)
+    finally:
+        server.stop()
+    assert (result.returncode, result.stderr) == (0, "")
+    _, _, after = result.stdout.partition("going on in a new session\n")
+    assert "✓" in after
+    finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
+    (saved,) = (tmp_path / "saved").glob("*.txt")
+    assert saved.read_text().splitlines() == finals
+
+
 def test_mic_knows_when_the_server_does_not_hear() -> None:
     session: Any = SimpleNamespace(acknowledged=1.0)
     microphone: Any = SimpleNamespace(channels=1, rate=16_000, lost=False)
