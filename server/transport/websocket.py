@@ -189,10 +189,20 @@ class ListeningConnection(ServerConnection):
             if self._waking is not None:
                 self._waking.cancel()
             super().connection_lost(exc)
+            self._let_go()
         elif self._eof and not unread and (self.request is None or self.response is not None):
             self._eof = False
             super().eof_received()
             self.transport.close()
+
+    def _let_go(self) -> None:
+        """Break the circles of references, so that memory comes back at once."""
+        self.recv_messages.pause = self.recv_messages.resume = _nothing
+        del self._reject, self.protocol.reject
+
+
+def _nothing() -> None:
+    pass
 
 
 class WebSocket:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 from parastream.server.transport.websocket import ListeningConnection, WebSocket
 from websockets.asyncio.client import connect
@@ -60,3 +62,21 @@ async def test_pieces_of_a_message_on_a_slow_line_are_heard_before_it_is_whole()
             await until(lambda before=before: sockets[0].heard > before)  # type: ignore[misc]
         await done.wait()
         writer.transport.abort()
+
+
+@asynchronous
+async def test_a_connection_that_is_closed_gives_its_memory_back_at_once() -> None:
+    connections: list[weakref.ref[ServerConnection]] = []
+
+    async def handle(connection: ServerConnection) -> None:
+        connections.append(weakref.ref(connection))
+        await connection.wait_closed()
+
+    async with serve(handle, "127.0.0.1", 0, create_connection=ListeningConnection) as server:
+        gc.disable()
+        try:
+            async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+                await client.send(bytes(1 << 16))
+            await until(lambda: connections[0]() is None)
+        finally:
+            gc.enable()
