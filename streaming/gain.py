@@ -12,7 +12,8 @@ stands still: after usual speech it is exactly 1, and clicks are not raised. Whe
 the speaker, and the gain is as high as the noise allows.
 
 The noise floor is the lowest level so far, which slowly rises (minimum statistics): it bounds how far noise is raised,
-and tells sound from silence. A steady sound becomes the floor itself.
+and tells sound from silence. A steady sound becomes the floor itself. Digital silence says nothing about the room, so
+what begins after it is not raised as if the room were quiet.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def _ratio(decibels: float) -> float:
 _TARGET = _ratio(-32)  # level of a frame up to which speech is raised: soft speech, which the network finds reliably
 _MOST = _ratio(30)  # the gain's maximum
 _NOISE = _ratio(-60)  # level up to which noise is raised, which bounds how far speech is raised above a given noise
+_LEAST = _NOISE / _MOST  # a floor no lower than this keeps the gain to its maximum
 _FLOOR_RISE = _ratio(3 * _FRAME_SECONDS)  # 3 dB a second: the next pause between words comes before it has risen far
 _SOUND = _ratio(6)  # what is that far above the noise floor is sound
 _GAP = round(0.32 / _FRAME_SECONDS)  # frames of silence that separate two stretches of sound
@@ -46,7 +48,7 @@ class Gain:
     Levels are the RMS of a frame. Full scale is 1.
     """
 
-    loudness: float = 0.0
+    loudness: float = _LEAST
     """Level of whoever speaks."""
     floor: float = _NOISE
     """Level of the noise."""
@@ -59,16 +61,20 @@ class Gain:
 
     def push(self, level: float) -> float:
         """Take the level of the next frame, and return the factor (1 to 31.6) for its samples."""
-        level = min(max(level, _NOISE / _MOST), 1.0)  # with a floor no lower than this, the gain keeps to its maximum
+        if level == 0:  # from a gate or a mute switch
+            self.silent, self.run = self.silent + 1, 0
+            return self._factor()
+        level = min(max(level, _LEAST), 1.0)
         self.floor = min(level, self.floor * _FLOOR_RISE)
         if level > _SOUND * self.floor:
             self.stretch = max(level, 0.0 if self.silent >= _GAP else self.stretch * _FORGET)
-            self.silent = 0
-            self.run += 1
+            self.silent, self.run = 0, self.run + 1
             if self.run >= _LASTING:
                 self.loudness = self.stretch
         else:
-            self.silent += 1
-            self.run = 0
+            self.silent, self.run = self.silent + 1, 0
         self.loudness = max(level, self.loudness)
+        return self._factor()
+
+    def _factor(self) -> float:
         return max(1.0, min(_TARGET / self.loudness, _NOISE / self.floor))

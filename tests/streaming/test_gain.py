@@ -87,6 +87,13 @@ def test_a_noise_that_begins_late_becomes_the_floor() -> None:
     assert follow(gain, (-75, 1)) == [pytest.approx(15)]
 
 
+def test_digital_silence_says_nothing_about_the_noise() -> None:
+    gain = Gain()
+    for level in (-55, -45):
+        assert [gain.push(0.0) for _ in range(100)] == [1.0] * 100
+        assert follow(gain, (level, 100)) == [0.0] * 100
+
+
 @given(st.lists(st.floats(0, 10) | st.sampled_from([1e-40, 1e20, float("inf")]), min_size=1, max_size=200))
 def test_any_levels_give_a_gain_between_one_and_the_maximum(levels: list[float]) -> None:
     gain = Gain()
