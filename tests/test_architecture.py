@@ -90,7 +90,7 @@ def test_no_second_copy_of_a_module(path: Path) -> None:
 
 IO_MODULES = [
     *("codecs", "fcntl", "fileinput", "filelock", "glob", "io", "mmap", "os", "pathlib", "pickle", "shelve", "shutil"),
-    *("aiofiles", "soundfile", "sqlite3", "tarfile", "tempfile", "yaml", "zipfile"),
+    *("aiofiles", "av", "soundfile", "sqlite3", "tarfile", "tempfile", "yaml", "zipfile"),
     *("asyncio", "ftplib", "http", "httpx", "httpx2", "huggingface_hub", "requests", "select", "selectors", "smtplib"),
     *("socket", "socketserver", "ssl", "urllib", "urllib3", "websockets"),
     *("multiprocessing", "pty", "rich", "signal", "sounddevice", "subprocess", "sys", "typer"),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,9 +159,9 @@ class RemoteBackend:
     jobs: int
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
-    _door: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     """Held by the recording whose turn it is to get a session."""
-    _left: asyncio.Event = field(default_factory=asyncio.Event)
+    _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """A session has ended."""
 
     def prepare(self) -> None:
@@ -258,7 +258,7 @@ class _Heard:
                 yield block
                 self.watcher.advance(self.index, len(block) / source.rate, source.estimated_duration())
 
-    async def outcome(self, work: Any) -> Outcome:
+    async def outcome(self, work: Awaitable[None]) -> Outcome:
         """Await the work and return the recording's outcome, whatever goes wrong."""
         try:
             await work
