@@ -29,6 +29,8 @@ import { keepScreenOn } from "./wake-lock.js";
 const SILENT_MILLISECONDS = 6000;
 /** Browsers that play nothing, for want of an output, let nothing be heard either. */
 const STANDSTILL_MILLISECONDS = 4000;
+/** A file whose beginning cannot be read for so long will not be played. */
+const LOAD_FILE_MILLISECONDS = 15_000;
 const BYTES_PER_SAMPLE = 2;
 const MOST_LANGUAGES = 3;
 
@@ -159,6 +161,7 @@ function tryToPlay(url, name) {
   return new Promise((resolve, reject) => {
     trial.onloadedmetadata = resolve;
     trial.onerror = () => reject(new Error(`This browser cannot play ${name}.`));
+    setTimeout(() => reject(new Error(`This browser does not get to play ${name}.`)), LOAD_FILE_MILLISECONDS);
     trial.src = url;
   });
 }

@@ -236,6 +236,11 @@ def test_accessibility(browser: Browser, server: ServerProcess, talk: Talk, colo
         check("overlay", page)
     with opened(browser, server.url) as page:
         check("empty", page)
+        page.evaluate("document.querySelector('#drop-dialog').showModal()")
+        check("drop", page)
+    with opened(browser, f"{server.url}/live?name=a b") as page:
+        expect(page.get_by_role("alert")).to_be_visible()
+        check("which room", page)
     assert {name: found for name, found in findings.items() if found} == {}
 
 

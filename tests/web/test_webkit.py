@@ -88,6 +88,32 @@ def test_drafts_are_underlined_and_lines_come_as_the_reader_scrolls(webkit: WebK
         assert ask(webkit, shown) == texts(0, 300)
 
 
+CHOOSE = """
+    const samples = 32000, bytes = new ArrayBuffer(44 + 2 * samples), view = new DataView(bytes);
+    const letters = (place, text) => [...text].forEach((letter, at) => view.setUint8(place + at, letter.charCodeAt(0)));
+    letters(0, "RIFF"), view.setUint32(4, 36 + 2 * samples, true), letters(8, "WAVEfmt ");
+    view.setUint32(16, 16, true), view.setUint16(20, 1, true), view.setUint16(22, 1, true);
+    view.setUint32(24, 16000, true), view.setUint32(28, 32000, true);
+    view.setUint16(32, 2, true), view.setUint16(34, 16, true);
+    letters(36, "data"), view.setUint32(40, 2 * samples, true);
+    const chosen = new DataTransfer(), field = document.querySelector("#file");
+    chosen.items.add(new File([bytes], "silence.wav", { type: "audio/wav" }));
+    field.files = chosen.files;
+    field.dispatchEvent(new Event("change"));
+"""
+
+
+def test_a_file_says_what_to_press_where_the_browser_plays_nothing_by_itself(webkit: WebKitGTK) -> None:
+    engine = FakeEngine()
+    with serving_pages(webkit, engine) as url:
+        webkit.get(url)
+        wait_until(lambda: ask(webkit, "document.querySelector('#theme').title") != "")
+        webkit.execute_script(CHOOSE)
+        wait_until(lambda: ask(webkit, "document.querySelector('#status-text').textContent") == "Press to begin")
+        assert ask(webkit, "document.querySelector('#main-label').textContent") == "Begin"
+        assert engine.streams == []
+
+
 def test_a_transcript_is_kept(webkit: WebKitGTK) -> None:
     script = """
         const done = arguments[0];
