@@ -413,7 +413,11 @@ function showModel({ model, languages }) {
   const names = new Intl.DisplayNames(["en"], { type: "language" });
   const few = languages?.map((language) => names.of(language)).join(", ");
   const heard = languages && languages.length > MOST_LANGUAGES ? `${languages.length} languages` : few;
-  element("status-model", HTMLElement).textContent = [heard, `model ${model}`].filter(Boolean).join(", ");
+  const shown = element("status-model", HTMLElement);
+  shown.textContent = shown.title = [heard, `model ${model}`].filter(Boolean).join(", ");
+  const welcome = element("welcome-model", HTMLElement);
+  welcome.textContent = heard ? `The model ${model} listens, for ${heard}.` : `The model ${model} listens.`;
+  welcome.hidden = false;
 }
 
 /** @param {string} text */

@@ -18,6 +18,7 @@ from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
 from parastream.server.transcripts.formats import TranscriptFormat, render
 from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire.messages import Word
+from parastream.server.wire.room_names import room_name
 
 from .scripting import Scripts
 
@@ -154,3 +155,24 @@ def test_the_widths_of_the_page_are_those_of_every_character_that_python_knows()
         if unicodedata.category(chr(code)) != "Cn" and bisect.bisect_right(ranges, code) % 2 != is_wide(chr(code))
     ]
     assert wrong == [], "make them again: ./run python docs/make_wide.py"
+
+
+def test_names_of_rooms_are_mended_to_what_the_server_takes(scripts: Scripts) -> None:
+    given = [
+        "hall",
+        "a b",
+        "会议！",
+        "cafe\u0301",
+        "\u0301a",
+        "हॉल",
+        "../x",
+        "\u202ehall",
+        70 * "x",
+        60 * "\U00020000",
+        "",
+    ]
+    mended = scripts.call("room-names.js", "roomName", [[name] for name in given])
+    assert mended[:8] == ["hall", "a-b", "会议-", "caf\u00e9", "a", "हॉल", "-x", "-hall"]
+    for name in mended[:-1]:
+        assert room_name(name) == name
+    assert mended[-1] == ""
