@@ -108,12 +108,14 @@ class Recording:
                 container_options={"protocol_whitelist": "none"},
             )
             stream = self._container.streams.best("audio")
-        except (FFmpegError, OSError, ValueError) as error:
+        except (FFmpegError, OSError, ValueError, LookupError) as error:
             raise SourceError(f"{self.name}: not a recording that can be read ({self._why_not(error)})") from error
         if stream is None or not isinstance(stream, av.AudioStream):
             raise SourceError(f"{self.name}: not a recording that can be read (there is no sound in it)")
         self._stream = stream
-        codec = stream.codec_context
+        codec: Any = stream.codec_context
+        if codec is None:
+            raise SourceError(f"{self.name}: not a recording that can be read (its sound is of an unknown kind)")
         if codec.name == "flac":
             codec.options = {"err_detect": "crccheck+explode"}  # otherwise a damaged frame becomes noise
         self.rate: int = codec.sample_rate or 0
@@ -360,7 +362,10 @@ class _Input(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.position = os.lseek(self._file, offset, whence)
+        try:
+            self.position = os.lseek(self._file, offset, whence)
+        except OSError:  # a damaged header leads before the beginning
+            return -1
         return self.position
 
     def tell(self) -> int:

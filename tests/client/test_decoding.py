@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from collections.abc import Callable
 from importlib.resources import files
@@ -254,6 +255,30 @@ def test_what_is_no_recording(tmp_path: Path, make: Make, message: str) -> None:
     with pytest.raises(SourceError, match=message) as raised:
         Recording(path)
     assert str(raised.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.m4a", "a.webm", "a.ogg", "a.aiff", "a.caf", "zero.wav", "float.wav"])
+def test_whatever_is_wrong_with_a_file_is_an_error_or_damage(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = ONCE[name](tmp_path / name).read_bytes()
+    chance = random.Random(name)
+    for _ in range(20):
+        wrong = bytearray(content)
+        for _ in range(chance.choice((1, 5, 50))):
+            wrong[chance.randrange(min(len(wrong), chance.choice((200, len(wrong)))))] = chance.randrange(256)
+        (tmp_path / "wrong").write_bytes(wrong)
+        try:
+            with Recording(tmp_path / "wrong") as recording:
+                assert {block.shape[1] for block in recording.blocks()} <= {recording.channels}
+        except SourceError:
+            pass
+    assert capfd.readouterr().err == ""
+
+
+def test_sound_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="of an unknown kind"):
+        Recording(wav(tmp_path / "unknown.wav", BYTES, tag=0x7777))
 
 
 def test_tags_that_are_not_utf_8_do_not_matter(tmp_path: Path) -> None:
