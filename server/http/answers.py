@@ -173,7 +173,7 @@ class HttpAnswers:
             return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error)
         found = self._rooms.history(room, before, limit or MOST_LINES)
         if found is None:
-            error = messages.Error("unknown_path", f"nobody has spoken in the room {room!r}")
+            error = messages.Error("unknown_path", f"nobody has spoken in the room {quoted(room)}")
             return json_response(connection, HTTPStatus.NOT_FOUND, error)
         response = json_response(connection, HTTPStatus.OK, found)
         _set(response, "Cache-Control", "no-store")
