@@ -14,6 +14,8 @@ import { ofTab } from "./storage.js";
 
 const DATABASE = "parastream";
 const TAB_KEY = "parastream.talk";
+/** The transcript that was cleared last: a page that is left at once may not get to delete it. */
+const CLEARED_KEY = "parastream.cleared";
 const LOCK = "parastream.talk.";
 /** How long the tab that was reloaded may take to let go of its transcript. */
 const PATIENCE_MILLISECONDS = 2000;
@@ -41,6 +43,9 @@ export class Kept {
   async open() {
     try {
       this.#database = await openDatabase();
+      this.#talk = ofTab.getItem(CLEARED_KEY) ?? "";
+      if (this.#talk) await this.#forget();
+      this.#talk = "";
       await this.#choose();
       await this.#restore();
       this.works = true;
@@ -54,7 +59,7 @@ export class Kept {
     this.#transcript.addEventListener("drafts", () => {
       this.#timer ??= setTimeout(() => this.#writeTalk(), DRAFTS_MILLISECONDS);
     });
-    this.#transcript.addEventListener("clear", () => this.#forget());
+    this.#transcript.addEventListener("clear", () => void this.#forget());
   }
 
   /** Take the transcript that this tab had, or else the newest one that no tab has, or else begin one. */
@@ -100,9 +105,15 @@ export class Kept {
   #forget() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#change((lines, talks) => {
-      lines.delete(IDBKeyRange.bound([this.#talk, ""], [this.#talk, "\uffff"]));
-      talks.delete(this.#talk);
+    ofTab.setItem(CLEARED_KEY, this.#talk);
+    return new Promise((resolve) => {
+      this.#change((lines, talks) => {
+        lines.delete(IDBKeyRange.bound([this.#talk, ""], [this.#talk, "\uffff"]));
+        done(talks.delete(this.#talk)).then(() => {
+          ofTab.removeItem(CLEARED_KEY);
+          resolve(undefined);
+        }, resolve);
+      });
     });
   }
 
