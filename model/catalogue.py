@@ -45,7 +45,7 @@ class _Known:
 
 
 _KNOWN: dict[str, _Known] = {
-    DEFAULT: _Known("speech", 25, "English letters, numbers and commands; streaming and whole utterances"),
+    DEFAULT: _Known("speech", 34, "English: letters, numbers, commands, read text; streaming and whole utterances"),
     "whisper-tiny-en": _Known("final", 41, "English free speech, whole utterances (OpenAI's Whisper tiny.en)"),
     "punc-small-offline": _Known("punctuation", 6, "Mandarin and English, for whole texts"),
     "punc-small-realtime": _Known("punctuation", 6, "Mandarin and English, for running transcripts"),

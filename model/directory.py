@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.bpe import Merges, read_merges
 from parastream.model.errors import CheckpointError, ModelConfigError
 from parastream.model.untrusted import UnusableError, read_file, read_json, read_yaml, refuse_pointer, shown
 
@@ -21,6 +22,8 @@ CMVN = "am.mvn"
 """Mean and variance of the features, in Kaldi's nnet1 text; only speech models have it."""
 TOKENS = "tokens.json"
 """The vocabulary."""
+BPE_CODES = "bpe.codes"
+"""The merges behind the pieces of the vocabulary, which most models do without."""
 SEG_DICT = "seg_dict"
 """How FunASR cuts hotwords into pieces; kept for it, but not used here."""
 JIEBA_DICT = "jieba_usr_dict"
@@ -31,7 +34,7 @@ SPEECH_WEIGHTS = (SAFETENSORS, "model.pt")
 PUNCTUATION_WEIGHTS = ("model_quant.onnx", "model.onnx")
 """Networks of punctuation models, the preferred one first: it has a quarter of the size, and is faster."""
 
-DESCRIPTION = (CONFIG, CONFIGURATION, CMVN, TOKENS, SEG_DICT)
+DESCRIPTION = (CONFIG, CONFIGURATION, CMVN, TOKENS, BPE_CODES, SEG_DICT)
 """All that is not weights, as far as there is any."""
 REQUIRED = (CONFIG, TOKENS)
 """What every model has."""
@@ -125,6 +128,20 @@ class ModelDirectory:
                 raise ModelConfigError(f"{path}: token {shown(token)} is listed twice")
             seen.add(token)
         return tuple(tokens)
+
+    @cached_property
+    def merges(self) -> Merges:
+        """The merges of `bpe.codes`; none where there is no such file.
+
+        Raises:
+            ModelConfigError: It is damaged.
+        """
+        if not self.has(BPE_CODES):
+            return {}
+        try:
+            return read_merges(self.content(BPE_CODES).decode("utf-8").splitlines())
+        except (UnicodeDecodeError, ModelConfigError) as error:
+            raise ModelConfigError(f"{self.path / BPE_CODES}: {error}") from None
 
     @cached_property
     def cmvn(self) -> tuple[Float32, Float32]:

@@ -67,7 +67,7 @@ class SpeechModel:
             config=config,
             frontend=Frontend(config.frontend, *directory.cmvn),
             network=network,
-            tokenizer=Tokenizer(directory.tokens),
+            tokenizer=Tokenizer(directory.tokens, directory.merges),
             parameters=parameters,
             dtype=dtype,
             quantization=Quantization.of(directory.configuration),

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
+from parastream.model.bpe import Merges, pieces_of
 from parastream.model.text import is_unspaced, join, units
 
 SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
@@ -71,8 +73,10 @@ class Tokenizer:
       `用Python`, `room5`).
     """
 
-    def __init__(self, tokens: Sequence[str]) -> None:
+    def __init__(self, tokens: Sequence[str], merges: Merges = MappingProxyType({})) -> None:
+        """Make one of the vocabulary, and of the merges behind its pieces where they are known."""
         self.tokens = tuple(tokens)
+        self._merges = merges
         self._ids = {token: index for index, token in enumerate(self.tokens)}
 
     def __len__(self) -> int:
@@ -110,9 +114,10 @@ class Tokenizer:
         return words
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`: from left to right, the longest piece that fits.
+        """Return the ids of `text`.
 
-        A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the list has none). Words in
+        Words are cut as the training data was, where the merges of the pieces are known, else into the longest piece
+        that fits, from left to right. A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the list has none). Words in
         capitals are spelled letter by letter, as `decode` shows spelled letters. Other words are looked up in lower
         case if they are not in the list as written.
         """
@@ -127,6 +132,14 @@ class Tokenizer:
         return ids
 
     def _pieces(self, word: str) -> list[int] | None:
+        if self._merges:
+            *inner, last = pieces_of(word, self._merges)
+            names = [*(piece + _CONTINUES for piece in inner), last]
+            if all(name in self._ids for name in names):
+                return [self._ids[name] for name in names]
+        return self._longest_pieces(word)
+
+    def _longest_pieces(self, word: str) -> list[int] | None:
         ids: list[int] = []
         start = 0
         while start < len(word):
