@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 from parastream.model import torch_zip
 from parastream.model.config import ModelConfig, Precision
 from parastream.model.dense import Dense
-from parastream.model.directory import CMVN, CONFIG, CONFIGURATION, SAFETENSORS, SEG_DICT, TOKENS, ModelDirectory
+from parastream.model.directory import (
+    BPE_CODES,
+    CMVN,
+    CONFIG,
+    CONFIGURATION,
+    SAFETENSORS,
+    SEG_DICT,
+    TOKENS,
+    ModelDirectory,
+)
 from parastream.model.errors import CheckpointError
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
@@ -154,7 +163,8 @@ def convert(source: Path, destination: Path, dtype: Precision = "float16") -> No
     """Make a model directory with `model.safetensors` that loads like `source`.
 
     Args:
-        source: A model directory with weights of either form, not quantised.
+        source: A model directory with weights of either form. Quantised ones are unpacked; the precision that
+            they lost stays lost.
         destination: A directory to make, which appears only when it is complete. It may exist if it is empty.
         dtype: Precision of the weights in the new file.
 
@@ -165,7 +175,8 @@ def convert(source: Path, destination: Path, dtype: Precision = "float16") -> No
     """
     refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
-    _write(directory, destination, _converted(directory, dtype), directory.configuration)
+    configuration = {name: value for name, value in directory.configuration.items() if name != KEY}
+    _write(directory, destination, _converted(directory, dtype), configuration)
 
 
 def quantize(
@@ -174,7 +185,7 @@ def quantize(
     """Make a model directory with quantised linear layers, see `quantization`; `load` takes it like any other.
 
     Args:
-        source: As for `convert`.
+        source: As for `convert`, but not quantised.
         destination: As for `convert`.
         quantization: Bits and size of the groups; 8 bits in groups of 64 if left out.
         dtype: Precision of scales and biases, and of the weights that are not quantised.
@@ -187,6 +198,8 @@ def quantize(
     quantization = quantization or Quantization()
     refuse_to_overwrite(destination)
     directory = ModelDirectory(source)
+    if already := Quantization.of(directory.configuration):
+        raise CheckpointError(f"{source} is quantised already ({already}): choose the model that it was made from")
     config = ModelConfig.from_directory(directory)
     check_size(config, directory)
     network = Paraformer(config)
@@ -228,12 +241,16 @@ def refuse_to_overwrite(destination: Path) -> None:
 
 def _converted(source: ModelDirectory, dtype: Precision) -> dict[str, mx.array]:
     """Read a directory's weights and convert them to `dtype`."""
-    if quantization := Quantization.of(source.configuration):
-        raise CheckpointError(
-            f"{source.path} is quantised already ({quantization}): choose the model that it was made from"
-        )
     weights = read_weights(source)
-    converted = {name: _to_mlx(weights.pop(name), getattr(mx, dtype)) for name in list(weights)}
+    kind: mx.Dtype = getattr(mx, dtype)
+    quantization = Quantization.of(source.configuration)
+    converted = {}
+    if quantization is not None:
+        for name in [name.removesuffix(".scales") for name in weights if name.endswith(".scales")]:
+            parts = [mx.array(weights.pop(f"{name}.{part}")) for part in ("weight", "scales", "biases")]
+            converted[f"{name}.weight"] = quantization.dequantize(*parts).astype(kind)
+            mx.eval(converted[f"{name}.weight"])
+    converted |= {name: _to_mlx(weights.pop(name), kind) for name in list(weights)}
     too_large = listed(
         (name for name, value in converted.items() if not mx.isfinite(value).all().item()),
         "has values out of range",
@@ -249,7 +266,7 @@ def _write(
     """Make a model directory of weights and of the rest of `source`."""
     metas = {**configuration.get("file_path_metas", {}), "init_param": SAFETENSORS}
     text = json.dumps({**configuration, "file_path_metas": metas}, ensure_ascii=False, indent=1)
-    others = [CONFIG, CMVN, TOKENS, *([SEG_DICT] if source.has(SEG_DICT) else [])]
+    others = [CONFIG, CMVN, TOKENS, *filter(source.has, (BPE_CODES, SEG_DICT))]
     description = {name: source.content(name) for name in others} | {CONFIGURATION: f"{text}\n".encode()}
     write_directory(destination, weights, description, _FORMAT)
 

@@ -117,9 +117,9 @@ class Tokenizer:
         """Return the ids of `text`.
 
         Words are cut as the training data was, where the merges of the pieces are known, else into the longest piece
-        that fits, from left to right. A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the list has none). Words in
-        capitals are spelled letter by letter, as `decode` shows spelled letters. Other words are looked up in lower
-        case if they are not in the list as written.
+        that fits, from left to right. A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the
+        list has none). Words in capitals are spelled letter by letter, as `decode` shows spelled letters. Other words
+        are looked up in lower case if they are not in the list as written.
         """
         ids: list[int] = []
         runs = (run for part in text.split() for unit in units(part) for run in _NUMBER_OR_REST.findall(unit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 from numpy.typing import NDArray
-from parastream.model import SpeechModel, silero_weights
+from parastream.model import SpeechModel, catalogue, checkpoint, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Observer, Vad
 
 # How long an example takes depends on the load of the machine, and says nothing about what is tested. The examples are
@@ -76,8 +77,10 @@ def load_models() -> Models:
 
 
 @contextmanager
-def running_engine(config: EngineConfig = EngineConfig(), *observers: Observer) -> Iterator[Engine]:
-    """A warm engine on the default models."""
+def running_engine(
+    config: EngineConfig = EngineConfig(target_utilisation=math.inf), *observers: Observer
+) -> Iterator[Engine]:
+    """A warm engine on the default models, which admits whoever comes, on however slow a machine."""
     engine = Engine(load_models, config, observers=observers)
     engine.start()
     engine.wait_ready(60)
@@ -120,3 +123,11 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
     return cert, key
+
+
+@pytest.fixture(scope="session")
+def unquantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the embedded speech model as it is before it is quantised, in float16."""
+    directory = tmp_path_factory.mktemp("unquantised") / "asr-small-en"
+    checkpoint.convert(catalogue.resolve("asr-small-en"), directory)
+    return directory

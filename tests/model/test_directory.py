@@ -59,7 +59,7 @@ def test_a_speech_model_is_loaded_with_each_file_opened_once(copied: Callable[[s
     with opened(directory) as counts:
         parastream.model.load(directory)
     assert counts == dict.fromkeys(
-        ["am.mvn", "config.yaml", "configuration.json", "model.safetensors", "tokens.json"], 1
+        ["am.mvn", "bpe.codes", "config.yaml", "configuration.json", "model.safetensors", "tokens.json"], 1
     )
 
 
@@ -73,12 +73,12 @@ def test_a_punctuation_model_is_loaded_with_each_file_opened_once(copied: Callab
 
 
 @linux
-def test_a_model_is_quantised_with_each_file_opened_once(copied: Callable[[str], Path], tmp_path: Path) -> None:
-    directory = copied("asr-small-en")
+def test_a_model_is_quantised_with_each_file_opened_once(unquantised: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(unquantised, tmp_path / "model"))
     (directory / "seg_dict").touch()
     with opened(directory) as counts:
         checkpoint.quantize(directory, tmp_path / "quantised")
-    names = ["am.mvn", "config.yaml", "configuration.json", "model.safetensors", "seg_dict", "tokens.json"]
+    names = ("am.mvn", "bpe.codes", "config.yaml", "configuration.json", "model.safetensors", "seg_dict", "tokens.json")
     assert counts == dict.fromkeys(names, 1)
 
 

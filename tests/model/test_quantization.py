@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -34,10 +35,12 @@ on_cpu = pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="on
 
 
 @pytest.fixture(scope="module", params=[8, 4])
-def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+def quantized(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, unquantised: Path
+) -> tuple[int, Path]:
     """Bits, and the embedded model quantised to them."""
     directory = tmp_path_factory.mktemp("quantized") / "model"
-    checkpoint.quantize(EMBEDDED, directory, Quantization(request.param))
+    checkpoint.quantize(unquantised, directory, Quantization(request.param))
     return request.param, directory
 
 
@@ -68,21 +71,21 @@ def same(one: Tokens, other: Tokens) -> float:
 # --- the directory --------------------------------------------------------------------------------
 
 
-def test_what_is_stored(quantized: tuple[int, Path]) -> None:
+def test_what_is_stored(quantized: tuple[int, Path], unquantised: Path) -> None:
     bits, directory = quantized
     configuration = json.loads((directory / "configuration.json").read_text())
     assert configuration.pop("quantization") == {"bits": bits, "group_size": 64}
-    assert configuration == json.loads((EMBEDDED / "configuration.json").read_text())
+    assert configuration == json.loads((unquantised / "configuration.json").read_text())
     stored = cast(dict[str, mx.array], mx.load(str(directory / "model.safetensors")))
     layer = "encoder.layers.3.feed_forward.w_1"
     assert stored[f"{layer}.weight"].dtype == mx.uint32
-    assert stored[f"{layer}.weight"].shape == (1024, 256 * bits // 32)
-    assert stored[f"{layer}.scales"].shape == stored[f"{layer}.biases"].shape == (1024, 4)
-    assert stored[f"{layer}.bias"].shape == (1024,)
+    assert stored[f"{layer}.weight"].shape == (1536, 384 * bits // 32)
+    assert stored[f"{layer}.scales"].shape == stored[f"{layer}.biases"].shape == (1536, 6)
+    assert stored[f"{layer}.bias"].shape == (1536,)
     # 560 inputs are no whole number of groups.
-    assert stored["encoder.layers.0.self_attn.linear_q_k_v.weight"].shape == (768, 560)
+    assert stored["encoder.layers.0.self_attn.linear_q_k_v.weight"].shape == (1152, 560)
     assert {array.dtype for name, array in stored.items() if array.dtype != mx.uint32} == {mx.float16}
-    whole = (EMBEDDED / "model.safetensors").stat().st_size
+    whole = (unquantised / "model.safetensors").stat().st_size
     assert (directory / "model.safetensors").stat().st_size < whole * {8: 0.57, 4: 0.33}[bits]
 
 
@@ -159,10 +162,26 @@ def test_a_section_that_cannot_be_used(section: object) -> None:
 
 def test_only_once(quantized: tuple[int, Path], tmp_path: Path) -> None:
     bits, directory = quantized
-    for change in (checkpoint.quantize, checkpoint.convert):
-        with pytest.raises(CheckpointError, match=f"is quantised already \\({bits} bits in groups of 64\\)"):
-            change(directory, tmp_path / "new")
+    with pytest.raises(CheckpointError, match=f"is quantised already \\({bits} bits in groups of 64\\)"):
+        checkpoint.quantize(directory, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_converted_model_is_not_quantised_any_more(
+    quantized: tuple[int, Path], unquantised: Path, tmp_path: Path
+) -> None:
+    bits, directory = quantized
+    checkpoint.convert(directory, tmp_path / "whole", "float32")
+    whole, before = (
+        cast(dict[str, mx.array], mx.load(str(path / "model.safetensors")))
+        for path in (tmp_path / "whole", unquantised)
+    )
+    assert {name: array.shape for name, array in whole.items()} == {name: a.shape for name, a in before.items()}
+    assert {array.dtype for array in whole.values()} == {mx.float32}
+    name = "encoder.layers.3.feed_forward.w_1.weight"
+    largest = float(mx.abs(before[name]).max())
+    np.testing.assert_allclose(np.array(whole[name]), np.array(before[name]), atol=2 * largest / 2**bits)
+    assert parastream.model.load(tmp_path / "whole").quantization is None
 
 
 def test_a_model_without_a_layer_in_whole_groups(tmp_path: Path) -> None:
@@ -215,8 +234,7 @@ def _say_nothing(weights: dict[str, mx.array], configuration: dict[str, Any]) ->
 def test_only_a_full_fit_is_loaded(
     tmp_path: Path, spoil: Callable[[dict[str, mx.array], dict[str, Any]], None], message: str
 ) -> None:
-    directory = tmp_path / "model"
-    checkpoint.quantize(EMBEDDED, directory)
+    directory = Path(shutil.copytree(EMBEDDED, tmp_path / "model"))
     weights = dict(cast(dict[str, mx.array], mx.load(str(directory / "model.safetensors"))))
     mx.eval(weights)
     configuration = json.loads((directory / "configuration.json").read_text())

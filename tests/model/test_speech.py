@@ -22,8 +22,8 @@ def test_the_embedded_model(speech: SpeechModel) -> None:
     assert speech.name == "asr-small-en"
     assert speech.config.streams
     assert speech.window_samples == 9600
-    assert len(speech.tokenizer) == speech.config.decoder.vocab_size == 558
-    assert speech.parameters == 12_208_783
+    assert len(speech.tokenizer) == speech.config.decoder.vocab_size == 1458
+    assert speech.parameters == 30_866_963
 
 
 def test_a_directory_loads_like_the_name_and_the_other_trained_window_works(directory: Path) -> None:
@@ -65,10 +65,10 @@ def test_a_damaged_directory_is_named(directory: Path, name: str, damage: str) -
     ("old", "new", "message"),
     [
         ("model: ParaformerStreaming", "model: Whisper", "Paraformer"),
-        ("output_size: 256", "output_size: 250", "heads|shape"),
-        ("output_size: 256", "output_size: wide", "output_size must be int"),
-        ("num_blocks: 10", "num_blocks: 11", "missing"),
-        ("num_blocks: 10", "num_blocks: 9", "unexpected"),
+        ("output_size: 384", "output_size: 250", "heads|shape"),
+        ("output_size: 384", "output_size: wide", "output_size must be int"),
+        ("num_blocks: 12", "num_blocks: 13", "missing"),
+        ("num_blocks: 12", "num_blocks: 11", "unexpected"),
         ("threshold: 1.0", "threshold: 0.9", "threshold must be 1.0"),
         ("window: hamming", "window: povey", "hamming"),
         ("lfr_m: 7", "lfr_m: 5", "560|400"),
