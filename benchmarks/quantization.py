@@ -78,6 +78,7 @@ def main() -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--recordings", type=Path, help="directory of AN4, for the embedded model")
     model.add_argument("--full-size", action="store_true", help="random weights of the published models' size")
+    parser.add_argument("--model", type=Path, help="directory of a model that is not quantised, instead of the embedded one")
     parser.add_argument("--forms", default=",".join(FORMS), help="which ones besides float32, separated by commas")
     parser.add_argument("--sessions", type=int, default=1, help="streams of a batch")
     parser.add_argument("--windows", type=int, default=FILLING + 10, help="windows of each stream")
@@ -91,10 +92,11 @@ def main() -> None:
 
     forms = ["float32", *(name for name in FORMS if name in wanted and name != "float32")]
     with tempfile.TemporaryDirectory(prefix="parastream-") as scratch:
-        source = catalogue.resolve("asr-small-en")
+        source = Path(scratch) / "whole"
         if options.full_size:
-            source = Path(scratch) / random_weights.NAME
             random_weights.save(source)
+        else:  # the embedded form is in 8 bits
+            checkpoint.convert(options.model or catalogue.resolve("asr-small-en"), source, "float32")
         directories = {form: Path(scratch) / form for form in forms}
         for form, directory in directories.items():
             write(source, directory, form)
