@@ -78,7 +78,7 @@ def main() -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--recordings", type=Path, help="directory of AN4, for the embedded model")
     model.add_argument("--full-size", action="store_true", help="random weights of the published models' size")
-    parser.add_argument("--model", type=Path, help="directory of a model that is not quantised, instead of the embedded one")
+    parser.add_argument("--model", type=Path, help="directory of another model, which is not quantised")
     parser.add_argument("--forms", default=",".join(FORMS), help="which ones besides float32, separated by commas")
     parser.add_argument("--sessions", type=int, default=1, help="streams of a batch")
     parser.add_argument("--windows", type=int, default=FILLING + 10, help="windows of each stream")
