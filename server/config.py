@@ -50,10 +50,11 @@ class ServerConfig:
     """Address to listen on; empty: every interface."""
     port: int = 8765
     """Port to listen on; 0 picks a free one."""
-    model: str = "asr-small-en"
-    """Name or directory of the model of the streaming pass."""
+    model: str = ""
+    """Name or directory of the model of the streaming pass; empty: the embedded English one."""
     final_model: str = ""
-    """Name or directory of the model of the second pass; empty: the model of the streaming pass."""
+    """Name or directory of the model that hears whole utterances. `auto`: the model of the streaming pass, and Whisper
+    where there is room. Empty: `auto` unless `model` is set, else that model."""
     punctuation: str = ""
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
     dtype: Literal["", "float16", "float32", "bfloat16"] = ""

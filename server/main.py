@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from parastream.model import blas, prepare_process
+from parastream.model import blas, catalogue, prepare_process
 from parastream.model.errors import ParastreamError
 from parastream.server.app import new_server
 from parastream.server.config import LogLevel, ServerConfig
@@ -60,7 +60,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
         console.print(f"  {protocol:8} on port {port}")
     if config.save:
         console.print(f"  saving   to {config.save}", markup=False)
-    console.print(f"  model    {config.model}, loading", markup=False)
+    console.print(f"  model    {config.model or catalogue.DEFAULT}, loading", markup=False)
     console.print(f"  device   {'CPU' if on_cpu() else 'GPU'}")
     console.print(f"  BLAS     {blas.info()}", markup=False)
     console.print("  Ctrl-C stops: open sessions get their finals first")

@@ -7,16 +7,20 @@ machine on which all sessions speak all the time: sessions that are silent for a
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ROW_SECONDS
+from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.punctuation import Context
 from parastream.streaming.audio import SAMPLE_RATE
-from parastream.streaming.runner import Models
+from parastream.streaming.runner import Runner
 from parastream.streaming.vad import FRAME
+from parastream.streaming.work import Ear
 
 LATE = 0.25
 """A window that has waited for so many seconds is late."""
@@ -86,13 +90,19 @@ class Capacity:
     windows: Cost
     """Of a batch of streaming windows."""
     passes: Cost
-    """Of the rows in a batch of full-context passes."""
+    """Of the rows in a batch of final passes that every utterance gets."""
+    better: Cost
+    """Of those of the better ear, which do not count towards the capacity: it gives way."""
     frames: Cost
     """Of one frame of voice activity of each of some sessions."""
     marks: Cost
     """Of the punctuation of an utterance."""
     turns: Cost
     """Of everything else, by seconds of audio."""
+
+    def of(self, ear: Ear) -> Cost:
+        """Return the cost of an ear's passes."""
+        return self.better if ear is Ear.BETTER else self.passes
 
     def utilisation(self, sessions: int, most_windows: int) -> float:
         """Share of the machine's time that so many sessions take when all of them speak all the time.
@@ -127,12 +137,14 @@ def has_room(sessions: int, capacity: int, wait: float) -> bool:
     return sessions < (capacity if wait > LATE else BENEFIT_OF_DOUBT * capacity)
 
 
-def calibrate(models: Models) -> Capacity:
+def calibrate(runner: Runner) -> Capacity:
     """Measure warm models on the thread that will run them. It takes a fraction of a second for the embedded ones."""
-    speech, final, punctuation = models.speech, models.final or models.speech, models.punctuation
+    models = runner.models
+    speech, punctuation = models.speech, models.punctuation
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
-    hop, fresh, rows = speech.config.chunk.hop, speech.frontend(sound), final.frontend(sound)
-    lanes = final.network.lanes  # up to so many utterances take about as long as one
+    hop, fresh = speech.config.chunk.hop, speech.frontend(sound)
+    row = round(ROW_SECONDS * SAMPLE_RATE)
+    lanes = os.cpu_count() or 1  # up to so many utterances take about as long as one
     passes = sorted({(1, _SHORT), (1, _ROWS), (lanes, _ROWS), (2 * lanes, _ROWS)})
 
     def windows(size: int) -> float:
@@ -147,18 +159,21 @@ def calibrate(models: Models) -> Capacity:
             times.append(time.perf_counter() - began)
         return sorted(times)[len(times) // 2]
 
-    def recognise(count: int, length: int) -> float:
-        return _best(lambda: final.network.transcribe([rows[:length]] * count))
+    def recognise(ear: FinalPass, count: int, length: int) -> float:
+        inputs = [FinalInput(sound[: length * row])] * count
+        return _best(lambda: list(ear.transcribe_in_slices(inputs, steps=1 << 16)))
 
     def frames(size: int) -> float:
         states = [models.vad.new_state() for _ in range(size)]
         return _best(lambda: models.vad([sound[: _STEPS * FRAME]] * size, states)) / _STEPS
 
+    first, better = runner.ears[Ear.FIRST], runner.ears.get(Ear.BETTER)
     return Capacity(
         hop=speech.window_samples / SAMPLE_RATE,
-        row=final.frontend.row_samples / SAMPLE_RATE,
+        row=ROW_SECONDS,
         windows=Cost(*((size, windows(size)) for size in _WINDOWS)) if speech.config.streams else Cost((1, 0.0)),
-        passes=Cost(*((count * length, recognise(count, length)) for count, length in passes)),
+        passes=Cost(*((count * length, recognise(first, count, length)) for count, length in passes)),
+        better=Cost((1, 0.0)) if better is None else Cost((_ROWS, recognise(better, 1, _ROWS))),
         frames=Cost(*((size, frames(size)) for size in _FRAMES)),
         marks=Cost((1, _best(lambda: punctuation.mark_words(_WORDS, Context(), end=True)) if punctuation else 0.0)),
         turns=Cost((1, _TURNS)),

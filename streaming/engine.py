@@ -14,15 +14,16 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import schedule
-from parastream.streaming.capacity import Capacity, Longest, Utilisation, calibrate, has_room
+from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
-from parastream.streaming.runner import UNRECOGNISABLE, Models, Runner
+from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Models, Runner, refuse
 from parastream.streaming.schedule import Rank, Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stream import Stream
@@ -54,6 +55,8 @@ class EngineConfig:
     """Streaming windows in one batch."""
     max_vad_frames: int = 20
     """VAD frames (of 32 ms) of each session in a round, so that utterances are shown while they last."""
+    always_better: bool = False
+    """Whether every final waits for the better ear, if there is one, however late it gets."""
     max_final_rows: int = 1000
     """Rows (of 60 ms, padding included) in one batch of full-context passes."""
 
@@ -82,6 +85,8 @@ class EngineStats:
     window_batches: int = 0
     finals: int = 0
     final_batches: int = 0
+    forgone: int = 0
+    """Finals that went out without the better ear, because they would have been late."""
     busy: float = 0.0
     """Seconds spent computing."""
 
@@ -92,6 +97,7 @@ class _Counters:
     window_batches: int = 0
     finals: int = 0
     final_batches: int = 0
+    forgone: int = 0
     busy: float = 0.0
 
 
@@ -236,6 +242,7 @@ class Engine:
                 window_batches=counters.window_batches,
                 finals=counters.finals,
                 final_batches=counters.final_batches,
+                forgone=counters.forgone,
                 busy=counters.busy,
             )
 
@@ -264,7 +271,7 @@ class Engine:
         try:
             runner = Runner(self._load())
             runner.warm_up()
-            self._costs = costs = calibrate(runner.models)
+            self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
             self._runner = runner
         except BaseException as error:
@@ -309,6 +316,7 @@ class Engine:
         self._advance(touched)
         self._run_vad(runner, costs)
         windows = self._run_windows(runner, costs)
+        self._give_way(costs)
         self._publish()
         self._run_slice(runner, costs, windows)
         self._publish()
@@ -442,7 +450,7 @@ class Engine:
             if part is batch:
                 finished = next(current.pieces, _DONE) is _DONE
             else:  # the batch has failed
-                for _ in runner.run_finals(part, layers=runner.final_layers):
+                for _ in runner.run_finals(part, steps=ALL_STEPS):
                     pass
 
         if current.batches_before != self._batch_count:
@@ -453,7 +461,7 @@ class Engine:
         current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
             self._queues.passes.remove(current)
-            costs.passes.observe(current.seconds if seconds else 0.0, current.rows)
+            costs.of(current.ear).observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
         return True
 
@@ -464,7 +472,7 @@ class Engine:
         ranks = [schedule.rank(item, now) for item in waiting]
         if begun is not None:
             ranks.append(begun.rank(now))
-        if not ranks or (min(ranks) is Rank.SPECULATIVE and not speculative):
+        if not ranks or (min(ranks) >= Rank.SPECULATIVE and not speculative):
             return None
         if begun is not None and begun.rank(now) == min(ranks):
             return begun
@@ -472,17 +480,41 @@ class Engine:
 
     def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> PassBatch:
         budget, waiting = self.config.slice_budget, self._queues.finals
-        row = costs.passes.each / runner.final_layers  # seconds in one layer
+        first = min(waiting, key=lambda item: schedule.rank(item, now)).work
+        steps = runner.ears[first.ear].steps(first.rows * ROW_SECONDS)
+        row = costs.of(first.ear).each / steps  # seconds in one step
         most = min(self.config.max_final_rows, schedule.most_rows(row, budget))
         chosen = schedule.next_passes(waiting, now, most_rows=most)
         self._queues.finals = [item for item in waiting if item not in chosen]
         begun = PassBatch(chosen, now, self._batch_count)
-        layers = schedule.layers_per_piece(begun.rows, row, budget)
-        begun.pieces = _pieces(runner, [item.work for item in chosen], layers)
+        in_a_piece = schedule.steps_per_piece(begun.rows, row, budget)
+        begun.pieces = _pieces(runner, [item.work for item in chosen], in_a_piece)
         self._queues.passes.append(begun)
         self._counters.finals += len(chosen)
         self._counters.final_batches += 1
         return begun
+
+    def _give_way(self, costs: Capacity) -> None:
+        """Let finals go out that would be late if they waited for the better ear.
+
+        Where windows are late, none waits. Finals of audio that came ahead of real time always do: nobody waits for
+        them to the tenth of a second.
+        """
+        if self.config.always_better or not (betters := self._queues.betters()):
+            return
+        now = _clock()
+        indulgence = 0.0 if self._waits.at(now) > LATE else schedule.INDULGENCE
+        late = [
+            work
+            for work in betters
+            if not work.utterance.timeline.ahead
+            and now > work.utterance.timeline.decided + indulgence + costs.of(work.ear).of(work.rows)
+        ]
+        for work in late:
+            work.session.forgo(work.utterance)
+        self._counters.forgone += len(late)
+        self._queues.drop_unwanted()
+        self._advance(self._streams_of(late))
 
     def _compute(self, batch: Sequence[W], run: Callable[[Sequence[W]], object]) -> float:
         """Compute a batch and return how many seconds it took.
@@ -496,7 +528,7 @@ class Engine:
         except Exception:
             logger.exception("a batch of %d failed", len(batch))
             if len(batch) == 1:
-                batch[0].session.fail(UNRECOGNISABLE)
+                refuse(batch[0])
             else:
                 self._compute(batch[: len(batch) // 2], run)
                 self._compute(batch[len(batch) // 2 :], run)
@@ -520,6 +552,6 @@ class Engine:
         return [self._streams[work.session] for work in batch if work.session in self._streams]
 
 
-def _pieces(runner: Runner, batch: Sequence[FinalWork], layers: int) -> Generator[None]:
+def _pieces(runner: Runner, batch: Sequence[FinalWork], steps: int) -> Generator[None]:
     """Compute passes piece by piece. All errors come with a piece, and so belong to the batch."""
-    yield from runner.run_finals(batch, layers=layers)
+    yield from runner.run_finals(batch, steps=steps)

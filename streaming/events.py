@@ -64,6 +64,8 @@ class Final:
     words: tuple[Word, ...]
     confidence: float
     """Mean of the words' confidences; 0 without words."""
+    ear: str = ""
+    """Name of the model that heard the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,6 @@ class SessionMemory:
 
     network: int
     """What the streaming pass remembers of an utterance: keys, values and the inputs of filters. Nothing in between."""
-    features: int
-    """Rows of an utterance that has ended, and of a pause in the next one, that wait for full-context passes."""
     samples: int
     """Audio of utterances whose final is not there yet, or that the next utterance may reach back to."""
     states: int
@@ -35,7 +33,7 @@ class SessionMemory:
     @property
     def total(self) -> int:
         """All of them. Audio that the session has not accepted yet waits as the bytes it came in and is not counted."""
-        return self.network + self.features + self.samples + self.states
+        return self.network + self.samples + self.states
 
 
 def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
@@ -58,7 +56,6 @@ def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
     held = max(utterance, kept_seconds(config.endpoint)) + 3 * COLLECTED
     return SessionMemory(
         network=network,
-        features=2 * longest * rows.shape[1] * rows.itemsize,
         samples=int(_SPARE * held * SAMPLE_RATE) * 4,
         states=array_bytes(frontend) + array_bytes(vad),
     )

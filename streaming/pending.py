@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from parastream.streaming import schedule
 from parastream.streaming.schedule import Rank, Waiting
 from parastream.streaming.session import Session
-from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 
 @dataclass(eq=False)
@@ -45,6 +45,11 @@ class PassBatch:
         return min(schedule.rank(item, now) for item in self.batch)
 
     @property
+    def ear(self) -> Ear:
+        """Which one it is of."""
+        return self.batch[0].work.ear
+
+    @property
     def rows(self) -> int:
         """Padding included."""
         return len(self.batch) * max(item.work.rows for item in self.batch)
@@ -61,7 +66,7 @@ class Queues:
     windows: list[Waiting[WindowWork]] = field(default_factory=list)
     finals: list[Waiting[FinalWork]] = field(default_factory=list)
     passes: list[PassBatch] = field(default_factory=list)
-    """Those that have begun. They overtake each other by rank only, so there are three at most."""
+    """Those that have begun. They overtake each other by rank only, so there are six at most."""
     marks: deque[Waiting[PunctuationWork]] = field(default_factory=deque)
 
     def __bool__(self) -> bool:
@@ -71,7 +76,14 @@ class Queues:
     def oldest_decided(self) -> float:
         """Since when the oldest pass over an utterance that has ended waits; infinity without one."""
         begun = [item for current in self.passes for item in current.batch]
-        return min((item.due for item in [*begun, *self.finals] if item.work.decided), default=math.inf)
+        due = (item.due for item in [*begun, *self.finals] if item.work.decided and not item.work.better)
+        return min(due, default=math.inf)
+
+    def betters(self) -> list[FinalWork]:
+        """Return the passes of the better ear over utterances that have ended, and wait for nothing else."""
+        begun = [item for current in self.passes for item in current.batch]
+        waiting = (item.work for item in [*begun, *self.finals])
+        return [w for w in waiting if w.better and w.decided and w.wanted and Ear.FIRST in w.utterance.hypotheses]
 
     def add(self, work: Iterable[Work], due: float) -> None:
         """Take what a session hands out."""

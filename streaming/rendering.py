@@ -6,15 +6,24 @@ The whole token list of an utterance is rendered anew each time, so no word is c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from parastream.model.config import ROW_SECONDS
+from parastream.model.final_pass import TimedWord
+from parastream.model.paraformer_pass import timed_words
 from parastream.model.text import join
-from parastream.model.timestamps import token_times
 from parastream.model.tokenizer import Tokenizer
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Word
+
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+_MARKS = "\"'“”‘’«»()[]（）「」『』,.;:?!…，。；：？！、-"
+_COMMON = """
+    a an the this that these those there here and but or so because if when while as what who which where why how he she
+    it we they you my your his her its our their is are was were do did in on at to of for with from by not no
+"""
+_BEGINNINGS = frozenset(_COMMON.split())
+"""Words that begin many sentences, and are no names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +54,45 @@ def rounded_confidence(value: float) -> float:
 
 def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Rendering:
     """Render the tokens of an utterance whose audio is samples `start` to `end` of its session."""
-    seconds = (end - start) / SAMPLE_RATE
-    rows = max(1, round(seconds / ROW_SECONDS))
-    starts, ends = token_times(tokens.rows, rows)
-    spoken = tokenizer.words([int(i) for i in tokens.ids])
-    words = tuple(
-        Word(
-            text=word.text,
-            start=session_time(start, min(float(starts[word.first]), seconds)),
-            end=session_time(start, min(float(ends[word.stop - 1]), seconds)),
-            confidence=rounded_confidence(float(tokens.confidences[word.first : word.stop].min())),
-        )
-        for word in spoken
-    )
+    spoken = timed_words(tokenizer, tokens, (end - start) / SAMPLE_RATE)
+    words = _words(spoken, [word.text for word in spoken], start)
     text, stable = join(word.text for word in words), join(word.text for word in words[:-1])
     return Rendering(stable, text[len(stable) :], words)
 
 
-def with_marks(words: Sequence[Word], marked: Sequence[str]) -> tuple[str, tuple[Word, ...]]:
-    """Punctuated text, and the words spelled as in it."""
-    spelled = tuple(replace(word, text=text) for word, text in zip(words, marked, strict=True))
-    return join(marked), spelled
+def spelled_words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[str, tuple[Word, ...]]:
+    """Return the text of an utterance that begins at sample `start`, and its words, spelled as in it."""
+    return join(spelled), _words(words, spelled, start)
+
+
+def _words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[Word, ...]:
+    return tuple(
+        Word(
+            text=text,
+            start=session_time(start, word.start),
+            end=session_time(start, word.end),
+            confidence=rounded_confidence(word.confidence),
+        )
+        for word, text in zip(words, spelled, strict=True)
+    )
+
+
+def ends_sentence(spelled: Sequence[str]) -> bool:
+    """Say whether the last word has a mark that ends a sentence."""
+    return bool(spelled) and spelled[-1].rstrip("\"'”’»)）」』")[-1:] in _SENTENCE_ENDS
+
+
+def continued(spelled: Sequence[str]) -> list[str]:
+    """Spell the words of an utterance that goes on with the sentence before: no capital, but for names' and letters'.
+
+    Which words are names is not known, so only the commonest beginnings of sentences lose theirs.
+    """
+    first, *rest = spelled or [""]
+    lowered = first[:1].lower() + first[1:]
+    return [lowered if lowered.strip(_MARKS) in _BEGINNINGS else first, *rest] if spelled else []
+
+
+def unmarked(spelled: Sequence[str]) -> list[str]:
+    """Take marks and capitals off words that have some of their own, but for spelled letters: `GMEF`, `U.S.`."""
+    plain = (word.strip(_MARKS) or word for word in spelled)
+    return [word if len(word) > 1 and word.isupper() else word.lower() for word in plain]

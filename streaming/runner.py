@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
+from parastream.model.final_pass import FinalInput, FinalPass
+from parastream.model.paraformer_pass import ParaformerPass
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
-from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 logger = logging.getLogger("parastream.engine")
 
@@ -21,6 +23,9 @@ UNRECOGNISABLE = "the recogniser could not deal with this audio"
 P = ParamSpec("P")
 W = TypeVar("W", bound=Work)
 
+ALL_STEPS = 1 << 16
+"""More than any pass takes."""
+
 
 @dataclass(frozen=True)
 class Models:
@@ -29,10 +34,12 @@ class Models:
     speech: SpeechModel
     """Hears the streaming windows."""
     vad: Vad
-    final: SpeechModel | None = None
-    """Hears whole utterances; None where `speech` does that too."""
+    final: FinalPass | None = None
+    """Hears every whole utterance; None where `speech` does that too."""
     punctuation: Punctuator | None = None
-    """Sets marks in final text; None for bare words."""
+    """Sets marks in final text that has none of its own; None for bare words."""
+    better: FinalPass | None = None
+    """Hears whole utterances, too, where there is room; `model.choice` decides between the two."""
 
 
 class Runner:
@@ -40,22 +47,26 @@ class Runner:
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self._final = models.final or models.speech
+        self._ears: dict[Ear, FinalPass] = {Ear.FIRST: models.final or ParaformerPass(models.speech)}
+        if models.better is not None:
+            self._ears[Ear.BETTER] = models.better
 
     def warm_up(self) -> None:
         """Run every model once."""
         self.models.speech.warm_up()
         if self.models.final is not None:
             self.models.final.warm_up()
+        if self.models.better is not None:
+            self.models.better.warm_up()
         vad = self.models.vad
         vad([np.zeros(FRAME, np.float32)], [vad.new_state()])
         if self.models.punctuation is not None:
             self.models.punctuation.punctuate("warm up")
 
     @property
-    def final_layers(self) -> int:
-        """Encoder layers of a full-context pass."""
-        return self._final.config.encoder.num_blocks
+    def ears(self) -> Mapping[Ear, FinalPass]:
+        """The final passes that there are."""
+        return self._ears
 
     def new_session(self, config: SessionConfig, name: str = "") -> Session:
         """Return a session on these models."""
@@ -64,6 +75,7 @@ class Runner:
             self.models.speech,
             self.models.vad.new_state(),
             punctuated=self.models.punctuation is not None,
+            better=None if self.models.better is None else self.models.better.capabilities,
             name=name,
         )
 
@@ -84,12 +96,12 @@ class Runner:
             work.utterance.stream = None if work.last or not work.wanted else state
             _apply(work.session.apply_window, work, tokens)
 
-    def run_finals(self, batch: Sequence[FinalWork], *, layers: int) -> Generator[None]:
-        """Compute full-context passes over several utterances, and yield after every few encoder layers."""
-        network = self._final.network
-        heard = yield from network.transcribe_in_slices([w.features for w in batch], layers=layers)
-        for work, tokens in zip(batch, heard, strict=True):
-            _apply(work.session.apply_final, work, tokens)
+    def run_finals(self, batch: Sequence[FinalWork], *, steps: int) -> Generator[None]:
+        """Compute final passes of one ear over several utterances, and yield after every few steps."""
+        ear = self._ears[batch[0].ear]
+        hypotheses = yield from ear.transcribe_in_slices([FinalInput(work.samples) for work in batch], steps=steps)
+        for work, hypothesis in zip(batch, hypotheses, strict=True):
+            _apply(work.session.apply_final, work, hypothesis)
 
     def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
         """Set marks in several utterances."""
@@ -109,10 +121,18 @@ class Runner:
                     case WindowWork():
                         self.run_windows([item])
                     case FinalWork():
-                        for _ in self.run_finals([item], layers=self.final_layers):
+                        for _ in self.run_finals([item], steps=ALL_STEPS):
                             pass
                     case PunctuationWork():
                         self.run_punctuation([item])
+
+
+def refuse(work: Work) -> None:
+    """End the session whose work cannot be computed; without the better ear it goes on."""
+    if isinstance(work, FinalWork) and work.better:
+        work.session.forgo(work.utterance)
+    else:
+        work.session.fail(UNRECOGNISABLE)
 
 
 def _apply(apply: Callable[Concatenate[W, P], None], work: W, *results: P.args, **named: P.kwargs) -> None:

@@ -20,6 +20,10 @@ PATIENCE = 0.2
 SPARE = 0.8
 """Utilisation up to which passes over pauses in which speech may go on run beside windows."""
 
+INDULGENCE = 0.25
+"""Seconds after the end of an utterance, beyond what the pass itself takes, for which its final waits for the better
+ear."""
+
 _PIECES = 4  # of a slice: it is left at the end of a piece
 
 
@@ -106,7 +110,11 @@ def next_frames(waiting: Sequence[Waiting[F]], seconds: float, budget: float) ->
 
 
 class Pass(Protocol):
-    """What the schedule has to know of a full-context pass."""
+    """What the schedule has to know of a final pass."""
+
+    @property
+    def better(self) -> bool:
+        """Whether its utterance can do without it."""
 
     @property
     def decided(self) -> bool:
@@ -125,17 +133,20 @@ class Rank(IntEnum):
 
     DUE = auto()
     """Its utterance has ended."""
+    DUE_BETTER = auto()
+    """The same, but the utterance can do without it."""
     AHEAD = auto()
     """Its utterance has ended, ahead of real time."""
+    AHEAD_BETTER = auto()
     SPECULATIVE = auto()
     """It is over a pause in which speech may go on."""
+    SPECULATIVE_BETTER = auto()
 
 
 def rank(item: Waiting[P], now: float) -> Rank:
     """Return how urgent a pass is at an instant."""
-    if not item.work.decided:
-        return Rank.SPECULATIVE
-    return Rank.DUE if item.urgent(now) else Rank.AHEAD
+    decided = Rank.DUE if item.urgent(now) else Rank.AHEAD
+    return Rank((decided if item.work.decided else Rank.SPECULATIVE) + item.work.better)
 
 
 def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) -> list[Waiting[P]]:
@@ -158,16 +169,16 @@ def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) ->
     return batch
 
 
-def layers_per_piece(rows: int, seconds: float, budget: float) -> int:
-    """Return how many layers of a pass of so many rows make a piece, so that slices end close to their budget.
+def steps_per_piece(rows: int, seconds: float, budget: float) -> int:
+    """Return how many steps of a pass of so many rows make a piece, so that slices end close to their budget.
 
-    `seconds` is what one row costs in one layer.
+    `seconds` is what one row costs in one step.
     """
     return max(1, int(budget / _PIECES / max(rows * seconds, 1e-9)))
 
 
 def most_rows(seconds: float, budget: float) -> int:
-    """Return the rows of a batch of passes of which one layer fills a slice, if a row costs so many seconds in it."""
+    """Return the rows of a batch of passes of which one step fills a slice, if a row costs so many seconds in it."""
     return int(budget / max(seconds, 1e-9))
 
 

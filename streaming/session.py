@@ -19,7 +19,10 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
+from parastream.model.choice import choose, guarded
 from parastream.model.errors import ModelConfigError
+from parastream.model.final_pass import Capabilities, Hypothesis
+from parastream.model.paraformer_pass import timed_words
 from parastream.model.punctuation import Context
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
@@ -46,12 +49,22 @@ from parastream.streaming.events import (
     SpeechStarted,
 )
 from parastream.streaming.observer import FinalTiming, PartialTiming
-from parastream.streaming.rendering import Rendering, render, rounded_confidence, session_time, with_marks
+from parastream.streaming.rendering import (
+    continued,
+    ends_sentence,
+    render,
+    rounded_confidence,
+    session_time,
+    spelled_words,
+    unmarked,
+)
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
-from parastream.streaming.work import FinalWork, PunctuationWork, Utterance, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, Utterance, VadWork, WindowWork, Work
 
 Float32 = NDArray[np.float32]
+
+_NO_LIMIT = 3600.0  # seconds, longer than any utterance
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ class Session:
         vad: VadState,
         *,
         punctuated: bool,
+        better: Capabilities | None = None,
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -97,6 +111,7 @@ class Session:
             speech: The model that hears its windows.
             vad: A fresh state.
             punctuated: Whether there is a punctuation model.
+            better: What the better ear can do, if there is one.
             name: Names the session in `timings`.
             clock: Stamps the timings. Nothing that the session tells its client depends on it.
 
@@ -128,6 +143,8 @@ class Session:
         self._flushed: deque[tuple[int, int]] = deque()  # those that took effect, and the utterances before each
         self._window_busy = False
         self._punctuate = config.punctuate and punctuated
+        self._better = _longest(better) if better is not None else 0
+        self._goes_on = False  # whether the last utterance was cut in the middle of a sentence
         self._context = Context()
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
@@ -247,9 +264,7 @@ class Session:
             window = self._next_window(utterance)
             if window is not None:
                 work.append(window)
-            final = self._next_final(utterance)
-            if final is not None:
-                work.append(final)
+            work += self._next_finals(utterance)
         marks = self._next_punctuation()
         if marks is not None:
             work.append(marks)
@@ -275,17 +290,22 @@ class Session:
         self._hear(work, tokens)
         self._tell_finished()
 
-    def apply_final(self, work: FinalWork, tokens: Tokens) -> None:
-        """Take the tokens of a full-context pass, which count unless speech has gone on since."""
+    def apply_final(self, work: FinalWork, hypothesis: Hypothesis) -> None:
+        """Take what a final pass heard, which counts unless speech has gone on since."""
         if work.wanted:
-            work.utterance.pass_tokens = tokens
+            work.utterance.hypotheses[work.ear] = hypothesis
             work.utterance.timeline.done = self._clock()
+        self._tell_finished()
+
+    def forgo(self, utterance: Utterance) -> None:
+        """Do without the better ear for an utterance: its final goes out as soon as it can."""
+        utterance.forgone = True
         self._tell_finished()
 
     def apply_punctuation(self, work: PunctuationWork, marked: Sequence[str], context: Context) -> None:
         """Take the marked words, and the context for the next utterance."""
         self._context = context
-        self._close(work.utterance, marked)
+        self._close(work.utterance, work.said, marked)
         self._tell_finished()
 
     def skip(self, work: WindowWork) -> None:
@@ -354,11 +374,11 @@ class Session:
                     self._begin(sample)
                 case Pause(sample):
                     self._utterances[-1].pass_end = sample
-                    self._utterances[-1].pass_tokens = None
+                    self._utterances[-1].hypotheses.clear()
                 case Resume():
                     self._utterances[-1].pass_end = None
-                    self._utterances[-1].asked_end = None
-                    self._utterances[-1].pass_tokens = None
+                    self._utterances[-1].asked.clear()
+                    self._utterances[-1].hypotheses.clear()
                 case End(sample, reason):
                     self._end(self._utterances[-1], sample, reason, audio_in)
         utterance = self._utterances[-1] if self._utterances else None
@@ -389,7 +409,8 @@ class Session:
         if self.config.final_pass:  # there are no more windows
             utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
         if utterance.pass_end != sample:
-            utterance.pass_end, utterance.pass_tokens = sample, None
+            utterance.pass_end = sample
+            utterance.hypotheses.clear()
 
     def _flush(self) -> None:
         """End the open utterance where a client wanted it, once the last whole frame before has been judged."""
@@ -435,7 +456,8 @@ class Session:
         utterance = work.utterance
         utterance.heard += tokens
         if work.last:
-            utterance.pass_tokens = utterance.heard
+            words = timed_words(self._speech.tokenizer, utterance.heard, (work.stop - utterance.start) / SAMPLE_RATE)
+            utterance.hypotheses[Ear.FIRST] = Hypothesis(self._speech.name, words, marked=False)
             utterance.timeline.done = self._clock()
         elif len(tokens) and self.config.partials and utterance.end is None:
             heard = render(self._speech.tokenizer, utterance.heard, utterance.start, utterance.fed)
@@ -451,48 +473,63 @@ class Session:
             )
             self._heard.append(work)
 
-    def _next_final(self, utterance: Utterance) -> FinalWork | None:
+    def _next_finals(self, utterance: Utterance) -> list[FinalWork]:
         end = utterance.pass_end
-        if end is None or end == utterance.asked_end or not self.config.final_pass:
-            return None
-        utterance.asked_end = end
-        features = self._speech.frontend(self._samples[utterance.start : end])
-        return FinalWork(self, utterance, features, end)
+        if end is None or not self.config.final_pass:
+            return []
+        wanted = [Ear.FIRST] + [Ear.BETTER] * self._wants_better(utterance, end)
+        new = [ear for ear in wanted if utterance.asked.get(ear) != end]
+        utterance.asked.update(dict.fromkeys(new, end))
+        samples = self._samples[utterance.start : end]
+        return [FinalWork(self, utterance, samples, end, ear) for ear in new]
+
+    def _wants_better(self, utterance: Utterance, end: int) -> bool:
+        return not utterance.forgone and end - utterance.start <= self._better
 
     # ---------------------------------------------------------------- finals
 
-    def _settled(self) -> Utterance | None:
-        """Return the oldest utterance, if all that it still needs is marks."""
+    def _settled(self) -> tuple[Utterance, Hypothesis] | None:
+        """Return the oldest utterance and what was said in it, if all that it still needs is marks."""
         utterance = self._utterances[0] if self._utterances else None
-        if utterance is None or utterance.end is None or utterance.pass_tokens is None or utterance.marking:
+        if utterance is None or utterance.end is None or utterance.marking:
             return None
-        return utterance
+        first, better = utterance.hypotheses.get(Ear.FIRST), utterance.hypotheses.get(Ear.BETTER)
+        if first is None:
+            return None
+        if better is not None:
+            return utterance, choose(better, first)
+        if self.config.final_pass and self._wants_better(utterance, utterance.end):
+            return None
+        return utterance, guarded(first)
 
     def _next_punctuation(self) -> PunctuationWork | None:
-        utterance = self._settled()
-        if utterance is None:
+        settled = self._settled()
+        if settled is None:
             return None
+        utterance, said = settled
         utterance.marking = True
-        words = [word.text for word in self._render(utterance).words]
-        return PunctuationWork(self, utterance, words, self._context, utterance.reason != "cut")
+        return PunctuationWork(self, utterance, said, self._context, utterance.reason != "cut")
 
     def _close_unmarked(self) -> None:
         """Finish utterances that need no marks, oldest first, and tell of flushes with nothing left before them."""
-        while (utterance := self._settled()) is not None:
-            if self._punctuate and self._render(utterance).words:
+        while (settled := self._settled()) is not None:
+            utterance, said = settled
+            if self._punctuate and said.words and not said.marked:
                 break
-            self._close(utterance, None)
+            self._close(utterance, said)
         oldest = self._utterances[0].index if self._utterances else self._utterance_count
         while self._flushed and self._flushed[0][1] <= oldest:
             self._events.append(Flushed(session_time(self._flushed.popleft()[0])))
 
-    def _close(self, utterance: Utterance, marked: Sequence[str] | None) -> None:
-        rendering = self._render(utterance)
-        text, words = rendering.text, rendering.words
-        if marked is not None:
-            text, words = with_marks(words, marked)
+    def _close(self, utterance: Utterance, said: Hypothesis, marked: Sequence[str] | None = None) -> None:
         assert utterance.end is not None
         assert utterance.reason is not None
+        spelled = [word.text for word in said.words] if marked is None else marked
+        if said.marked:
+            spelled = continued(spelled) if self._goes_on else spelled
+            spelled = spelled if self.config.punctuate else unmarked(spelled)
+        self._goes_on = utterance.reason == "cut" and not ends_sentence(spelled)
+        text, words = spelled_words(said.words, spelled, utterance.start)
         utterance.timeline.marked = utterance.timeline.done if marked is None else self._clock()
         self._closed.append(utterance)
         end = session_time(utterance.end)
@@ -506,13 +543,9 @@ class Session:
                 text,
                 words,
                 rounded_confidence(sum(word.confidence for word in words) / len(words)) if words else 0.0,
+                said.ear,
             )
         )
-
-    def _render(self, utterance: Utterance) -> Rendering:
-        assert utterance.pass_tokens is not None
-        assert utterance.end is not None
-        return render(self._speech.tokenizer, utterance.pass_tokens, utterance.start, utterance.end)
 
     def _finish_session(self) -> None:
         judged = not self._vad_busy and self._samples.end - self._vad_position < FRAME
@@ -521,3 +554,8 @@ class Session:
             if self._rejected is not None:
                 self._events.append(self._rejected)
             self._events.append(SessionEnded(session_time(self._samples.end)))
+
+
+def _longest(better: Capabilities) -> int:
+    """Return the samples of the longest utterance that an ear takes."""
+    return int(SAMPLE_RATE * (_NO_LIMIT if better.longest_seconds is None else better.longest_seconds))

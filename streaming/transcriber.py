@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model import Punctuator, SpeechModel, load_punctuation, silero_weights
 from parastream.model.errors import AudioError
+from parastream.model.final_pass import FinalPass
 from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
 from parastream.streaming.events import Event, Final, InputRejected, Progress
@@ -48,7 +49,8 @@ class Transcriber:
         model: SpeechModel,
         *,
         punctuation: Punctuator | str | None = "",
-        final_model: SpeechModel | None = None,
+        final: FinalPass | None = None,
+        better: FinalPass | None = None,
         vad: Vad | None = None,
         config: SessionConfig = SessionConfig(partials=False),
     ) -> None:
@@ -57,7 +59,9 @@ class Transcriber:
         Args:
             model: The speech model for all passes.
             punctuation: A loaded model, a name or directory ("" is the embedded one), or None for bare words.
-            final_model: Another speech model for whole utterances.
+            final: What hears whole utterances; `model` does if left out.
+            better: What hears them, too; `parastream.model.choice` decides between the two. For English free speech,
+                `parastream.model.load_final_pass("whisper-tiny-en")`.
             vad: A detector to share with others. Default: one with silero's weights, fetched once if need be.
             config: Settings of each session.
 
@@ -66,7 +70,7 @@ class Transcriber:
         """
         if isinstance(punctuation, str):
             punctuation = load_punctuation(punctuation) if punctuation else load_punctuation()
-        self._runner = Runner(Models(model, vad or Vad(silero_weights.load()), final_model, punctuation))
+        self._runner = Runner(Models(model, vad or Vad(silero_weights.load()), final, punctuation, better))
         self._config = config
 
     def transcribe(

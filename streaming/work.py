@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.config import ROW_SECONDS
+from parastream.model.final_pass import Hypothesis
 from parastream.model.frontend import FrontendState
 from parastream.model.punctuation import Context
 from parastream.model.tokens import Tokens
+from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import EndReason
 from parastream.streaming.vad import FRAME, VadState
 
@@ -57,21 +60,36 @@ class WindowWork:
         return not (self.session.config.final_pass and self.utterance.end is not None)
 
 
+class Ear(Enum):
+    """Which final pass."""
+
+    FIRST = auto()
+    """The one that every utterance gets."""
+    BETTER = auto()
+    """One that hears better but costs more, for where there is room."""
+
+
 @dataclass(eq=False, slots=True)
 class FinalWork:
-    """The full-context pass over an utterance; the result is its `Tokens`."""
+    """A final pass over an utterance; the result is a `Hypothesis`."""
 
     session: Session
     utterance: Utterance
-    features: Float32
-    """All rows (T, row_size)."""
+    samples: Float32
+    """(N,) the whole utterance."""
     end: int
     """Session sample at which the utterance is taken to end."""
+    ear: Ear
 
     @property
     def rows(self) -> int:
-        """How many rows."""
-        return len(self.features)
+        """How many rows of features it is over, of 60 ms each."""
+        return max(1, round(len(self.samples) / (ROW_SECONDS * SAMPLE_RATE)))
+
+    @property
+    def better(self) -> bool:
+        """Whether the utterance can do without it."""
+        return self.ear is Ear.BETTER
 
     @property
     def decided(self) -> bool:
@@ -81,7 +99,7 @@ class FinalWork:
     @property
     def wanted(self) -> bool:
         """Whether the result still matters; if not, it need not be computed."""
-        return self.utterance.pass_end == self.end
+        return self.utterance.pass_end == self.end and not (self.better and self.utterance.forgone)
 
 
 @dataclass(eq=False, slots=True)
@@ -90,10 +108,16 @@ class PunctuationWork:
 
     session: Session
     utterance: Utterance
-    words: Sequence[str]
+    said: Hypothesis
+    """What was said in it, without marks."""
     context: Context
     end: bool
     """Whether the utterance ends a sentence (it was not cut off)."""
+
+    @property
+    def words(self) -> list[str]:
+        """Its words."""
+        return [word.text for word in self.said.words]
 
 
 Work = VadWork | WindowWork | FinalWork | PunctuationWork
@@ -140,10 +164,12 @@ class Utterance:
     """Whether the streaming pass has seen its end."""
     pass_end: int | None = None
     """Where its audio ends for the full-context pass: a pause that may not last, or its end."""
-    asked_end: int | None = None
+    asked: dict[Ear, int] = field(default_factory=dict)
     """Where it ended in the pass that was handed out last."""
-    pass_tokens: Tokens | None = None
-    """What it said: the result of that pass, or of the streaming pass where there is no other."""
+    hypotheses: dict[Ear, Hypothesis] = field(default_factory=dict)
+    """The results of those passes, or of the streaming pass where there is no other."""
+    forgone: bool = False
+    """Whether it does without the better ear, which would be too late."""
     marking: bool = False
     """Whether its punctuation has been handed out."""
     windows_in: deque[float] = field(default_factory=deque)

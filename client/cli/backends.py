@@ -111,7 +111,8 @@ class LocalBackend:
         transcriber = Transcriber(
             self.models.speech,
             punctuation=self.models.punctuation,
-            final_model=self.models.final,
+            final=self.models.final,
+            better=self.models.better,
             vad=self.models.vad,
             config=SessionConfig(partials=False, final_pass=self.final_pass),
         )

@@ -7,12 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from parastream.model import catalogue, load, load_punctuation, silero_weights
+from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
 from parastream.model.config import Precision
+from parastream.model.final_pass import FinalPass
 from parastream.server.app import Server, new_server
 from parastream.server.config import ServerConfig
 from parastream.streaming import Models
 from parastream.streaming.vad import Vad
+
+AUTO = "auto"
+"""Stands for two final passes: the streaming model's own, and a better one."""
+BETTER_EAR = "whisper-tiny-en"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class ModelChoice:
 
     model: str | None = None
     final_model: str | None = None
-    """None: the second pass uses the same model."""
+    """What hears whole utterances: a name; `auto` for `model`, and Whisper where there is room; None for `auto` where
+    `model` is not named either, else for `model` alone."""
     punctuation: str | None = None
     """`none` turns punctuation off."""
     offline: bool = False
@@ -33,6 +39,14 @@ class ModelChoice:
         """Name or directory of the streaming pass's model."""
         return self.model or catalogue.DEFAULT
 
+    @property
+    def pairs(self) -> bool:
+        """Whether two ears hear each utterance."""
+        return self.final_model == AUTO or (self.final_model is None and self.model is None)
+
+    def _load_ear(self, name: str) -> FinalPass:
+        return load_final_pass(name, dtype=self.dtype, offline=self.offline)
+
     def load(self) -> Models:
         """Download what is missing and load everything. Call it on the thread that will run the models.
 
@@ -42,7 +56,8 @@ class ModelChoice:
         offline, dtype = self.offline, self.dtype
         return Models(
             speech=load(self.speech, dtype=dtype, offline=offline),
-            final=load(self.final_model, dtype=dtype, offline=offline) if self.final_model else None,
+            final=self._load_ear(self.final_model) if self.final_model not in (None, AUTO, self.speech) else None,
+            better=self._load_ear(BETTER_EAR) if self.pairs else None,
             punctuation=(
                 None
                 if self.punctuation == "none"
@@ -59,7 +74,7 @@ async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     Raises:
         ParastreamError: the server cannot start.
     """
-    server = new_server(choice.load, ServerConfig(port=0, model=choice.speech))
+    server = new_server(choice.load, ServerConfig(port=0, model=choice.model or ""))
     engine = server.engine
     engine.start()
     try:

@@ -326,6 +326,7 @@ def transcribe(
     from parastream.client.cli import backends
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice
+    from parastream.model import catalogue
 
     chosen: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
     channels = backends.ChannelChoice(chosen, label or ())
@@ -333,7 +334,7 @@ def transcribe(
     backend: backends.Backend
     if server is None:
         choice = ModelChoice(
-            model=model,
+            model=model or (catalogue.DEFAULT if streaming else None),  # which has no final pass
             final_model=final_model,
             punctuation=punctuation if punctuate else "none",
             offline=offline,

@@ -61,7 +61,12 @@ ModelOption = Annotated[
 ]
 FinalModelOption = Annotated[
     str | None,
-    typer.Option("--final-model", metavar="NAME|DIR", help="Model of the second pass.  [default: the same]"),
+    typer.Option(
+        "--final-model",
+        metavar="NAME|DIR|auto",
+        help="What hears whole utterances; auto: the speech model, and Whisper where there is room.  [default: auto"
+        " without --model, else the speech model]",
+    ),
 ]
 PunctuationOption = Annotated[
     str | None,

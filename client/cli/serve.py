@@ -23,5 +23,7 @@ def run(flags: Mapping[str, Any], file: Path | None, *, offline: bool) -> int:
         ConfigError: A setting is unknown or its value is not allowed.
     """
     config = load_config(flags, file=file)
-    choice = ModelChoice(config.model, config.final_model, config.punctuation, offline, config.dtype or None)
+    choice = ModelChoice(
+        config.model or None, config.final_model or None, config.punctuation, offline, config.dtype or None
+    )
     return serve(config, choice.load)

@@ -276,6 +276,7 @@ class Transcription:
                         _words(event.words),
                         event.confidence,
                         channel,
+                        event.ear,
                     )
                 )
             case events.Flushed():

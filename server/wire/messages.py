@@ -240,6 +240,8 @@ class Final(Struct, frozen=True, tag_field="type", tag="final"):
     confidence: float
     """Mean over the words; 0 without words."""
     channel: int = 0
+    ear: str = ""
+    """Name of the model that heard the text."""
     seq: int = 0
 
 

@@ -27,7 +27,7 @@ def steps(runner: Runner, session: Session) -> Iterator[list[Work]]:
                 case WindowWork():
                     runner.run_windows([item])
                 case FinalWork():
-                    for _ in runner.run_finals([item], layers=3):
+                    for _ in runner.run_finals([item], steps=3):
                         pass
                 case PunctuationWork():
                     runner.run_punctuation([item])

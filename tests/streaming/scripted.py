@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from parastream.model import SpeechModel
+from parastream.model.final_pass import Hypothesis, TimedWord
 from parastream.model.tokens import Tokens
 from parastream.streaming import Session, SessionConfig, Vad
 from parastream.streaming.events import Event
@@ -52,7 +54,7 @@ class ScriptedSession:
             case WindowWork():
                 self.session.apply_window(work, token())
             case FinalWork():
-                self.session.apply_final(work, token())
+                self.session.apply_final(work, hypothesis())
             case _:
                 raise AssertionError(work)
         return True
@@ -64,6 +66,16 @@ class ScriptedSession:
         return self.session.events()
 
 
+def hypothesis(text: str = "word", *, ear: str = "scripted", **said: Any) -> Hypothesis:
+    """What a pass hears: words of a tenth of a second each."""
+    words = (
+        TimedWord(word, 0.1 * place, 0.1 * (place + 1), said.get("confidence", 0.5))
+        for place, word in enumerate(text.split())
+    )
+    fields = {name: value for name, value in said.items() if name != "confidence"}
+    return Hypothesis(ear, tuple(words), **({"marked": False} | fields))
+
+
 def token() -> Tokens:
-    """What every window and every pass hears."""
+    """What every window hears."""
     return Tokens(np.array([5], np.int32), np.array([0.5], np.float32), np.array([0], np.int64))

@@ -19,7 +19,7 @@ from parastream.streaming.work import FinalWork, VadWork, WindowWork
 from ..conftest import SAMPLE_TEXTS, running_engine
 from .driver import finals
 from .listening import BLOCK, Listener, Recorder
-from .scripted import ScriptedSession, token
+from .scripted import ScriptedSession, hypothesis, token
 
 Audio = NDArray[np.int16]
 RATE = 16000
@@ -135,7 +135,7 @@ def test_the_stations_of_an_utterance(models: Models) -> None:
         timings += session.timings
     assert last_pass is not None
     now = 100.0
-    session.apply_final(last_pass, token())
+    session.apply_final(last_pass, hypothesis())
     now = 101.0
     session.events()
     (final,) = session.timings

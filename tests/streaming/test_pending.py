@@ -12,7 +12,9 @@ import pytest
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.schedule import Waiting, rank
 from parastream.streaming.session import Session
-from parastream.streaming.work import FinalWork, PunctuationWork, Timeline, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, Timeline, VadWork, WindowWork, Work
+
+from .scripted import hypothesis
 
 NOW = 100.0
 
@@ -26,6 +28,8 @@ class Config:
 class FakeUtterance:
     end: int | None = None
     pass_end: int | None = 16_000
+    forgone: bool = False
+    hypotheses: dict[Ear, Any] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
 
 
@@ -49,13 +53,17 @@ def vad(session: FakeSession) -> VadWork:
     return VadWork(cast(Session, session), np.zeros(512, np.float32), cast(Any, None))
 
 
-def final(session: FakeSession, utterance: FakeUtterance | None = None, *, rows: int = 50) -> FinalWork:
-    features = np.zeros((rows, 560), np.float32)
-    return FinalWork(cast(Session, session), cast(Any, utterance or FakeUtterance()), features, 16_000)
+def final(
+    session: FakeSession, utterance: FakeUtterance | None = None, *, rows: int = 50, ear: Ear = Ear.FIRST
+) -> FinalWork:
+    samples = np.zeros(960 * rows, np.float32)
+    return FinalWork(cast(Session, session), cast(Any, utterance or FakeUtterance()), samples, 16_000, ear)
 
 
 def marks(session: FakeSession) -> PunctuationWork:
-    return PunctuationWork(cast(Session, session), cast(Any, FakeUtterance()), ("one",), cast(Any, None), end=True)
+    return PunctuationWork(
+        cast(Session, session), cast(Any, FakeUtterance()), hypothesis("one"), cast(Any, None), end=True
+    )
 
 
 def pass_over(batch: list[Waiting[FinalWork]]) -> PassBatch:
@@ -182,3 +190,18 @@ def test_an_utterance_knows_how_long_other_work_overtook_its_pass() -> None:
     assert spoke.timeline.overtaken == 0  # nobody waits for it
     begun(final(session, paused))  # once more: the pause went on
     assert (paused.timeline.overtaken, paused.timeline.overtaken_seconds) == (0, 0.0)
+
+
+def test_finals_wait_for_the_better_ear_only_where_nothing_else_is_missing() -> None:
+    session, queues = FakeSession(), Queues()
+    ready, unheard, paused, given_up = (FakeUtterance(end=16_000) for _ in range(4))
+    ready.hypotheses[Ear.FIRST] = paused.hypotheses[Ear.FIRST] = given_up.hypotheses[Ear.FIRST] = hypothesis()
+    paused.end, given_up.forgone = None, True
+    works = [final(session, utterance, ear=Ear.BETTER) for utterance in (ready, unheard, paused, given_up)]
+    queues.add([*works, final(session, ready)], NOW)
+    assert queues.betters() == works[:1]
+    assert queues.oldest_decided == NOW
+    queues.finals = [item for item in queues.finals if item.work.better]
+    assert queues.oldest_decided == float("inf"), "it never gets time that windows need"
+    queues.drop_unwanted()
+    assert [item.work for item in queues.finals] == works[:3]

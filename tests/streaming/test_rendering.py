@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parastream.model.final_pass import TimedWord
 from parastream.model.tokenizer import Tokenizer
 from parastream.model.tokens import Tokens
 from parastream.streaming.events import Word
-from parastream.streaming.rendering import Rendering, render, rounded_confidence, session_time, with_marks
+from parastream.streaming.rendering import (
+    Rendering,
+    continued,
+    ends_sentence,
+    render,
+    rounded_confidence,
+    session_time,
+    spelled_words,
+    unmarked,
+)
 
 TOKENS = ["<blank>", "<unk>", "hel@@", "lo", "hello", "wor@@", "ld", "a", "b", "'s", "-", "你", "好", "1", "0@@", "."]
 TOKENIZER = Tokenizer(TOKENS)
@@ -87,9 +97,29 @@ def test_times_and_confidences_are_rounded() -> None:
 
 
 def test_marks_change_how_words_are_spelled_but_not_where_they_are() -> None:
-    words = (Word("hello", 1.0, 1.5, 0.5), Word("world", 1.5, 2.0, 0.25), Word("你", 2.0, 2.5, 1.0))
-    text, spelled = with_marks(words, ["Hello,", "world.", "你。"])
+    words = [TimedWord("hello", 0.0, 0.5, 0.5), TimedWord("world", 0.5, 1.0, 0.25), TimedWord("你", 1.0, 1.5, 1.0)]
+    text, spelled = spelled_words(words, ["Hello,", "world.", "你。"], RATE)
     assert text == "Hello, world. 你。"
     assert spelled == (Word("Hello,", 1.0, 1.5, 0.5), Word("world.", 1.5, 2.0, 0.25), Word("你。", 2.0, 2.5, 1.0))
     with pytest.raises(ValueError, match="zip"):
-        with_marks(words, ["Hello,"])
+        spelled_words(words, ["Hello,"], RATE)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "ends"),
+    [([], False), (["one."], True), (["one", "two?”"], True), (["one,"], False), (["好。"], True), (["3.5"], False)],
+)
+def test_the_last_mark_says_whether_a_sentence_ends(spelled: list[str], ends: bool) -> None:
+    assert ends_sentence(spelled) is ends
+
+
+def test_a_sentence_that_goes_on_after_a_cut_has_no_capital_in_its_middle() -> None:
+    assert continued(["And", "then", "London"]) == ["and", "then", "London"]
+    assert continued(["London", "is"]) == ["London", "is"]
+    assert continued(["I", "know"]) == ["I", "know"]
+    assert continued([]) == []
+
+
+def test_words_without_their_marks_and_capitals() -> None:
+    said = ["“Enter", "GMEF", "39,”", "don't", "U.S.", "Well-known", "I", "-"]
+    assert unmarked(said) == ["enter", "GMEF", "39", "don't", "U.S", "well-known", "i", "-"]

@@ -15,12 +15,12 @@ from parastream.streaming.schedule import (
     Rank,
     Slice,
     Waiting,
-    layers_per_piece,
     next_frames,
     next_passes,
     next_windows,
     rank,
     slice_budget,
+    steps_per_piece,
 )
 
 NOW = 100.0
@@ -36,6 +36,7 @@ class Job:
     frames: int = 1
     rows: int = 1
     decided: bool = True
+    better: bool = False
 
 
 # --- pace ------------------------------------------------------------------------------------
@@ -136,6 +137,16 @@ def test_ranks_of_passes() -> None:
     assert Rank.DUE < Rank.AHEAD < Rank.SPECULATIVE
 
 
+def test_the_better_ear_comes_after_the_first_of_the_same_rank_and_before_the_next_rank() -> None:
+    for job, due, first in (
+        (Job(better=True), NOW - 1, Rank.DUE),
+        (Job(better=True), NOW + 3, Rank.AHEAD),
+        (Job(decided=False, better=True), NOW - 1, Rank.SPECULATIVE),
+    ):
+        assert rank(Waiting(job, due), NOW) == first + 1
+        assert first + 1 not in (Rank.DUE, Rank.AHEAD, Rank.SPECULATIVE)
+
+
 @given(
     st.lists(st.tuples(DUE, st.integers(1, 1000), st.booleans()), min_size=1, max_size=30),
     st.integers(1, 2000),
@@ -152,8 +163,8 @@ def test_passes(items: list[tuple[float, int, bool]], most_rows: int) -> None:
 
 
 @given(st.integers(1, 2000), st.floats(1e-7, 1e-3))
-def test_pieces_are_a_fraction_of_a_slice_or_one_layer(rows: int, seconds: float) -> None:
-    layers = layers_per_piece(rows, seconds, BUDGET)
+def test_pieces_are_a_fraction_of_a_slice_or_one_step(rows: int, seconds: float) -> None:
+    layers = steps_per_piece(rows, seconds, BUDGET)
     assert layers == 1 or layers * rows * seconds <= BUDGET / 4 * (1 + 1e-9)
     assert (layers + 1) * rows * seconds > BUDGET / 4 * (1 - 1e-9)
 

@@ -30,7 +30,7 @@ from parastream.streaming.work import FinalWork, VadWork, WindowWork
 
 from ..conftest import SAMPLE_TEXTS
 from .driver import converse, drive, finals
-from .scripted import ScriptedSession
+from .scripted import ScriptedSession, hypothesis
 
 Audio = NDArray[np.int16]
 FLOATS = SessionConfig(format=AudioFormat(Encoding.F32LE))
@@ -258,7 +258,7 @@ def test_a_pass_over_a_pause_is_void_when_speech_goes_on(models: Models) -> None
     assert [work.wanted for work in passes] == [False, True]
     assert passes[0].utterance is passes[1].utterance
     assert [work.decided for work in passes] == [True, True]
-    session.apply_final(passes[0], Tokens.none())
+    session.apply_final(passes[0], hypothesis())
     assert finals(session.events()) == []
-    session.apply_final(passes[1], Tokens.none())
+    session.apply_final(passes[1], hypothesis())
     assert len(finals(session.events())) == 1
