@@ -187,7 +187,11 @@ def new_server(load: Callable[[], Models], config: ServerConfig) -> Server:
     """
     metrics = Metrics()
     # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
-    engine_config = EngineConfig(max_sessions=2 * config.max_sessions, target_utilisation=config.target_utilisation)
+    engine_config = EngineConfig(
+        max_sessions=2 * config.max_sessions,
+        target_utilisation=config.target_utilisation,
+        always_better=config.ears == "fixed",
+    )
     engine = Engine(load, engine_config, observers=[MetricsObserver(metrics), LoggingObserver()])
     return Server(engine, config, metrics)
 

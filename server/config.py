@@ -32,6 +32,7 @@ Seconds = Annotated[float, "seconds"]
 Bytes = Annotated[int, "bytes"]
 
 LogLevel = Literal["error", "warning", "info", "debug"]
+Ears = Literal["auto", "fixed"]
 
 
 class ConfigError(Exception):
@@ -55,6 +56,9 @@ class ServerConfig:
     final_model: str = ""
     """Name or directory of the model that hears whole utterances. `auto`: the model of the streaming pass, and Whisper
     where there is room. Empty: `auto` unless `model` is set, else that model."""
+    ears: Ears = "auto"
+    """Where two models hear whole utterances: with `auto`, finals that would be late do without the better one; with
+    `fixed` they wait, so that the same audio gives the same text however busy the server is."""
     punctuation: str = ""
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
     dtype: Literal["", "float16", "float32", "bfloat16"] = ""

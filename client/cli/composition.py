@@ -74,7 +74,7 @@ async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     Raises:
         ParastreamError: the server cannot start.
     """
-    server = new_server(choice.load, ServerConfig(port=0, model=choice.model or ""))
+    server = new_server(choice.load, ServerConfig(port=0, model=choice.model or "", ears="fixed"))
     engine = server.engine
     engine.start()
     try:

@@ -18,6 +18,7 @@ from parastream.client.cli.bench.commands import bench_app
 from parastream.client.cli.options import (
     Bits,
     DtypeOption,
+    Ears,
     FinalModelOption,
     GroupSize,
     LabelOption,
@@ -118,6 +119,14 @@ def serve(
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Port; 0 picks a free one.  [default: 8765]")] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
+    ears: Annotated[
+        Ears | None,
+        typer.Option(
+            "--ears",
+            help="fixed: finals always wait for the better of two ears; auto: not where they would be late."
+            "  [default: auto]",
+        ),
+    ] = None,
     punctuation: PunctuationOption = None,
     dtype: DtypeOption = None,
     offline: OfflineOption = False,
@@ -201,6 +210,7 @@ def serve(
         "port": port,
         "model": model,
         "final_model": final_model,
+        "ears": ears.value if ears else None,
         "punctuation": punctuation,
         "dtype": dtype.value if dtype else None,
         "token": token,

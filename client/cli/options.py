@@ -30,6 +30,13 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Ears(StrEnum):
+    """When the better of two final passes is heard."""
+
+    AUTO = "auto"
+    FIXED = "fixed"
+
+
 class LogLevel(StrEnum):
     """Least severe messages that are logged."""
 

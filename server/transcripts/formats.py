@@ -9,7 +9,7 @@ from enum import StrEnum
 from parastream.model.text import join
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
 from parastream.server.transcripts.labels import speaker_prefix
-from parastream.server.transcripts.utterance import SpokenUtterance, speaker_of
+from parastream.server.transcripts.utterance import SpokenUtterance, ear_of, speaker_of
 
 
 class TranscriptFormat(StrEnum):
@@ -132,6 +132,7 @@ def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, ob
                     for word in utterance.words
                 ],
             }
+            | ({"ear": ear_of(utterance)} if ear_of(utterance) else {})
             for utterance in utterances
         ],
     }

@@ -62,12 +62,20 @@ class AttributedUtterance:
     words: tuple[SpokenWord, ...]
     speaker: str = ""
     """Name of the speaker; empty where lines have no names."""
+    ear: str = ""
+    """Name of the model that heard it; empty if it is not known."""
 
 
 def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> AttributedUtterance:
     """Attribute an utterance to the speaker on its channel; to nobody where `labels` has no name for it."""
     speaker = labels[channel] if channel < len(labels) else ""
-    return AttributedUtterance(final.text, final.start, final.end, tuple(final.words), speaker)
+    return AttributedUtterance(final.text, final.start, final.end, tuple(final.words), speaker, ear_of(final))
+
+
+def ear_of(utterance: SpokenUtterance) -> str:
+    """Return the name of the model that heard an utterance; nothing where that is not known."""
+    ear: str = getattr(utterance, "ear", "")
+    return ear
 
 
 def speaker_of(utterance: SpokenUtterance) -> str:

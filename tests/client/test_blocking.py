@@ -34,7 +34,7 @@ def server_in_a_thread(engine: FakeEngine | None, **settings: Any) -> Iterator[s
 
     thread = threading.Thread(target=run)
     thread.start()
-    context = local_server(ModelChoice()) if engine is None else serving(engine, **settings)
+    context = local_server(ModelChoice(model="asr-small-en")) if engine is None else serving(engine, **settings)
     server = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
     try:
         yield server.url.removesuffix("/v1/stream")

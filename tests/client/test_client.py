@@ -53,7 +53,7 @@ def example_of(docstring: str | None, url: str) -> str:
 
 def test_the_documented_example(capsys: pytest.CaptureFixture[str]) -> None:
     async def example() -> None:
-        async with local_server(ModelChoice()) as server:
+        async with local_server(ModelChoice(model="asr-small-en")) as server:
             url = server.url.removesuffix("/v1/stream")
             code = example_of(parastream.client.client.__doc__, url)
             await asyncio.to_thread(exec, code, {"__name__": "example"})

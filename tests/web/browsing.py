@@ -116,6 +116,7 @@ class ServerProcess:
     def start(self) -> None:
         """Return when it is ready."""
         command = [sys.executable, "-m", "parastream.client.cli", "serve", "--port", self._port]
+        command += ["--final-model", "asr-small-en"]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
         lines: list[str] = []

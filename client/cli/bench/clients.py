@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parastream.client.cli.bench.inference import model_directory
@@ -32,6 +32,8 @@ class Setting:
     server: str | None = None
     """Address of a running server; None: start one for each run."""
     token: str | None = None
+    final_model: str | None = None
+    """What hears whole utterances; None: the server's default."""
 
 
 def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
@@ -49,7 +51,7 @@ async def _run(setting: Setting, clients: int, file: Path | None, *, find_larges
     with contextlib.ExitStack() as stack:
         if setting.server is None:
             directory = stack.enter_context(model_directory(setting.model))
-            setting = Setting(setting.seconds, directory, None, setting.token)
+            setting = replace(setting, model=directory)
         if find_largest:
             result = await _find_largest(setting, clients)
         else:
@@ -73,6 +75,8 @@ async def measure(setting: Setting, clients: int) -> Result:
         options = ["--max-sessions", str(clients)]
         if setting.model is not None:
             options += ["--model", setting.model]
+        if setting.final_model is not None:
+            options += ["--final-model", setting.final_model]
         async with server_process(options) as server:
             before = server.usage()
             load = await run_load(
@@ -106,6 +110,7 @@ def _figures(load: LoadResult, setting: Setting, clients: int, before: Usage | N
         "partials": kinds[Partial],
         "partials_per_client_second": round(kinds[Partial] / (clients * setting.seconds), 3),
         "finals": kinds[Final],
+        "finals_by_ear": dict(Counter(m.ear for c in load.traces for _, m in c.received if isinstance(m, Final))),
         "cpu_cores": None if load.cpu_cores is None else round(load.cpu_cores, 3),
         "rss_mb": round(max(memory), 1) if memory else None,
         "rss_idle_mb": None if before is None else round(before.memory_mb, 1),

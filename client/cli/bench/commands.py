@@ -9,6 +9,7 @@ import typer
 from parastream.client.cli.options import (
     BenchModelOption,
     DtypeOption,
+    FinalModelOption,
     JsonOption,
     PlainCommand,
     ServerOption,
@@ -109,15 +110,17 @@ def clients(
         ),
     ] = False,
     model: BenchModelOption = None,
+    final_model: FinalModelOption = None,
     server: ServerOption = None,
     token: TokenOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure the latencies of many clients that speak all the time."""
     refuse(server is not None and model is not None, "--model", "cannot be used with --server")
+    refuse(server is not None and final_model is not None, "--final-model", "cannot be used with --server")
     from parastream.client.cli.bench import clients as command
 
-    setting = command.Setting(seconds, model, server, token)
+    setting = command.Setting(seconds, model, server, token, final_model)
     raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 
 

@@ -16,6 +16,10 @@ from parastream.client.cli.main import main
 
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 SAID = ["enter one seventy six", "rubout gmef three nine", "ten twenty seven sixty two"]
+"""What the embedded speech model hears by itself."""
+ONE_EAR = ("--final-model", "asr-small-en")
+BOTH = ["enter 176", *SAID[1:]]
+"""What it and Whisper hear together."""
 EMBEDDED = Path(str(files("parastream.model") / "assets"))
 
 
@@ -48,7 +52,8 @@ class Served:
     """`parastream serve` in a process of its own."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "parastream.client.cli", "serve", "--port", "0", *arguments]
+        one_ear = () if "--final-model" in arguments else ONE_EAR
+        command = [sys.executable, "-m", "parastream.client.cli", "serve", "--port", "0", *one_ear, *arguments]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
         )

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from parastream.client.cli import demo
 
-from tests.client.cli.command import SAID, Run, words
+from tests.client.cli.command import BOTH, Run, words
 
 
 def test_demo(run: Run) -> None:
     result = run("demo", "--pace", "4")
     assert (result.status, result.err) == (0, "")
     finals = [line.partition("✓ ")[2] for line in result.out.splitlines() if "✓" in line]
-    assert [words(final) for final in finals] == SAID
+    assert [words(final) for final in finals] == BOTH
     partials = [line for line in result.out.splitlines() if re.match(r" +\d:\d\d\.\d   ", line)]
     assert len(partials) >= 6
     assert re.search(
