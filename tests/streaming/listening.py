@@ -16,7 +16,7 @@ from .driver import finals
 
 BLOCK = 1600
 """Samples that those who `talk` send at a time."""
-PATIENCE = 60.0
+PATIENCE = 150.0
 """Seconds after which something that was waited for counts as never coming."""
 
 

@@ -40,11 +40,12 @@ def engine(recorder: Recorder) -> Iterator[Engine]:
 def test_sessions_together_hear_what_each_hears_alone(
     engine: Engine, recorder: Recorder, sample: Audio, count: int
 ) -> None:
+    sample = sample[: 9 * 16000 - 8000]  # two sentences
     recordings = [np.roll(sample, -4000 * i)[: len(sample) - 1500 * i] for i in range(count)]
     together = [listener.outline for listener in talk(engine, recordings)]
     alone = [talk(engine, [recording])[0].outline for recording in recordings]
     assert together == alone
-    assert [text for text, _, _ in together[0]] == SAMPLE_TEXTS
+    assert [text for text, _, _ in together[0]] == SAMPLE_TEXTS[:2]
     recorder.wait_until(lambda: engine.stats().sessions == 0)
 
 
