@@ -82,6 +82,11 @@ def ends_sentence(spelled: Sequence[str]) -> bool:
     return bool(spelled) and spelled[-1].rstrip("\"'”’»)）」』")[-1:] in _SENTENCE_ENDS
 
 
+def capitalised(spelled: Sequence[str]) -> list[str]:
+    """Spell the words of an utterance that begins a sentence: with a capital."""
+    return [word[:1].upper() + word[1:] if place == 0 else word for place, word in enumerate(spelled)]
+
+
 def continued(spelled: Sequence[str]) -> list[str]:
     """Spell the words of an utterance that goes on with the sentence before: no capital, but for names' and letters'.
 

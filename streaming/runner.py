@@ -99,7 +99,9 @@ class Runner:
     def run_finals(self, batch: Sequence[FinalWork], *, steps: int) -> Generator[None]:
         """Compute final passes of one ear over several utterances, and yield after every few steps."""
         ear = self._ears[batch[0].ear]
-        hypotheses = yield from ear.transcribe_in_slices([FinalInput(work.samples) for work in batch], steps=steps)
+        hypotheses = yield from ear.transcribe_in_slices(
+            [FinalInput(work.samples, alone=work.alone) for work in batch], steps=steps
+        )
         for work, hypothesis in zip(batch, hypotheses, strict=True):
             _apply(work.session.apply_final, work, hypothesis)
 

@@ -19,7 +19,7 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
-from parastream.model.choice import choose, guarded
+from parastream.model.choice import believe, choose
 from parastream.model.errors import ModelConfigError
 from parastream.model.final_pass import Capabilities, Hypothesis
 from parastream.model.paraformer_pass import timed_words
@@ -50,6 +50,7 @@ from parastream.streaming.events import (
 )
 from parastream.streaming.observer import FinalTiming, PartialTiming
 from parastream.streaming.rendering import (
+    capitalised,
     continued,
     ends_sentence,
     render,
@@ -481,7 +482,7 @@ class Session:
         new = [ear for ear in wanted if utterance.asked.get(ear) != end]
         utterance.asked.update(dict.fromkeys(new, end))
         samples = self._samples[utterance.start : end]
-        return [FinalWork(self, utterance, samples, end, ear) for ear in new]
+        return [FinalWork(self, utterance, samples, end, ear, alone=len(wanted) == 1) for ear in new]
 
     def _wants_better(self, utterance: Utterance, end: int) -> bool:
         return not utterance.forgone and end - utterance.start <= self._better
@@ -500,7 +501,7 @@ class Session:
             return utterance, choose(better, first)
         if self.config.final_pass and self._wants_better(utterance, utterance.end):
             return None
-        return utterance, guarded(first)
+        return utterance, believe(first)
 
     def _next_punctuation(self) -> PunctuationWork | None:
         settled = self._settled()
@@ -526,7 +527,7 @@ class Session:
         assert utterance.reason is not None
         spelled = [word.text for word in said.words] if marked is None else marked
         if said.marked:
-            spelled = continued(spelled) if self._goes_on else spelled
+            spelled = continued(spelled) if self._goes_on else capitalised(spelled)
             spelled = spelled if self.config.punctuate else unmarked(spelled)
         self._goes_on = utterance.reason == "cut" and not ends_sentence(spelled)
         text, words = spelled_words(said.words, spelled, utterance.start)

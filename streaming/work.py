@@ -80,6 +80,8 @@ class FinalWork:
     end: int
     """Session sample at which the utterance is taken to end."""
     ear: Ear
+    alone: bool = True
+    """Whether no other ear hears it."""
 
     @property
     def rows(self) -> int:

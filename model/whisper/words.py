@@ -19,7 +19,6 @@ from parastream.model.text import units
 
 _LONGEST_TOKEN = 1.0
 """Seconds; what goes beyond is a pause, which no token stands for."""
-_SENTENCE_ENDS = ".?!…。？！"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +50,6 @@ def timed_words(
         text = "".join(char.text for char in chars)
         words.append(TimedWord(text, float(start), float(max(start, end)), min(confidences[i] for i in spoken)))
     return tuple(words)
-
-
-def begin(words: Sequence[TimedWord], before: str) -> tuple[TimedWord, ...]:
-    """Write the first letter as what has been said before asks for: a capital, unless that is within a sentence.
-
-    Whisper writes it small where an utterance begins within a sentence, but it hears one utterance at a time.
-
-    Args:
-        words: The words of an utterance.
-        before: The final text before it in the same session, with its marks; empty if there is none.
-    """
-    if not words or (before and before.rstrip("\"'”’) ")[-1:] not in _SENTENCE_ENDS):
-        return tuple(words)
-    first = words[0]
-    return (replace(first, text=first.text[:1].upper() + first.text[1:]), *words[1:])
 
 
 def _characters(tokens: Sequence[bytes]) -> list[_Char]:

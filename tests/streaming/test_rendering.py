@@ -12,6 +12,7 @@ from parastream.model.tokens import Tokens
 from parastream.streaming.events import Word
 from parastream.streaming.rendering import (
     Rendering,
+    capitalised,
     continued,
     ends_sentence,
     render,
@@ -118,6 +119,12 @@ def test_a_sentence_that_goes_on_after_a_cut_has_no_capital_in_its_middle() -> N
     assert continued(["London", "is"]) == ["London", "is"]
     assert continued(["I", "know"]) == ["I", "know"]
     assert continued([]) == []
+
+
+def test_a_sentence_begins_with_a_capital() -> None:
+    assert capitalised(["of", "the"]) == ["Of", "the"]
+    assert capitalised(["“so”"]) == ["“so”"]
+    assert capitalised([]) == []
 
 
 def test_words_without_their_marks_and_capitals() -> None:

@@ -18,6 +18,8 @@ SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 SAID = ["enter one seventy six", "rubout gmef three nine", "ten twenty seven sixty two"]
 """What the embedded speech model hears by itself."""
 ONE_EAR = ("--final-model", "asr-small-en")
+TRANSCRIBE = ("transcribe", *ONE_EAR)
+"""What tests use that are not about the second ear: it takes more time than all the rest."""
 BOTH = ["enter 176", *SAID[1:]]
 """What it and Whisper hear together."""
 EMBEDDED = Path(str(files("parastream.model") / "assets"))

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.cli.command import ONE_EAR, Run, Served
+from tests.client.cli.command import TRANSCRIBE, Run, Served
 
 
 @pytest.mark.process
 def test_channels_apart_through_a_server_and_saved(run: Run, served: Served, call: Path, tmp_path: Path) -> None:
     options = ("--channel", "all", "--label", "Alice", "--label", "Bob")
-    here = run("transcribe", call, *ONE_EAR, *options, "--format", "jsonl")
+    here = run(*TRANSCRIBE, call, *options, "--format", "jsonl")
     there = run("transcribe", call, *options, "-f", "jsonl", "--server", served.url, "--save", tmp_path)
     assert (there.status, there.err) == (0, "")
     assert json.loads(there.out) == json.loads(here.out)
     saved = {path.suffix: path for path in tmp_path.iterdir()}
     assert set(saved) == {".jsonl", ".txt", ".srt", ".vtt"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[\w-]{6}", saved[".txt"].stem)
-    assert saved[".txt"].read_text() == run("transcribe", call, *ONE_EAR, *options).out
+    assert saved[".txt"].read_text() == run(*TRANSCRIBE, call, *options).out
     for form in ("srt", "vtt"):
-        assert saved[f".{form}"].read_text() == run("transcribe", call, *ONE_EAR, *options, "--format", form).out
+        assert saved[f".{form}"].read_text() == run(*TRANSCRIBE, call, *options, "--format", form).out
     again = run("subtitles", saved[".jsonl"], "--format", "vtt", "--label", "Carol")
     assert again.out == saved[".vtt"].read_text().replace("<v Alice>", "<v Carol>")
     assert run("subtitles", saved[".jsonl"], "-f", "text").out == saved[".txt"].read_text()

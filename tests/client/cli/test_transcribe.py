@@ -31,13 +31,22 @@ from parastream.server.wire.messages import PROTOCOL, Error, Final, Ready, encod
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from tests.client.cli.command import SAID, SAMPLE, Run, Served, words
+from tests.client.cli.command import BOTH, SAID, SAMPLE, TRANSCRIBE, Run, Served, words
 from tests.server.fakes import asynchronous
 from tests.waiting import wait_until
 
 
+def test_two_ears_hear_unless_one_is_named(run: Run) -> None:
+    transcript = json.loads(run("transcribe", SAMPLE, "--format", "jsonl").out)
+    assert [words(utterance["text"]) for utterance in transcript["utterances"]] == BOTH
+    ears = [utterance["ear"] for utterance in transcript["utterances"]]
+    assert ears == ["whisper-tiny-en", "asr-small-en", "asr-small-en"]
+    assert words(run("transcribe", SAMPLE, "--model", "asr-small-en").out) == " ".join(SAID)
+    assert words(run("transcribe", SAMPLE, "--final-model", "whisper-tiny-en").out).startswith(BOTH[0])
+
+
 def test_transcribe_as_text(run: Run) -> None:
-    result = run("transcribe", SAMPLE)
+    result = run(*TRANSCRIBE, SAMPLE)
     assert (result.status, result.err) == (0, "")
     assert result.out.count("\n") == 1
     assert words(result.out) == " ".join(SAID)
@@ -45,7 +54,7 @@ def test_transcribe_as_text(run: Run) -> None:
 
 
 def test_transcribe_as_json_lines(run: Run) -> None:
-    result = run("transcribe", SAMPLE, "--format", "jsonl", "--no-punctuation")
+    result = run(*TRANSCRIBE, SAMPLE, "--format", "jsonl", "--no-punctuation")
     assert result.status == 0
     transcript = json.loads(result.out)
     assert list(transcript) == ["file", "text", "utterances"]
@@ -54,7 +63,7 @@ def test_transcribe_as_json_lines(run: Run) -> None:
     assert transcript["text"] == " ".join(utterance["text"] for utterance in transcript["utterances"])
     end = 0.0
     for utterance in transcript["utterances"]:
-        assert list(utterance) == ["text", "start", "end", "words"]
+        assert list(utterance) == ["text", "start", "end", "words", "ear"]
         assert end <= utterance["start"] < utterance["end"] <= 12.0
         end = utterance["end"]
         for word in utterance["words"]:
@@ -68,30 +77,30 @@ def test_transcribe_as_json_lines(run: Run) -> None:
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_transcribe_as_subtitles(run: Run, form: str) -> None:
-    result = run("transcribe", SAMPLE, "--format", form)
+    result = run(*TRANSCRIBE, SAMPLE, "--format", form)
     assert result.status == 0
     cues = pysubs2.SSAFile.from_string(result.out, form)
     assert [words(cue.plaintext) for cue in cues] == SAID
 
 
 def test_transcribe_in_another_style(run: Run) -> None:
-    result = run("transcribe", SAMPLE, "--format", "srt", "--line-length", "12", "--lines", "1", "--min-cue", "0")
+    result = run(*TRANSCRIBE, SAMPLE, "--format", "srt", "--line-length", "12", "--lines", "1", "--min-cue", "0")
     lines = [cue.plaintext for cue in pysubs2.SSAFile.from_string(result.out, "srt")]
     assert max(map(len, lines)) <= 12
     assert words(" ".join(lines)) == " ".join(SAID)
 
 
 def test_channels_apart(run: Run, call: Path) -> None:
-    result = run("transcribe", call, "--channel", "all", "--label", "Alice")
+    result = run(*TRANSCRIBE, call, "--channel", "all", "--label", "Alice")
     assert (result.status, result.err) == (0, "")
     lines = [line.split(": ") for line in result.out.splitlines()]
     # The second speaker says the same four seconds later.
     assert [speaker for speaker, _ in lines] == ["Alice", "Alice", "Channel 2", "Channel 2", "Alice", "Channel 2"]
     assert [words(text) for speaker, text in lines if speaker == "Alice"] == SAID
     assert [words(text) for speaker, text in lines if speaker != "Alice"][:2] == SAID[:2]
-    several = run("transcribe", call, call, "--channel", "all").out.splitlines()
+    several = run(*TRANSCRIBE, call, call, "--channel", "all").out.splitlines()
     assert {line.rpartition(": ")[0] for line in several} == {f"{call}: Channel 1", f"{call}: Channel 2"}
-    too_many = run("transcribe", call, "--channel", "all", *["--label", "A", "--label", "B", "--label", "C"])
+    too_many = run(*TRANSCRIBE, call, "--channel", "all", *["--label", "A", "--label", "B", "--label", "C"])
     assert too_many.status == 1
     assert too_many.err == f"error: {call}: 3 names (A, B, C) for 2 channels\n"
 
@@ -100,7 +109,7 @@ def test_channels_apart(run: Run, call: Path) -> None:
 def test_progress_on_a_terminal() -> None:
     """The bars are drawn on stderr only, and gone at the end."""
     terminal, end = pty.openpty()
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(SAMPLE)]
+    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, str(SAMPLE), str(SAMPLE)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "90"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, env=environment) as process:
         os.close(end)
@@ -158,7 +167,7 @@ def test_streaming_pass_alone(run: Run) -> None:
     transcribed = run("transcribe", SAMPLE, "--streaming", "--no-punctuation", "--format", "jsonl")
     assert transcribed.status == 0
     first = json.loads(transcribed.out)["utterances"][0]["words"]
-    final = json.loads(run("transcribe", SAMPLE, "--no-punctuation", "--format", "jsonl").out)
+    final = json.loads(run(*TRANSCRIBE, SAMPLE, "--no-punctuation", "--format", "jsonl").out)
     assert [word["text"] for word in first] == ["enter", "one", "seventy", "six"]
     # The same words, but transcribed with less context: the confidences tell that it was another pass.
     assert first != final["utterances"][0]["words"]
@@ -168,7 +177,7 @@ def test_failed_recording_leaves_the_others_alone(run: Run, tmp_path: Path) -> N
     broken, absent, damaged = tmp_path / "broken.wav", tmp_path / "absent.wav", tmp_path / "damaged.flac"
     broken.write_bytes(b"no sound")
     damaged.write_bytes(SAMPLE.read_bytes()[:60_000])
-    result = run("transcribe", broken, SAMPLE, absent, damaged, SAMPLE)
+    result = run(*TRANSCRIBE, broken, SAMPLE, absent, damaged, SAMPLE)
     assert result.status == 1
     lines = result.out.splitlines()
     assert [line.split(":")[0] for line in lines] == [str(SAMPLE), str(damaged), str(SAMPLE)]
@@ -185,7 +194,7 @@ def test_not_a_number_in_a_recording_costs_no_word(run: Run, tmp_path: Path) -> 
     samples = soundfile.read(SAMPLE, dtype="float32")[0]
     samples[30_000] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, 16_000, subtype="FLOAT")
-    result = run("transcribe", tmp_path / "nan.wav", "--format", "jsonl")
+    result = run(*TRANSCRIBE, tmp_path / "nan.wav", "--format", "jsonl")
     assert result.status == 1
     assert re.fullmatch(rf"error: {tmp_path}/nan.wav: .*30000.*\n", result.err)
     transcript = json.loads(result.out)
@@ -200,15 +209,15 @@ def test_files_of_any_kind_into_a_directory(run: Run, tmp_path: Path) -> None:
     telephone = soxr.resample(samples, 16_000, 8_000)
     soundfile.write(tmp_path / "telephone.wav", telephone, 8_000, subtype="ULAW")
     soundfile.write(tmp_path / "empty.wav", samples[:0], 16_000)
-    result = run("transcribe", *sorted(tmp_path.iterdir()), "--format", "vtt", "--output", tmp_path / "out" / "vtt")
+    result = run(*TRANSCRIBE, *sorted(tmp_path.iterdir()), "--format", "vtt", "--output", tmp_path / "out" / "vtt")
     assert (result.status, result.out, result.err) == (0, "", "")
     written = {path.name: path.read_text() for path in (tmp_path / "out" / "vtt").iterdir()}
     assert set(written) == {"stereo.vtt", "telephone.vtt", "empty.vtt"}
     assert "one seventy six" in words(written["stereo.vtt"])
     assert "seventy six" in words(written["telephone.vtt"])
     assert written["empty.vtt"].strip() == "WEBVTT"
-    assert run("transcribe", tmp_path / "stereo.ogg", "--channel", "0").out == "\n"
-    picked = run("transcribe", tmp_path / "stereo.ogg", "--channel", "2")
+    assert run(*TRANSCRIBE, tmp_path / "stereo.ogg", "--channel", "0").out == "\n"
+    picked = run(*TRANSCRIBE, tmp_path / "stereo.ogg", "--channel", "2")
     assert picked.status == 1
     assert "there is no channel 2, only 0 to 1" in picked.err
 
@@ -230,7 +239,7 @@ def test_half_precision_on_a_cpu_is_refused(run: Run) -> None:
 def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
     samples = soundfile.read(SAMPLE, dtype="int16")[0]
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 100), 16_000)
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), str(tmp_path / "long.wav")]
+    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, str(SAMPLE), str(tmp_path / "long.wav")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # of the sample; the long one has begun
@@ -242,28 +251,28 @@ def test_interrupt_ends_a_long_recording(tmp_path: Path) -> None:
 def test_inverted_stereo_is_heard(run: Run, tmp_path: Path) -> None:
     samples = soundfile.read(SAMPLE, dtype="int16")[0]
     soundfile.write(tmp_path / "inverted.flac", np.stack([samples, -samples], axis=1), 16_000)
-    result = run("transcribe", tmp_path / "inverted.flac")
+    result = run(*TRANSCRIBE, tmp_path / "inverted.flac")
     assert (result.status, words(result.out)) == (0, " ".join(SAID))
 
 
 def test_a_name_that_is_not_utf_8_is_a_name(run: Run, tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.flac"))
     shutil.copy(SAMPLE, odd)
-    result = run("transcribe", odd, SAMPLE)
+    result = run(*TRANSCRIBE, odd, SAMPLE)
     assert result.status == 0
     assert [words(line.rpartition(": ")[2]) for line in result.out.splitlines()] == [" ".join(SAID)] * 2
     assert result.out.startswith(f"{tmp_path}/\\xff.flac: ")
-    written = run("transcribe", odd, SAMPLE, "--format", "jsonl", "--output", tmp_path)
+    written = run(*TRANSCRIBE, odd, SAMPLE, "--format", "jsonl", "--output", tmp_path)
     assert (written.status, written.err) == (0, "")
     assert json.loads(odd.with_suffix(".jsonl").read_text("utf-8"))["file"] == str(odd)
-    assert json.loads(run("transcribe", odd, "--format", "jsonl").out)["file"] == str(odd)
+    assert json.loads(run(*TRANSCRIBE, odd, "--format", "jsonl").out)["file"] == str(odd)
 
 
 def test_an_output_that_cannot_be_written_leaves_the_others_alone(run: Run, tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path / "taken.flac")
     shutil.copy(SAMPLE, tmp_path / "free.flac")
     (tmp_path / "out" / "taken.txt").mkdir(parents=True)
-    result = run("transcribe", tmp_path / "taken.flac", tmp_path / "free.flac", "--output", tmp_path / "out")
+    result = run(*TRANSCRIBE, tmp_path / "taken.flac", tmp_path / "free.flac", "--output", tmp_path / "out")
     assert result.status == 1
     assert re.fullmatch(rf"error: {tmp_path}/taken.flac: .*Is a directory.*\n", result.err)
     assert words((tmp_path / "out" / "free.txt").read_text("utf-8")) == " ".join(SAID)
@@ -273,7 +282,7 @@ def test_an_output_that_cannot_be_written_leaves_the_others_alone(run: Run, tmp_
 @pytest.mark.parametrize("options", [(), ("--format", "jsonl")])
 def test_a_terminal_that_is_not_utf_8(tmp_path: Path, options: tuple[str, ...]) -> None:
     shutil.copy(SAMPLE, tmp_path / "录音.flac")
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", "录音.flac", str(SAMPLE), *options]
+    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, "录音.flac", str(SAMPLE), *options]
     result = subprocess.run(
         command, capture_output=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )
@@ -290,7 +299,7 @@ def test_a_terminal_that_is_not_utf_8(tmp_path: Path, options: tuple[str, ...]) 
 
 @pytest.mark.process
 def test_the_standard_input(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", "-", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, "-", "--output", str(tmp_path)]
     with SAMPLE.open("rb") as sample, subprocess.Popen(["cat"], stdin=sample, stdout=subprocess.PIPE) as pipe:
         assert subprocess.run(command, stdin=pipe.stdout, check=False).returncode == 0
     assert words((tmp_path / "stdin.txt").read_text("utf-8")) == " ".join(SAID)
@@ -301,7 +310,7 @@ def test_interrupt_keeps_what_is_finished(served: Served, tmp_path: Path) -> Non
     """Though a pipe before it does not end."""
     os.mkfifo(tmp_path / "endless")
     transcript = tmp_path / "sample.txt"
-    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(tmp_path / "endless"), str(SAMPLE)]
+    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, str(tmp_path / "endless"), str(SAMPLE)]
     with (
         subprocess.Popen([*command, "--server", served.url, "--output", str(tmp_path)]) as process,
         (tmp_path / "endless").open("wb") as pipe,
@@ -339,7 +348,7 @@ def test_interrupt_prints_what_waits_for_others(tmp_path: Path, capsys: pytest.C
 def test_server_hears_what_a_local_run_hears(run: Run, served: Served, tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path / "copy.flac")
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    here = run("transcribe", SAMPLE, "--format", "jsonl")
+    here = run(*TRANSCRIBE, SAMPLE, "--format", "jsonl")
     there = run(
         "transcribe",
         SAMPLE,
@@ -362,7 +371,7 @@ def test_choices_reach_the_server(run: Run, served: Served) -> None:
     options = ("--no-punctuation", "--streaming", "--format", "jsonl")
     there = run("transcribe", SAMPLE, "--server", served.url, *options)
     assert there.status == 0
-    assert json.loads(there.out) == json.loads(run("transcribe", SAMPLE, *options).out)
+    assert json.loads(there.out) == json.loads(run(*TRANSCRIBE, SAMPLE, *options).out)
     refused = run("transcribe", SAMPLE, "--server", served.url, "--model", "paraformer-zh-streaming")
     assert refused.status == 1
     assert re.fullmatch(rf"error: {SAMPLE}: .*paraformer-zh-streaming.*asr-small-en.*\n", refused.err)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parastream.model.final_pass import TimedWord
 from parastream.model.text import join
-from parastream.model.whisper.words import begin, timed_words
+from parastream.model.whisper.words import timed_words
 
 
 def words(text: str) -> list[str]:
@@ -88,20 +88,3 @@ def test_a_character_may_be_spread_over_tokens_and_broken_ones_are_shown_as_such
     found = timed_words([b" caf", character[:1], character[1:], b" \xff"], [0.9, 0.8, 0.3, 1.0], np.arange(5) * 0.2, 2)
     assert [word.text for word in found] == ["café\N{REPLACEMENT CHARACTER}"]
     assert found[0].confidence == 0.3
-
-
-@pytest.mark.parametrize(
-    ("before", "expected"),
-    [
-        ("", "But he"),
-        ("It was so.", "But he"),
-        ('"Was it?"', "But he"),
-        ("是吗？", "But he"),
-        ("He could,", "but he"),
-        ("he could", "but he"),
-    ],
-)
-def test_the_first_letter_depends_on_what_was_said_before(before: str, expected: str) -> None:
-    said = (TimedWord("but", 0, 1, 1), TimedWord("he", 1, 2, 1))
-    assert join(word.text for word in begin(said, before)) == expected
-    assert begin((), before) == ()
