@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 from numpy.typing import NDArray
-from parastream.model import SpeechModel, catalogue, checkpoint, silero_weights
+from parastream.model import SpeechModel, catalogue, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Observer, Vad
 
 # How long an example takes depends on the load of the machine, and says nothing about what is tested. The examples are
@@ -27,7 +28,8 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("steady")
 
-parastream.model.prepare_process()  # before any test imports MLX
+assert "mlx.core" not in sys.modules, "whatever imports MLX here makes every test 20 times slower"
+parastream.model.prepare_process()
 
 MOST_WORKERS = 4
 """Each holds models of its own, and the longest module takes as long however many there are."""
@@ -128,6 +130,8 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def unquantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the embedded speech model as it is before it is quantised, in float16."""
+    from parastream.model import checkpoint  # imports MLX
+
     directory = tmp_path_factory.mktemp("unquantised") / "asr-small-en"
     checkpoint.convert(catalogue.resolve("asr-small-en"), directory)
     return directory
