@@ -53,6 +53,7 @@ OTHER_VARIABLES = {
     ),
     "PARASTREAM_DEBUG": ("all commands", "If set, show the traceback of every error."),
     "PARASTREAM_AN4": ("the tests", "Directory with recordings of AN4, in place of the few that the tests have."),
+    "PARASTREAM_FLOAT16": ("the tests", "Directory with the embedded speech model before it was quantised."),
 }
 """Environment variables that are not settings of the server: who reads them, and what they mean."""
 

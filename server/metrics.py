@@ -128,6 +128,7 @@ ENGINE_COUNTERS = (
     ("window_batches", "window_batches", "Batches in which streaming windows were computed."),
     ("finals", "finals", "Full-context passes begun."),
     ("final_batches", "final_batches", "Batches in which full-context passes were begun."),
+    ("forgone", "forgone", "Finals that went out without the better ear, because they would have been late."),
     ("busy", "busy_seconds", "Seconds spent computing."),
 )
 """Likewise of each counter; Prometheus's `_total` follows the name."""

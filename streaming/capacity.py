@@ -7,7 +7,6 @@ machine on which all sessions speak all the time: sessions that are silent for a
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +143,7 @@ def calibrate(runner: Runner) -> Capacity:
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
     hop, fresh = speech.config.chunk.hop, speech.frontend(sound)
     row = round(ROW_SECONDS * SAMPLE_RATE)
-    lanes = os.cpu_count() or 1  # up to so many utterances take about as long as one
+    lanes = speech.network.lanes  # up to so many utterances take about as long as one
     passes = sorted({(1, _SHORT), (1, _ROWS), (lanes, _ROWS), (2 * lanes, _ROWS)})
 
     def windows(size: int) -> float:

@@ -423,11 +423,8 @@ def mic(
 
     Without --server, this starts a server of its own for as long as it runs.
     """
-    refuse(
-        record is not None and record.suffix.lower() not in (".wav", ".flac"), "--record", "must end with .wav or .flac"
-    )
     if record is not None:
-        refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end in .wav or .flac")
+        refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end with .wav or .flac")
     refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")
     if server is not None:
         refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")

@@ -258,6 +258,8 @@ async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         "-m",
         "parastream.client.cli",
         "serve",
+        "--final-model",
+        "asr-small-en",
         *arguments,
         stderr=asyncio.subprocess.PIPE,
     )

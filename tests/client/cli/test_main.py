@@ -74,7 +74,7 @@ def test_version(run: Run, command: Sequence[str]) -> None:
         ("transcribe a.wav --lines 1", "--lines: is for the formats srt and vtt"),
         ("transcribe a.wav --format srt --lines 0", "--lines: is 0; allowed is 1 or more"),
         ("subtitles a.jsonl --min-cue 9", "--max-cue: is 7; allowed is min_cue (9) or more"),
-        ("mic --record sound.mp3", "must end in .wav or .flac"),
+        ("mic --record sound.mp3", "must end with .wav or .flac"),
         ("mic --label Alice --label Bob", "--label: there are more names than channels (1)"),
         ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
         ("models convert a b --dtype int4", "'--dtype'"),

@@ -310,7 +310,7 @@ def test_interrupt_keeps_what_is_finished(served: Served, tmp_path: Path) -> Non
     """Though a pipe before it does not end."""
     os.mkfifo(tmp_path / "endless")
     transcript = tmp_path / "sample.txt"
-    command = [sys.executable, "-m", "parastream.client.cli", *TRANSCRIBE, str(tmp_path / "endless"), str(SAMPLE)]
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(tmp_path / "endless"), str(SAMPLE)]
     with (
         subprocess.Popen([*command, "--server", served.url, "--output", str(tmp_path)]) as process,
         (tmp_path / "endless").open("wb") as pipe,
@@ -371,7 +371,7 @@ def test_choices_reach_the_server(run: Run, served: Served) -> None:
     options = ("--no-punctuation", "--streaming", "--format", "jsonl")
     there = run("transcribe", SAMPLE, "--server", served.url, *options)
     assert there.status == 0
-    assert json.loads(there.out) == json.loads(run(*TRANSCRIBE, SAMPLE, *options).out)
+    assert json.loads(there.out) == json.loads(run("transcribe", SAMPLE, *options).out)
     refused = run("transcribe", SAMPLE, "--server", served.url, "--model", "paraformer-zh-streaming")
     assert refused.status == 1
     assert re.fullmatch(rf"error: {SAMPLE}: .*paraformer-zh-streaming.*asr-small-en.*\n", refused.err)

@@ -44,7 +44,7 @@ WORDS = (Word("hello", 0.5, 0.9, 0.75),)
         Stats(1.5, 0.25),
         SpeechStarted(0, 0.5, seq=1),
         Partial(0, 0.5, 1.0, "hel", "lo", WORDS, seq=2),
-        Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, seq=3),
+        Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", seq=3),
         SpeechEnded(0, 1.0, seq=4),
         Flushed(1.0, seq=5),
         Error("unknown_model", "no", ("a", "b"), seq=5),
@@ -63,7 +63,7 @@ def test_client_messages_survive_the_wire(message: ClientMessage) -> None:
 
 
 def test_final_on_the_wire() -> None:
-    assert msgspec.json.decode(encode(Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, seq=3))) == {
+    assert msgspec.json.decode(encode(Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", seq=3))) == {
         "type": "final",
         "utterance": 0,
         "start": 0.5,
@@ -72,6 +72,7 @@ def test_final_on_the_wire() -> None:
         "words": [{"text": "hello", "start": 0.5, "end": 0.9, "confidence": 0.75}],
         "confidence": 0.75,
         "channel": 0,
+        "ear": "asr-small-en",
         "seq": 3,
     }
 

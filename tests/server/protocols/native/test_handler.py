@@ -35,7 +35,7 @@ def test_text_that_is_not_json(text: str) -> None:
     assert "JSON" in error.message
 
 
-@pytest.mark.parametrize("room", ["a/b", "talk\\n", "é", "x" * 65])
+@pytest.mark.parametrize("room", ["a/b", "talk\\n", "x" * 201])
 def test_names_that_no_room_can_have(room: str) -> None:
     assert refusal(f'{{"type":"start","room":"{room}"}}').code == "invalid_message"
 
