@@ -1,0 +1,1 @@
+"""The server: connections, protocols, rooms, pages, saved transcripts."""

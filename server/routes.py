@@ -49,12 +49,12 @@ HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
 
 
 def protocol_at(path: str) -> str | None:
-    """The protocol of a WebSocket at a path; None if there is none."""
+    """Return the protocol of a WebSocket at a path; None if there is none."""
     return ROOM if room_at(path) is not None else WEBSOCKET_PATHS.get(path)
 
 
 def meant_by(path: str) -> str | None:
-    """The path that somebody meant who asked for one that does not exist, if that can be guessed."""
+    """Guess which path was meant by one that does not exist; None if that cannot be guessed."""
     known = [each for each in (*WEBSOCKET_PATHS, *HTTP_PATHS) if each != "/"]
     lower = path.lower()
     for each in known:
@@ -64,7 +64,7 @@ def meant_by(path: str) -> str | None:
 
 
 def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None:
-    """The name of the room that a path is about, if it is about one.
+    """Return the name of the room that a path is about, if it is about one.
 
     Names of any script are found percent-encoded, as browsers send them, and as plain UTF-8.
     """
@@ -78,7 +78,7 @@ def room_at(path: str, prefix: str = ROOMS_PATH, suffix: str = "") -> str | None
 
 
 def subprotocols(protocol: str) -> tuple[str, ...]:
-    """What is selected when a client offers it."""
+    """Return the subprotocols that are selected when a client offers them."""
     match protocol:
         case "parastream":
             return (PROTOCOL,)
@@ -88,7 +88,7 @@ def subprotocols(protocol: str) -> tuple[str, ...]:
 
 
 def parse(target: str) -> Request:
-    """The path and query of a request line, whatever it says; slashes that are doubled or at the end do not count."""
+    """Parse the target of a request line into path and query; slashes that are doubled or at the end do not count."""
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # an absolute URL, as for a proxy
         path = "/" + path.partition("://")[2].partition("/")[2]

@@ -94,7 +94,7 @@ def _linears(config: WhisperConfig) -> Iterator[_Linear]:
 
 
 def _norms(config: WhisperConfig) -> Iterator[str]:
-    """The layer norms, whose names are the network's own."""
+    """Name the layer norms, whose names are the network's own."""
     for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
         names = ["self_attn_layer_norm", "final_layer_norm"] + ["encoder_attn_layer_norm"] * (side == "decoder")
         yield from (f"{side}.layers.{i}.{name}" for i in range(layers) for name in names)

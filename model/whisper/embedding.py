@@ -25,7 +25,7 @@ class Embedding(Dense):
         return self._quantization.dequantize(*parts).astype(self.dtype)
 
     def logits(self, hidden: mx.array) -> mx.array | NDArray[np.float32]:
-        """Evaluated rows (N, size) -> (N, tokens), in float32.
+        """Multiply evaluated rows (N, size) -> (N, tokens), in float32.
 
         On a CPU by NumPy, which takes a third of the time for a few rows, and so in an array of NumPy's.
         """

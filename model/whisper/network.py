@@ -71,7 +71,7 @@ class FeedForward(nn.Module):
         self.fc2 = Dense(hidden, size)
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        """residual + the layers' output, for x of the same shape."""
+        """Residual + the layers' output, for x of the same shape."""
         hidden = gelu(self.fc1.pieces(x, self.fc2) + self.fc1.bias_of_pieces(self.fc2))
         return self.fc2.add_pieces_to(residual, hidden.reshape(*hidden.shape[:2], -1))
 

@@ -221,7 +221,7 @@ def _number(request: Request, name: str, least: int, most: int | None) -> int | 
 
 
 def _page(http: HttpRequest, path: str) -> Response | None:
-    """The page at a path, or the way to it for a target that writes its path in another form, or nearly so."""
+    """Return the page at a path, or the way to it for a target that writes its path in another form, or nearly so."""
     found = page(path)
     asked, _, query = http.path.partition("?")
     if found is None:

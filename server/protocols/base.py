@@ -357,7 +357,7 @@ class OneByOne:
         self._held: dict[int, Partial] = {}
 
     def order(self, event: Event) -> list[Partial | Final]:
-        """What is to be told now that an event has come, other kinds of events left out."""
+        """Return what is to be told now that an event has come; other kinds of events are left out."""
         match event:
             case Partial() if event.utterance > self._next:
                 self._held[event.utterance] = event
@@ -371,7 +371,7 @@ class OneByOne:
 
 
 def spelled(text: str, words: Sequence[Word]) -> list[str]:
-    """The words as they stand in a text, with the spaces between them: put together, they are what they spell of it."""
+    """Return the words as they stand in a text, each with the space before it; together they are the text."""
     tokens, end = [], 0
     for word in words:
         place = text.find(word.text, end)

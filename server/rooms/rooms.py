@@ -138,14 +138,14 @@ class Room:
         self.viewers[viewer] = None
 
     def history(self, before: int | None, limit: int) -> RoomHistory:
-        """The last `limit` lines, or the last ones before line number `before`."""
+        """Return the last `limit` lines, or the last ones before line number `before`."""
         numbers = sorted(self._lines)
         end = len(numbers) if before is None else bisect_left(numbers, before)
         start = max(end - limit, 0)
         return RoomHistory(self.name, self.id, tuple(self._lines[line][0] for line in numbers[start:end]), start)
 
     def leave(self, viewer: Screen) -> None:
-        """The viewer is gone."""
+        """Forget a viewer who is gone."""
         del self.viewers[viewer]
         self.empty_since = self._clock()
 
@@ -208,7 +208,7 @@ class Rooms:
         return room
 
     def transcript(self, name: str) -> Sequence[AttributedUtterance] | None:
-        """What was said in a room so far; None where nobody ever spoke."""
+        """Return what was said in a room so far; None where nobody ever spoke."""
         room = self._rooms.get(name)
         return room.utterances if room is not None and room.opened is not None else None
 

@@ -192,7 +192,7 @@ class Transcription:
             self._each(lambda stream: stream.flush())
 
     def end(self) -> None:
-        """The audio has ended: finals and `Done` follow."""
+        """End the audio: finals and `Done` follow."""
         if self._state is State.LISTENING:
             self._state = State.ENDING
             self._each(lambda stream: stream.end())

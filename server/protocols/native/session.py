@@ -19,10 +19,10 @@ class Connected:
     """What a session tells the handler of its connection."""
 
     def changed(self) -> None:
-        """There is something to send, or the session has ended."""
+        """Note that there is something to send, or that the session has ended."""
 
     def progressed(self) -> None:
-        """The backlog has shrunk."""
+        """Note that the backlog has shrunk."""
 
 
 NOBODY = Connected()
