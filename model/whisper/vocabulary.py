@@ -18,12 +18,8 @@ from parastream.model.errors import ModelConfigError
 from parastream.model.whisper.config import read_json
 from parastream.model.whisper.files import VOCABULARIES, VOCABULARY
 
-_SHIPPED = {
-    51864: Path(__file__).parents[1] / "assets" / "whisper-tiny-en" / VOCABULARY,
-    51865: Path(__file__).parents[1] / "assets" / "whisper-multilingual" / VOCABULARY,
-    51866: Path(__file__).parents[1] / "assets" / "whisper-multilingual" / VOCABULARY,
-}
-"""Vocabularies of all published models, by their number of ids; for directories without one, as mlx-community's."""
+_SHIPPED = {51864: Path(__file__).parents[1] / "assets" / "whisper-tiny-en" / VOCABULARY}
+"""Vocabularies by number of ids, for directories without one, as mlx-community's. All English models share one."""
 
 _CODES = """
 en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk
@@ -169,7 +165,10 @@ def read(directory: Path, size: int) -> list[bytes]:
     """
     path = next((directory / name for name in VOCABULARIES if (directory / name).is_file()), _SHIPPED.get(size))
     if path is None:
-        raise ModelConfigError(f"has no vocabulary: looked for {', '.join(VOCABULARIES)}")
+        raise ModelConfigError(
+            f"has no vocabulary: looked for {', '.join(VOCABULARIES)}; the tokenizer.json of any openai/whisper model"
+            " with as many ids will do"
+        )
     try:
         names = path.read_text("utf-8").split("\n") if path.suffix == ".txt" else _names(read_json(path))
         return [bytes(_BYTES[character] for character in name) for name in names]
@@ -181,7 +180,8 @@ def read(directory: Path, size: int) -> list[bytes]:
 
 def _names(content: Mapping[str, Any]) -> list[str]:
     """Take the ordinary tokens from a parsed `vocab.json` or `tokenizer.json`."""
-    table = content["model"]["vocab"] if "model" in content else content
+    model = content.get("model")  # a number where it is a token of `vocab.json`
+    table = model["vocab"] if isinstance(model, Mapping) else content
     ordinary = {index: name for name, index in table.items() if not _SPECIAL.fullmatch(name)}
     if sorted(ordinary) != list(range(len(ordinary))):
         raise ModelConfigError("the ids of the vocabulary have gaps")

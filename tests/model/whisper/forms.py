@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.whisper import vocabulary
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -158,14 +159,23 @@ def quantized(arrays: Mapping[str, NDArray[Any]], bits: int) -> dict[str, mx.arr
 def write(
     directory: Path, description: Mapping[str, Any], arrays: Mapping[str, Any], file: str = "model.safetensors"
 ) -> Path:
-    """Write a model directory without a vocabulary."""
+    """Write a model directory, with a vocabulary unless it is the English one, which is known."""
     directory.mkdir(parents=True, exist_ok=True)
+    size = description.get("vocab_size", description.get("n_vocab"))
+    if size in (51865, 51866):
+        (directory / "vocabulary.txt").write_bytes(vocabulary.written(tokens(size)))
     (directory / "config.json").write_text(json.dumps(description))
     if file.endswith(".npz"):
         np.savez(directory / file, **arrays)
     else:
         mx.save_safetensors(str(directory / file), {name: mx.array(value) for name, value in arrays.items()})
     return directory
+
+
+def tokens(size: int) -> list[bytes]:
+    """The tokens of models with so many ids; for those of several languages, as many as they have."""
+    english = vocabulary.read(Path("nowhere"), 51864)
+    return english if size == 51864 else [*english, b""]
 
 
 def noise(seconds: Sequence[float], seed: int = 0) -> list[NDArray[np.float32]]:

@@ -43,7 +43,7 @@ def alike(one: Hypothesis, other: Hypothesis) -> bool:
 
 def test_a_batch_gives_each_utterance_what_it_gets_alone(ear: FinalPass, utterances: list[FinalInput]) -> None:
     together = finish(ear.transcribe_in_slices(utterances, steps=1))
-    assert sum(len(hypothesis.words) for hypothesis in together) > len(utterances)
+    assert sum(len(hypothesis.words) for hypothesis in together) >= len(utterances)
     for utterance, found in zip(utterances, together, strict=True):
         (alone,) = finish(ear.transcribe_in_slices([utterance], steps=1))
         assert alike(found, alone)

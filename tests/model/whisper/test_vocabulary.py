@@ -12,6 +12,8 @@ from parastream.model.errors import ModelConfigError
 from parastream.model.whisper import vocabulary
 from parastream.model.whisper.vocabulary import LANGUAGES, Vocabulary
 
+from .forms import tokens
+
 SIZES = (51864, 51865, 51866)
 """Ids of models for English, of multilingual ones, and of those from large-v3 on."""
 SUPPRESSED = (
@@ -25,7 +27,7 @@ SUPPRESSED = (
 
 @pytest.fixture(scope="module", params=SIZES)
 def known(request: pytest.FixtureRequest) -> Vocabulary:
-    return Vocabulary.from_directory(Path("nowhere"), request.param)
+    return Vocabulary(tokens(request.param), request.param)
 
 
 def test_special_tokens_have_the_published_ids(known: Vocabulary) -> None:
@@ -79,13 +81,13 @@ def test_the_languages_are_whispers() -> None:
 
 @pytest.mark.parametrize("file", ["vocabulary.txt", "vocab.json", "tokenizer.json"])
 def test_every_file_gives_the_same_tokens(file: str, tmp_path: Path) -> None:
-    tokens = vocabulary.read(Path("nowhere"), 51865)
-    names = vocabulary.written(tokens).decode().split("\n")
+    known = tokens(51865)
+    names = vocabulary.written(known).decode().split("\n")
     table = {name: i for i, name in enumerate(names)} | {"<|endoftext|>": 50257}
     content: dict[str, Any] = {"vocab.json": table, "tokenizer.json": {"model": {"vocab": table}}}
     path = tmp_path / file
-    path.write_bytes(json.dumps(content[file]).encode() if file in content else vocabulary.written(tokens))
-    assert vocabulary.read(tmp_path, 0) == tokens
+    path.write_bytes(json.dumps(content[file]).encode() if file in content else vocabulary.written(known))
+    assert vocabulary.read(tmp_path, 0) == known
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,7 @@ def test_a_vocabulary_that_cannot_be_used(file: str, content: str, message: str,
         Vocabulary.from_directory(tmp_path, 51865)
 
 
-def test_an_unknown_size_without_a_vocabulary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [51865, 51900])
+def test_a_model_of_several_languages_needs_a_vocabulary_beside_it(size: int, tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match=r"has no vocabulary: looked for vocabulary\.txt, vocab\.json"):
-        Vocabulary.from_directory(tmp_path, 51900)
+        Vocabulary.from_directory(tmp_path, size)
