@@ -181,7 +181,11 @@ def read(directory: Path, size: int) -> list[bytes]:
 def _names(content: Mapping[str, Any]) -> list[str]:
     """Take the ordinary tokens from a parsed `vocab.json` or `tokenizer.json`."""
     model = content.get("model")  # a number where it is a token of `vocab.json`
-    table = model["vocab"] if isinstance(model, Mapping) else content
+    table = model.get("vocab") if isinstance(model, Mapping) else content
+    if not isinstance(table, Mapping):
+        raise ModelConfigError("the tokenizer.json has no table of tokens under model.vocab")
+    if not all(isinstance(index, int) for index in table.values()):
+        raise ModelConfigError("the ids of the vocabulary must be integers")
     ordinary = {index: name for name, index in table.items() if not _SPECIAL.fullmatch(name)}
     if sorted(ordinary) != list(range(len(ordinary))):
         raise ModelConfigError("the ids of the vocabulary have gaps")

@@ -94,7 +94,10 @@ def test_every_file_gives_the_same_tokens(file: str, tmp_path: Path) -> None:
     ("file", "content", "message"),
     [
         ("vocab.json", '{"a": 0, "b": 2}', "the ids of the vocabulary have gaps"),
+        ("vocab.json", '{"a": 0, "b": "1", "c": [2]}', "the ids of the vocabulary must be integers"),
         ("vocab.json", '["a"]', "must hold an object"),
+        ("tokenizer.json", '{"model": {}}', "has no table of tokens under model.vocab"),
+        ("tokenizer.json", '{"model": {"vocab": [["a", 0.5]]}}', "has no table of tokens under model.vocab"),
         ("vocabulary.txt", "a\nb c", "vocabulary.txt: ' ' stands for no byte"),
         ("vocabulary.txt", "a\nb", "2 tokens of 51865 ids are not a Whisper model's"),
     ],
