@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parastream.model import untrusted
+from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.quantization import Quantization
 from parastream.model.whisper.files import CONFIG, GENERATION_CONFIG
@@ -141,9 +142,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
         ModelConfigError: It is missing or damaged.
     """
     try:
-        content = untrusted.read_json(untrusted.read_file(path))
-    except OSError as error:
-        raise ModelConfigError(f"{path}: a model needs this file: {error.strerror}") from None
+        content = untrusted.read_json(ModelDirectory(path.parent).content(path.name))
     except untrusted.UnusableError as error:
         raise ModelConfigError(f"{path}: {error}") from None
     if not isinstance(content, dict):
