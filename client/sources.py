@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from parastream.client.decoding import Recording, SourceError
-from parastream.client.mixing import Mixer
+from parastream.media.decoding import Recording, SourceError
+from parastream.media.mixing import Mixer
 
 MODEL_RATE = 16_000
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("server", "streaming", "model", "client")
+PACKAGES = ("server", "streaming", "model", "media", "client")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST = 600
 
 ALLOWED = {
     "model": ["model"],
     "streaming": ["streaming", "model"],
-    "server": ["server", "streaming", "model"],
-    "client": ["client", "server.wire.messages", "server.transcripts", "model.text"],
+    "media": ["media"],
+    "server": ["server", "streaming", "model", "media"],
+    "client": ["client", "server.wire.messages", "server.transcripts", "model.text", "media"],
 }
 """What each package may import of parastream: imports point one way."""
 
@@ -177,7 +178,8 @@ def test_every_package_is_installed() -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "module", ["model.text", "streaming", "streaming.engine", "server.app", "server.main", "client", "client.cli.main"]
+    "module",
+    ["model.text", "streaming", "streaming.engine", "server.app", "server.main", "media", "client", "client.cli.main"],
 )
 def test_imports_leave_mlx_to_the_owner_of_the_process(module: str) -> None:
     """A fast BLAS can only be put in front of MLX before that is imported."""

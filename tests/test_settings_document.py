@@ -49,7 +49,7 @@ def test_flags_are_named_after_settings() -> None:
 def test_every_environment_variable_is_documented() -> None:
     sources = [
         path
-        for package in ("server", "streaming", "model", "client", "benchmarks")
+        for package in ("server", "streaming", "model", "media", "client", "benchmarks")
         for path in (ROOT / package).rglob("*.py")
     ]
     sources += [ROOT / "run", ROOT / "tests" / "model" / "test_golden.py"]

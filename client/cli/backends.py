@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice
 from parastream.client.cli.duplex import new_journal, run_duplex
 from parastream.client.client import AsyncClient, connect
-from parastream.client.decoding import SourceError, display_name
 from parastream.client.errors import ServerError
 from parastream.client.session import ClientEvent
 from parastream.client.sources import Channel, FileSource, open_source
+from parastream.media.decoding import SourceError, display_name
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, spoken
 from parastream.server.wire.messages import Final

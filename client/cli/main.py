@@ -85,7 +85,7 @@ def _is_expected(error: Exception) -> bool:
     for module, name in (
         ("parastream.model.errors", "ParastreamError"),
         ("parastream.client.errors", "ClientError"),
-        ("parastream.client.decoding", "SourceError"),
+        ("parastream.media.decoding", "SourceError"),
         ("parastream.client.microphone", "MicrophoneError"),
         ("parastream.server.config", "ConfigError"),
         ("parastream.server.transcripts.journal", "JournalError"),

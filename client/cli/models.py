@@ -7,8 +7,8 @@ import time
 import unicodedata
 from pathlib import Path
 
-from parastream.client.decoding import SourceError
 from parastream.client.sources import read
+from parastream.media.decoding import SourceError
 from parastream.model import SpeechModel, catalogue, checkpoint, load, load_final_pass, load_punctuation
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory

@@ -12,7 +12,7 @@ from pathlib import Path
 from parastream.client.cli.backends import Backend, Outcome
 from parastream.client.cli.interrupts import run_interruptible
 from parastream.client.cli.progress import ProgressBars
-from parastream.client.decoding import STANDARD_INPUT, display_name
+from parastream.media.decoding import STANDARD_INPUT, display_name
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat, render, running_text
 from parastream.server.transcripts.utterance import speaker_of

@@ -9,7 +9,7 @@ const MESSAGE_SECONDS = 0.1;
 
 /**
  * Mixes two channels. When one of them is inverted, as swapped wires make it, the mean would cancel the speech: that
- * channel is turned over first. client/mixing.py does the same, and says why in more words.
+ * channel is turned over first. media/mixing.py does the same, and says why in more words.
  */
 class StereoMixer {
   static MEMORY_SECONDS = 0.1;

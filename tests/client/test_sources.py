@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.decoding import SourceError
 from parastream.client.sources import FileSource, at_pace, read
+from parastream.media.decoding import SourceError
 
 from tests.server.leaping import leaping
 

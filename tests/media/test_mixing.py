@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.mixing import Mixer
+from parastream.media.mixing import Mixer
 
 RATE = 16_000
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))

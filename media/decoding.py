@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError, InvalidDataError
 from numpy.typing import NDArray
-from parastream.client.containers import declared_seconds, ends_within_page, mp3_frame_bytes, tag_length, wav_repairs
+from parastream.media.containers import declared_seconds, ends_within_page, mp3_frame_bytes, tag_length, wav_repairs
 
 STANDARD_INPUT = Path("-")
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000

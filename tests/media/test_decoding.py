@@ -16,8 +16,8 @@ import psutil
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from parastream.client.decoding import Recording, SourceError
 from parastream.client.sources import FileSource
+from parastream.media.decoding import Recording, SourceError
 
 from tests.client.recordings import LIST, cut, encode, holed, joined, ogg, wav
 

@@ -1,0 +1,1 @@
+"""Recorded and compressed audio as samples: containers, decoding, mixing."""
