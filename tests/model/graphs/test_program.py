@@ -1,0 +1,166 @@
+"""Graphs that onnxruntime computes: operators and linear layers in float32 and in 8 bits, against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from parastream.model.errors import ModelConfigError
+from parastream.model.graphs import program
+from parastream.model.graphs.builder import Arithmetic, GraphBuilder, QuantizedWeight
+from parastream.model.graphs.onnx_format import ValueInfo, write_model
+from parastream.model.graphs.program import Program, array_of, value_of
+from parastream.model.processor import sums_bytes_exactly
+
+Float32 = NDArray[np.float32]
+ROWS, INPUTS, OUTPUTS = 9, 96, 40
+BOTH: list[Arithmetic] = ["float32", "int8"]
+
+
+def values(*shape: int, seed: int = 0) -> Float32:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+WEIGHT, BIAS, X = values(OUTPUTS, INPUTS, seed=1), values(OUTPUTS, seed=2), values(ROWS, INPUTS, seed=3)
+
+
+def linear(arithmetic: Arithmetic, **options: Any) -> Program:
+    graph = GraphBuilder(arithmetic)
+    x = graph.input("x", ["rows", INPUTS])
+    graph.output(graph.linear(x, WEIGHT, BIAS, **options))
+    return Program(graph)
+
+
+def result(run: Program, **inputs: NDArray[Any]) -> NDArray[Any]:
+    return array_of(run(inputs)[0])
+
+
+def in_bytes(x: Float32, *, nonnegative: bool = False) -> Float32:
+    """What a linear layer in 8 bits gives, with exact sums."""
+    steps = 255 if nonnegative else 127
+    scale = np.maximum(np.abs(x).max(1, keepdims=True) * np.float32(1 / steps), np.float32(1e-20))
+    weight = QuantizedWeight.of(WEIGHT)
+    sums = np.rint(x / scale).astype(np.int64) @ weight.values.astype(np.int64)
+    y: Float32 = sums.astype(np.float32) * weight.scales * scale + BIAS
+    return y
+
+
+def test_a_linear_layer_in_float32() -> None:
+    np.testing.assert_allclose(result(linear("float32"), x=X), X @ WEIGHT.T + BIAS, atol=1e-5)
+
+
+def test_a_linear_layer_in_bytes_is_that_of_integers() -> None:
+    found = result(linear("int8"), x=X)
+    np.testing.assert_allclose(found, in_bytes(X), rtol=1e-6, atol=1e-6)
+    exact = X @ WEIGHT.T + BIAS
+    assert np.square(found - exact).mean() < 0.02**2 * np.square(exact).mean()
+
+
+def test_rows_without_negative_values_get_a_bit_more() -> None:
+    x = np.maximum(X, 0)
+    finer = result(linear("int8", nonnegative=True), x=x)
+    np.testing.assert_allclose(finer, in_bytes(x, nonnegative=True), rtol=1e-6, atol=1e-6)
+    exact = x @ WEIGHT.T + BIAS
+    assert np.square(finer - exact).mean() < np.square(result(linear("int8"), x=x) - exact).mean()
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_residual_rows_are_added(arithmetic: Arithmetic) -> None:
+    graph = GraphBuilder(arithmetic)
+    x, residual = graph.input("x", ["rows", INPUTS]), graph.input("residual", ["rows", OUTPUTS])
+    graph.output(graph.linear(x, WEIGHT, residual=residual))
+    other = values(ROWS, OUTPUTS, seed=4)
+    found = result(Program(graph), x=X, residual=other)
+    np.testing.assert_allclose(found, result(linear(arithmetic), x=X) - BIAS + other, atol=1e-5)
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_a_row_has_the_same_bits_alone_and_among_others(arithmetic: Arithmetic) -> None:
+    run = linear(arithmetic)
+    together = result(run, x=X)
+    for row in range(ROWS):
+        np.testing.assert_array_equal(result(run, x=X[row : row + 1])[0], together[row])
+
+
+def test_rows_and_outputs_of_zeros_stay_zero() -> None:
+    assert QuantizedWeight.of(np.zeros((2, 3), np.float32)).values.tolist() == [[0, 0]] * 3
+    np.testing.assert_array_equal(result(linear("int8"), x=np.zeros_like(X)), np.tile(BIAS, (ROWS, 1)))
+
+
+def test_sums_do_not_saturate_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All products are as large as they can be: pairs of them do not fit into 16 bits.
+    graph = GraphBuilder("int8")
+    graph.output(graph.linear(graph.input("x", ["rows", INPUTS]), np.ones_like(WEIGHT), nonnegative=True))
+    for exactly in (sums_bytes_exactly(), False):
+        monkeypatch.setattr(program, "sums_bytes_exactly", lambda exactly=exactly: exactly)
+        np.testing.assert_allclose(result(Program(graph), x=np.ones_like(X)), INPUTS, rtol=1e-6)
+
+
+def test_layer_norm_and_attention() -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", ["rows", INPUTS])
+    graph.output(graph.layer_norm(x, np.full(INPUTS, 2), np.full(INPUTS, 3), 1e-12))
+    centred = X - X.mean(1, keepdims=True)
+    expected = 2 * centred / np.sqrt(np.square(centred).mean(1, keepdims=True)) + 3
+    np.testing.assert_allclose(result(Program(graph), x=X), expected, atol=1e-5)
+
+    graph = GraphBuilder()
+    q, k, v = (graph.input(name, ["b", 2, name, 8]) for name in "qkv")
+    added = graph.input("added", ["b", 1, 1, "k"])
+    for given in (added, None):
+        graph.output(graph.attention(q, k, v, given, scale=0.5, width=16))
+    arrays = {"q": values(3, 2, 4, 8, seed=5), "k": values(3, 2, 6, 8, seed=6), "v": values(3, 2, 6, 8, seed=7)}
+    mask = np.where(np.arange(6) < np.array([6, 4, 1])[:, None], 0, -np.inf).astype(np.float32)[:, None, None]
+    found = [array_of(value) for value in Program(graph)({**arrays, "added": mask})]
+    for attended, more in zip(found, (mask, np.zeros_like(mask)), strict=True):
+        weights = np.exp(0.5 * arrays["q"] @ arrays["k"].swapaxes(2, 3) + more)
+        weights /= weights.sum(-1, keepdims=True)
+        expected = (weights @ arrays["v"]).transpose(0, 2, 1, 3).reshape(12, 16)
+        np.testing.assert_allclose(attended, expected, atol=1e-5)
+
+
+def test_outputs_feed_other_runs_and_outlive_them() -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", ["rows", 2, 3])
+    first, second = graph.split(x, [1, 2], axis=2)
+    graph.output(graph.reshape(graph.slice(second, -1, 1 << 40, axis=2), 0, -1))
+    graph.output(graph.node("Transpose", first, perm=(0, 2, 1)))
+    graph.output(graph.node("LeakyRelu", x, alpha=0.25))
+    graph.output(graph.node("Shape", x, start=-2), np.int64)
+    run, given = Program(graph), values(2, 2, 3, seed=8)
+    outputs = run({"x": given})
+    again = [array_of(value) for value in run({"x": outputs[2]})]
+    found = [array_of(value) for value in outputs]
+    del outputs, run
+    np.testing.assert_array_equal(found[0], given[:, :, 2])
+    np.testing.assert_array_equal(found[1], given[:, :, :1].swapaxes(1, 2))
+    leaky = np.where(given < 0, given / 4, given)
+    np.testing.assert_array_equal(found[2], leaky)
+    assert found[3].tolist() == [2, 3]
+    np.testing.assert_array_equal(again[0], leaky[:, :, 2])
+
+
+def test_values_show_arrays_without_copying() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.node("Neg", graph.input("x", [2])))
+    run, array = Program(graph), np.array([1, 2], np.float32)
+    value = value_of(array)
+    array[:] = 3, 4
+    assert array_of(run({"x": value})[0]).tolist() == [-3, -4]
+
+
+def test_small_constants_are_written_once() -> None:
+    graph = GraphBuilder()
+    assert graph.constant([1, 2]) == graph.constant([1, 2]) != graph.integers(1, 2)
+    assert graph.constant(np.zeros(100)) != graph.constant(np.zeros(100))
+
+
+def test_a_graph_that_cannot_be_computed() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.node("NoSuchOperator", graph.input("x", [1])))
+    with pytest.raises(ModelConfigError, match=r"onnxruntime .* cannot compute the network: .*NoSuchOperator"):
+        Program(graph)
+    with pytest.raises(KeyError):
+        write_model([], {}, [ValueInfo("x", np.complex64)], [], {})
