@@ -94,7 +94,7 @@ class Server:
             for protocol, port in self.config.own_ports.items():
                 self.ports[protocol] = await self._listeners.open(port, protocol)
         except OSError:
-            self._listeners.close()
+            await self._listeners.close()
             raise
         expiries = Ticker(self._registry.tick)
         self._registry.on_reschedule = expiries.wake
@@ -136,10 +136,10 @@ class Server:
         if not len(self._admission):
             finished.set()
         self._admission.drain()
-        self._listeners.close()
         self._registry.close()
         for connection in list(self._connections):
             connection.handler.fail(SHUTTING_DOWN)  # those that have nothing to recognise
+        await self._listeners.close()
         closed = asyncio.gather(self._listeners.wait_closed(), finished.wait())
         await asyncio.wait([closed], timeout=self.config.drain_timeout)
         unfinished = self._admission.abort()
@@ -147,6 +147,7 @@ class Server:
             logger.warning("%d sessions were not finished after %g s", len(unfinished), self.config.drain_timeout)
         for connection in list(self._connections):  # to clients that do not read
             connection.hurry()
+        self._listeners.hurry()
         await closed
         for ticking in self._ticking:
             ticking.cancel()

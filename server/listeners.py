@@ -28,6 +28,8 @@ _logger.setLevel(logging.WARNING)  # it tells of each connection what "parastrea
 _logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
 
 _MAX_QUEUE = 4  # messages of a connection that wait to be looked at; then it is not read
+_TURNS_OF_ACCEPTING = 4
+"""Turns of the event loop between accepting a socket and having somebody who serves it."""
 _SAVED_FILES = 5
 """Files of a session that is saved: its events, three forms of the transcript, and one that is written anew."""
 
@@ -46,6 +48,8 @@ class Listeners:
         self._tcp: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._tcp_tasks: set[asyncio.Task[None]] = set()
+        self._open: set[ListeningConnection] = set()
+        self._last_closed = asyncio.Event()
         self._places = Places(
             most_connections(sessions=config.max_sessions, files_each=_SAVED_FILES if config.save else 0)
         )
@@ -70,30 +74,62 @@ class Listeners:
         listen = self._open_tcp if protocol in TCP_ADAPTERS else self._open_websocket
         return await listen(port, protocol)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Accept no more connections."""
-        for listener in self._websocket:
-            listener.close(close_connections=False)
+        # asyncio loses the sockets that it has accepted, but not yet served, when their listener is closed.
+        loop = asyncio.get_running_loop()
+        listeners: list[WebSocketServer | asyncio.Server] = [*self._websocket, *self._tcp]
+        for listener in listeners:
+            for socket in listener.sockets:
+                loop.remove_reader(socket.fileno())
+        for _ in range(_TURNS_OF_ACCEPTING):
+            await asyncio.sleep(0)
+        for websocket_listener in self._websocket:
+            websocket_listener.close(close_connections=False)
         for tcp_listener in self._tcp:
             tcp_listener.close()
+        for connection in self._open:  # browsers open some ahead of need
+            if connection.silent:
+                connection.transport.abort()
+
+    def hurry(self) -> None:
+        """Drop whoever is still at a request, or at an answer that is none of a `Connection`."""
+        for connection in self._open:
+            if not connection.upgraded:
+                connection.transport.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the last connection has been closed."""
         websockets_closed = (listener.wait_closed() for listener in self._websocket)
         await asyncio.gather(*websockets_closed, *self._tcp_tasks, return_exceptions=True)
+        while self._open:
+            self._last_closed.clear()
+            await self._last_closed.wait()
 
     def _connection(self, *args: Any, **options: Any) -> asyncio.Protocol:
         """Make what serves a connection that a client opens."""
         config = self._config
-        if not self._places.enter():
+        if not self._places.free:
             return Refusing()
         return ListeningConnection(
             *args,
             max_message_rate=config.max_message_rate,
             max_unsent_bytes=config.max_unsent_bytes,
-            on_closed=self._places.leave,
+            # Not before: one whose TLS handshake fails is never told that it is closed.
+            on_opened=self._enter,
+            on_closed=self._leave,
             **options,
         )
+
+    def _enter(self, connection: ListeningConnection) -> None:
+        self._places.enter()
+        self._open.add(connection)
+
+    def _leave(self, connection: ListeningConnection) -> None:
+        self._places.leave()
+        self._open.discard(connection)
+        if not self._open:
+            self._last_closed.set()
 
     async def _open_websocket(self, port: int, protocol: str | None) -> int:
         config = self._config
@@ -134,6 +170,7 @@ class Listeners:
             process_request=process,
             select_subprotocol=select,
             ssl=self._tls,
+            ssl_handshake_timeout=config.start_timeout if self._tls else None,
             compression=None,  # PCM hardly shrinks, and the event loop has better things to do
             open_timeout=config.start_timeout,
             ping_interval=None,  # see `Keepalive`
@@ -151,9 +188,10 @@ class Listeners:
         assert protocol is not None
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if not self._places.enter():
+            if not self._places.free:
                 writer.transport.abort()
                 return
+            self._places.enter()
             task = asyncio.current_task()
             assert task is not None
             self._tcp_tasks.add(task)

@@ -52,19 +52,21 @@ class Places:
         self._taken = 0
         self._told = False
 
-    def enter(self) -> bool:
-        """Take a place for a connection; False if there is none. The log tells of that once."""
-        if self._taken >= self._most:
-            if not self._told:
-                self._told = True
-                logger.warning(
-                    "%d connections are open, as many as the limit of open files (`ulimit -n`) leaves room for; "
-                    "more are turned away",
-                    self._taken,
-                )
-            return False
+    @property
+    def free(self) -> bool:
+        """Whether there is a place for one more connection. The log tells once that there was none."""
+        if self._taken >= self._most and not self._told:
+            self._told = True
+            logger.warning(
+                "%d connections are open, as many as the limit of open files (`ulimit -n`) leaves room for; "
+                "more are turned away",
+                self._taken,
+            )
+        return self._taken < self._most
+
+    def enter(self) -> None:
+        """Take a place for a connection."""
         self._taken += 1
-        return True
 
     def leave(self) -> None:
         """Give the place of a closed connection back."""

@@ -42,7 +42,8 @@ class ListeningConnection(ServerConnection):
         *args: Any,
         max_message_rate: float = 1000.0,
         max_unsent_bytes: int = 1 << 20,
-        on_closed: Callable[[], None] = lambda: None,
+        on_opened: Callable[[ListeningConnection], None] = lambda _: None,
+        on_closed: Callable[[ListeningConnection], None] = lambda _: None,
         **options: Any,
     ) -> None:
         """Make a connection.
@@ -51,12 +52,13 @@ class ListeningConnection(ServerConnection):
             args: For websockets, as are the further `options`.
             max_message_rate: See `ServerConfig`.
             max_unsent_bytes: See `ServerConfig`.
-            on_closed: Called once, when its socket is closed.
+            on_opened: Called when its socket is open, and the TLS handshake done if there is one.
+            on_closed: Called once after that, when its socket is closed.
             options: See `args`.
         """
         super().__init__(*args, **options)
         self.heard = 0.0
-        """When bytes last came, on the loop's clock."""
+        """When bytes last came, on the loop's clock; 0 before that."""
         self.sending = 0
         """Bytes of the message that somebody waits for the client to take."""
         self._unread = bytearray()  # came in, but was not parsed
@@ -65,6 +67,7 @@ class ListeningConnection(ServerConnection):
         self._max_unsent_bytes = max_unsent_bytes
         self._budget = Budget(max_message_rate, self.loop.time())
         self._frames = 0  # since the connection was made
+        self._on_opened = on_opened
         self._on_closed = on_closed
         # The only way to all answers, also to those that websockets gives to what is no request at all.
         self._reject = self.protocol.reject
@@ -74,6 +77,16 @@ class ListeningConnection(ServerConnection):
         self._eof = False  # the client sends nothing more, which websockets does not know yet
         self._lost: tuple[Exception | None] | None = None  # neither that the connection is gone
         self._gone = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come in so far."""
+        return self.heard == 0.0
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether it is a WebSocket by now, or was one."""
+        return self.protocol.state is not State.CONNECTING
 
     def expect_large_messages(self, size: int) -> None:
         """Allow messages of `size` bytes, of which no more than one waits to be looked at."""
@@ -100,6 +113,7 @@ class ListeningConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over the pausing: what has been read already has to stop as well."""
+        self._on_opened(self)
         super().connection_made(transport)
         self.recv_messages.pause = lambda: self._set_full(full=True)
         self.recv_messages.resume = lambda: self._set_full(full=False)
@@ -119,7 +133,7 @@ class ListeningConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone, once everything that came before has been parsed."""
         self._lost, self._gone = (exc,), True
-        self._on_closed()
+        self._on_closed(self)
         self._pass_end_on()
 
     def send_data(self) -> None:

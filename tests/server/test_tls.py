@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -25,6 +26,24 @@ async def test_a_session_over_tls(certificate: tuple[Path, Path]) -> None:
             messages, code, _ = await receive_all(websocket)
     assert code == 1000
     assert [message.text for message in messages if hasattr(message, "text")] == expected_texts(b"x" * UTTERANCE)
+
+
+@asynchronous
+async def test_a_handshake_that_fails_takes_no_place(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parastream.server.listeners.most_connections", lambda **_: 1)
+    cert, key = certificate
+    async with serving(FakeEngine(), tls_cert=str(cert), tls_key=str(key)) as server:
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        async with connect(server.url, ssl=ssl.create_default_context(cafile=cert)) as websocket:
+            await websocket.send('{"type":"start"}')
+            assert "ready" in str(await websocket.recv())
 
 
 def replace_certificate(live: tuple[Path, Path], new: tuple[Path, Path]) -> None:
