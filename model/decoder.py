@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, DecoderConfig
 from parastream.model.dense import Dense
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, attend, length_mask, pad_time
+from parastream.model.layers import FSMN, LayerNorm, attend, pad_time
+from parastream.model.rows import length_mask
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ from parastream.model.config import ChunkSize, EncoderConfig
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, PositionTable, attend, length_mask
+from parastream.model.layers import FSMN, LayerNorm, attend
+from parastream.model.rows import Embedding, length_mask
 
 
 @dataclass(slots=True)
@@ -154,8 +155,7 @@ class Encoder(nn.Module):
         ]
         self.after_norm = LayerNorm(config.size)
         self._config = config
-        self._positions = PositionTable(config.input_size)
-        self._scale = np.float32(config.size**0.5)
+        self._embedding = Embedding(config)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -174,7 +174,7 @@ class Encoder(nn.Module):
 
     def embed(self, features: NDArray[np.float32], start: int = 0) -> NDArray[np.float32]:
         """Scale rows (T, input) and add the encodings of positions `start` and following."""
-        return features * self._scale + self._positions(start, len(features))
+        return self._embedding(features, start)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
         """Encode whole utterances: embedded features (B, T, input) to (B, T, size). `mask` (B, T) is 1 on real rows."""

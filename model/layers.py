@@ -7,7 +7,6 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 
@@ -171,27 +170,3 @@ def softmax(scores: mx.array, scale: float, mask: mx.array | None = None) -> mx.
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:
     """Put zero rows in front of and behind x (B, T, C)."""
     return mx.pad(x, [(0, 0), (before, after), (0, 0)])
-
-
-def length_mask(lengths: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
-    """Map lengths (B,) to a mask (B, width): True in the first `lengths[b]` places of row b."""
-    return np.asarray(np.arange(width) < lengths[:, None])
-
-
-class PositionTable:
-    """Sinusoidal positions counted from 1, sines before cosines (FunASR `SinusoidalPositionEncoder`).
-
-    Rows are made once, as far as they are needed.
-    """
-
-    def __init__(self, size: int) -> None:
-        half = size // 2
-        self._inverse = np.exp(-np.arange(half) * (np.log(10000.0) / (half - 1)))
-        self._rows = np.zeros((0, 2 * half), np.float32)
-
-    def __call__(self, start: int, count: int) -> NDArray[np.float32]:
-        """Return the encodings (count, size) of `count` rows from row `start` on, counted from 0."""
-        if start + count > len(self._rows):
-            angles = np.arange(1, 2 * (start + count) + 1)[:, None] * self._inverse
-            self._rows = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
-        return self._rows[start : start + count]

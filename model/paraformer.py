@@ -13,13 +13,15 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
+from parastream.model.cif import Fired, Integrator, PredictorState
 from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder, DecoderState
 from parastream.model.dense import Dense
 from parastream.model.encoder import Encoder, EncoderState, remember
 from parastream.model.lanes import Lanes, LaneWork, finish
-from parastream.model.layers import length_mask
-from parastream.model.predictor import Predictor, PredictorState
+from parastream.model.predictor import Predictor
+from parastream.model.rows import length_mask
+from parastream.model.selection import best, of_each
 from parastream.model.tokens import Tokens
 
 
@@ -47,6 +49,7 @@ class Paraformer(nn.Module):
         self.encoder = Encoder(config.encoder)
         self.predictor = Predictor(config.predictor)
         self.decoder = Decoder(config.decoder)
+        self.integrator = Integrator(config.predictor)
         self._config = config
         self._lanes = Lanes()
 
@@ -124,16 +127,16 @@ class Paraformer(nn.Module):
             encoded = encoded * mask[:, :, None]
         weights = self.predictor.weigh(encoded)
         yield weights
-        fired = self.predictor.fire(np.array(weights), lengths)
+        fired = self.integrator.fire(np.array(weights), lengths)
         results = [Tokens.none() for _ in features]
         nonempty = np.flatnonzero(fired.counts)
         if len(nonempty):
             picked = mx.array(nonempty)
-            embeddings = fired.embeddings(encoded)[picked, :-1]
-            logits = yield from self.decoder(embeddings, fired.counts[nonempty], encoded[picked], lengths[nonempty])
-            best = _best(logits)
-            yield best
-            for k, chosen in zip(nonempty, _choose(best, fired.counts[nonempty]), strict=True):
+            tokens = embeddings(fired, encoded)[picked, :-1]
+            logits = yield from self.decoder(tokens, fired.counts[nonempty], encoded[picked], lengths[nonempty])
+            found = best(log_probabilities(logits), mx)
+            yield found
+            for k, chosen in zip(nonempty, of_each(found, fired.counts[nonempty]), strict=True):
                 results[k] = Tokens(*chosen, fired.rows[k])
         return results
 
@@ -142,7 +145,7 @@ class Paraformer(nn.Module):
         config = self._config
         return StreamState(
             self.encoder.new_state(config.chunk, config.encoder_look_back),
-            self.predictor.new_state(),
+            self.integrator.new_state(),
             self.decoder.new_state(config.chunk, config.decoder_look_back),
         )
 
@@ -187,30 +190,30 @@ class Paraformer(nn.Module):
         weights = self.predictor.weigh(encoded)
         yield encoded, fresh, weights
         remember(encoders, fresh)
-        fired = self.predictor.fire_in_window(np.array(weights), lengths, predictors, last, chunk)
+        fired = self.integrator.fire_in_window(np.array(weights), lengths, predictors, last, chunk)
         held = mx.array(np.stack([state.hidden for state in predictors]))[:, None]
-        embeddings = fired.embeddings(mx.concatenate([held, encoded], axis=1))
+        tokens = embeddings(fired, mx.concatenate([held, encoded], axis=1))
         results = [Tokens.none() for _ in features]
         nonempty = np.flatnonzero(fired.counts)
-        best = None
+        found = None
         if len(nonempty):
             picked = mx.array(nonempty)
             decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
             logits = yield from self.decoder.step(
-                embeddings[picked, :-1].astype(self.decoder.dtype),
+                tokens[picked, :-1].astype(self.decoder.dtype),
                 fired.counts[nonempty],
                 encoded[picked],
                 lengths[nonempty],
                 decoders,
             )
-            best = _best(logits)
-        unfinished = embeddings[:, -1]
+            found = best(log_probabilities(logits), mx)
+        unfinished = tokens[:, -1]
         # No lazy graph may survive the step: it would keep the whole batch in memory.
-        yield best, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
+        yield found, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
         for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):
             predictor.hidden = hidden.copy()
-        if best is not None:
-            for k, chosen in zip(nonempty, _choose(best, fired.counts[nonempty]), strict=True):
+        if found is not None:
+            for k, chosen in zip(nonempty, of_each(found, fired.counts[nonempty]), strict=True):
                 results[k] = Tokens(*chosen, np.maximum(fired.rows[k] + first_rows[k], 0))
         return results
 
@@ -223,18 +226,12 @@ def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], tokens: Seque
     return results
 
 
-def _best(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """Find the best token and its probability, (B, U) each, in logits (B, U, V)."""
+def embeddings(fired: Fired, hidden: mx.array) -> mx.array:
+    """Sum up rows (B, T, size) into tokens (B, U + 1, size), in float32; the last token is unfinished."""
+    return (mx.array(fired.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
+
+
+def log_probabilities(logits: mx.array) -> mx.array:
+    """Turn logits into logarithms of probabilities, in float32, over the last axis."""
     logits = logits.astype(mx.float32)
-    ids = mx.argmax(logits, axis=-1).astype(mx.int32)
-    return ids, mx.exp(mx.max(logits, axis=-1) - mx.logsumexp(logits, axis=-1))
-
-
-def _choose(
-    best: tuple[mx.array, mx.array], counts: NDArray[np.int64]
-) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Return ids and probabilities of the real tokens of each utterance."""
-    ids, confidences = (np.array(values) for values in best)
-    return [
-        (row_ids[:n], row_confidences[:n]) for row_ids, row_confidences, n in zip(ids, confidences, counts, strict=True)
-    ]
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)

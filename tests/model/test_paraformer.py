@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
+from parastream.model.cif import Integrator
 from parastream.model.config import ChunkSize, ModelConfig, PredictorConfig
-from parastream.model.paraformer import Paraformer
-from parastream.model.predictor import Predictor
+from parastream.model.paraformer import Paraformer, embeddings
 from parastream.model.tokens import Tokens
 
 from ..reference import recipe
@@ -171,22 +171,22 @@ def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) 
     hidden[:, 0] = weights
     tokens, fires = integrate_one_by_one(hidden, 0.45)
     expected = np.array(tokens, np.float32).reshape(-1, 4)
-    predictor = Predictor(PredictorConfig(size=4))
+    integrator = Integrator(PredictorConfig(size=4))
 
-    fired = predictor.fire(hidden[None, :, 0], np.array([len(hidden)]))
+    fired = integrator.fire(hidden[None, :, 0], np.array([len(hidden)]))
     assert fired.rows[0].tolist() == fires
     assert fired.counts.tolist() == [len(tokens)]
-    np.testing.assert_allclose(np.array(fired.embeddings(mx.array(hidden)[None])[0, :-1]), expected, atol=1e-4)
+    np.testing.assert_allclose(np.array(embeddings(fired, mx.array(hidden)[None])[0, :-1]), expected, atol=1e-4)
 
-    chunk, state = ChunkSize(0, 10, 5), predictor.new_state()
-    overlap, embeddings, rows, first = np.zeros((5, 4), np.float32), [], list[int](), -5
+    chunk, state = ChunkSize(0, 10, 5), integrator.new_state()
+    overlap, heard, rows, first = np.zeros((5, 4), np.float32), [], list[int](), -5
     for fresh, last in windows(hidden):
         window = np.concatenate([overlap, fresh])
-        fired = predictor.fire_in_window(window[None, :, 0], np.array([len(window)]), [state], [last], chunk)
-        found = np.array(fired.embeddings(mx.array(np.concatenate([state.hidden[None], window]))[None])[0])
-        embeddings.append(found[:-1])
+        fired = integrator.fire_in_window(window[None, :, 0], np.array([len(window)]), [state], [last], chunk)
+        found = np.array(embeddings(fired, mx.array(np.concatenate([state.hidden[None], window]))[None])[0])
+        heard.append(found[:-1])
         state.hidden = found[-1]
         rows += (fired.rows[0] + first).tolist()
         overlap, first = window[len(window) - 5 :], first + len(fresh)
     assert rows == fires
-    np.testing.assert_allclose(np.concatenate(embeddings), expected, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(heard), expected, atol=1e-4)

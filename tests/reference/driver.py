@@ -22,6 +22,7 @@ from parastream.model.directory import ModelDirectory
 from parastream.model.frontend import Frontend
 from parastream.model.lanes import finish
 from parastream.model.paraformer import Paraformer, StreamState
+from parastream.model.paraformer import embeddings as embeddings_of
 from parastream.model.tokens import Tokens
 
 from . import recipe
@@ -158,8 +159,8 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
     mask = mx.array(np.arange(padded.shape[1]) < lengths[:, None])
     encoded = model.encoder(mx.array(padded), mask) * mask[:, :, None]
     alpha = np.array(model.predictor.weigh(encoded))
-    fired = model.predictor.fire(alpha, lengths)
-    embeddings = fired.embeddings(encoded)[:, :-1]
+    fired = model.integrator.fire(alpha, lengths)
+    embeddings = embeddings_of(fired, encoded)[:, :-1]
     logits = finish(model.decoder(embeddings, fired.counts, encoded, lengths))
     return {
         "rows": lengths,
