@@ -171,7 +171,8 @@ class Dense(nn.Module):
         if not self._tiled:
             return self._plain(x.reshape(-1, x.shape[-1]).astype(self.dtype))
         splits, depth = self._splits, int(self.weight.shape[3])
-        return self._sum(x if splits == 1 else x.reshape(-1, splits, depth).transpose(1, 0, 2))
+        # Contiguous, since MLX would copy the transposed pieces anew for every tile.
+        return self._sum(x if splits == 1 else mx.contiguous(x.reshape(-1, splits, depth).transpose(1, 0, 2)))
 
     def _plain(self, x: mx.array) -> mx.array:
         """Compute x Wᵀ for rows x (N, inputs) and weights without tiles."""
