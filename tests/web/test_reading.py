@@ -220,6 +220,19 @@ def test_drafts_of_the_overlay(browser: Browser, query: str) -> None:
                 expect(draft).to_have_css("text-decoration-style", "solid")
 
 
+@pytest.mark.parametrize("value", ["constructor", "__proto__", "no such thing"])
+def test_looks_that_do_not_exist_leave_the_overlay_as_it_is(browser: Browser, value: str) -> None:
+    queries = ["", *(f"{name}={value}" for name in ("font", "align", "color", "background", "size", "lines", "drafts"))]
+    with serving_in_thread(FakeEngine()) as url, opened(browser, "about:blank") as page:
+        looks = []
+        for query in queries:
+            page.goto(f"{url}/overlay/hall?{query}")
+            expect(page.locator("#captions")).to_be_attached()
+            looks.append(page.locator("#captions").get_attribute("style"))
+        assert looks[0]
+        assert looks == [looks[0]] * len(queries)
+
+
 @pytest.mark.parametrize("system", ["light", "dark"])
 def test_each_press_of_the_key_for_colours_is_seen(browser: Browser, system: str) -> None:
     background: list[str] = []

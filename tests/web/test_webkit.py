@@ -112,6 +112,9 @@ def test_a_file_says_what_to_press_where_the_browser_plays_nothing_by_itself(web
         wait_until(lambda: ask(webkit, "document.querySelector('#status-text').textContent") == "Press to begin")
         assert ask(webkit, "document.querySelector('#main-label').textContent") == "Begin"
         assert engine.streams == []
+        webkit.find_element(By.ID, "main").click()
+        wait_until(lambda: ask(webkit, "document.querySelector('#status-text').textContent") == "Stopped")
+        assert len(engine.streams) == 1
 
 
 def test_a_transcript_is_kept(webkit: WebKitGTK) -> None:
