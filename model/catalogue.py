@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock, Timeout
 from parastream.model import hugging_face
 from parastream.model.cache_directory import cache_directory
-from parastream.model.directory import CMVN, DESCRIPTION, PUNCTUATION_WEIGHTS, REQUIRED, SPEECH_WEIGHTS
+from parastream.model.directory import (
+    CMVN,
+    DESCRIPTION,
+    PIECES_SUFFIX,
+    PUNCTUATION_WEIGHTS,
+    REQUIRED,
+    SPEECH_WEIGHTS,
+    TOKENS,
+)
 from parastream.model.errors import HubError
 from parastream.model.whisper import files as whisper
 
@@ -67,6 +75,12 @@ _KNOWN: dict[str, _Known] = {
             "hf": "funasr/paraformer-zh",
             "ms": "iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",
         },
+    ),
+    "sensevoice-small": _Known(
+        "final",
+        937,
+        "Mandarin, Cantonese, English, Japanese and Korean, whole utterances (FunASR's SenseVoiceSmall)",
+        {"hf": "FunAudioLLM/SenseVoiceSmall", "ms": "iic/SenseVoiceSmall"},
     ),
     # FunASR's ct-punc is a larger PyTorch model; only these have been published as ONNX, which we run.
     "ct-punc": _Known(
@@ -235,7 +249,8 @@ def _needed(names: Collection[str]) -> list[str]:
     """
     if whisper.CONFIG in names and not set(names) & set(REQUIRED):
         return _needed_by_whisper(names)
-    missing = [name for name in REQUIRED if name not in names]
+    pieces = sorted(name for name in names if name.endswith(PIECES_SUFFIX) and "/" not in name)[:1]
+    missing = [name for name in REQUIRED if name not in names and not (name == TOKENS and pieces)]
     if missing:
         raise HubError(f"not a model that parastream can use: it has no {' and no '.join(missing)}")
     # Only speech models have statistics of features.
@@ -243,7 +258,7 @@ def _needed(names: Collection[str]) -> list[str]:
     weights = next((name for name in allowed if name in names), None)
     if weights is None:
         raise HubError(f"not a model that parastream can use: it has neither {' nor '.join(allowed)}")
-    return [name for name in (*DESCRIPTION, weights) if name in names]
+    return [name for name in (*DESCRIPTION, *pieces, weights) if name in names]
 
 
 def _needed_by_whisper(names: Collection[str]) -> list[str]:

@@ -35,6 +35,9 @@ from parastream.model.directory import (
 from parastream.model.errors import CheckpointError
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
+from parastream.model.sensevoice.config import SenseVoiceConfig, is_sensevoice
+from parastream.model.sensevoice.network import SenseVoice
+from parastream.model.sensevoice.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +49,20 @@ _RENAMED = tuple(
     for pattern, name in (
         (r"encoder\.encoders0\.0\.", lambda match: "encoder.layers.0."),
         (r"encoder\.encoders\.(\d+)\.", lambda match: f"encoder.layers.{int(match[1]) + 1}."),
+        (r"encoder\.tp_encoders\.(\d+)\.", lambda match: f"encoder.tp_layers.{match[1]}."),
+        (r"ctc\.ctc_lo\.", lambda match: "ctc."),
+        (r"embed\.weight$", lambda match: "prompts"),
         (r"decoder\.decoders\.(\d+)\.", lambda match: f"decoder.layers.{match[1]}."),
         (r"decoder\.decoders2\.(\d+)\.", lambda match: f"decoder.fsmn_layers.{match[1]}."),
         (r"decoder\.decoders3\.0\.", lambda match: "decoder.last."),
     )
 )
 _CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
-_FLOAT32 = re.compile(r"predictor\.")
+_FLOAT32 = re.compile(r"predictor\.|prompts")
 """Weights that are float32 in every network: they are few, and small errors in them move tokens."""
-_TRAINING_ONLY = re.compile(r"decoder\.embed\.|ctc\.|criterion|.*\.num_batches_tracked$")
+_TRAINING_ONLY = re.compile(r"decoder\.embed\.|criterion|.*\.num_batches_tracked$")
+_CTC = re.compile(r"ctc\.")
+"""What SenseVoice hears with, and Paraformer was only trained with."""
 _EXTRAS = {
     "hotword biasing (SeACo)": re.compile(r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."),
     "timestamp head (BiCif)": re.compile(r"predictor\.(upsample_cnn|blstm|cif_output2)\."),
@@ -73,27 +81,34 @@ def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
     the file.
 
     Raises:
+        ModelConfigError: `config.yaml` is damaged.
         CheckpointError: There is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
-    path = directory.weights_file
+    path, ctc = directory.weights_file, is_sensevoice(directory)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return sanitize(torch_zip.read(path))
+        return _read_safetensors(path, ctc=ctc)
+    return sanitize(torch_zip.read(path), ctc=ctc)
 
 
-def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def sanitize(weights: Mapping[str, NDArray[Any]], *, ctc: bool = False) -> dict[str, NDArray[Any]]:
     """Convert FunASR's names and layouts to ours.
 
     Convolution weights go from (out, in, kernel) to (out, kernel, in). Weights that inference does not need are
     dropped; so are hotword and timestamp modules, with a warning in the log. Unknown names stay, for the strict load to
     report.
 
+    Args:
+        weights: By FunASR's names.
+        ctc: Whether the network has a CTC head; else that is among those not needed.
+
     Raises:
         CheckpointError: Two names become the same.
     """
     result: dict[str, NDArray[Any]] = {}
     for name, array in weights.items():
-        if _TRAINING_ONLY.match(name) or any(pattern.match(name) for pattern in _EXTRAS.values()):
+        if _TRAINING_ONLY.match(name) or (_CTC.match(name) and not ctc):
+            continue
+        if any(pattern.match(name) for pattern in _EXTRAS.values()):
             continue
         new_name = name
         for pattern, rename in _RENAMED:
@@ -110,7 +125,7 @@ def sanitize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return result
 
 
-def check_size(config: ModelConfig, directory: ModelDirectory) -> None:
+def check_size(config: ModelConfig | SenseVoiceConfig, directory: ModelDirectory) -> None:
     """Compare the size of a network with that of its weights, before anybody builds a network without end.
 
     Raises:
@@ -200,9 +215,7 @@ def quantize(
     directory = ModelDirectory(source)
     if already := Quantization.of(directory.configuration):
         raise CheckpointError(f"{source} is quantised already ({already}): choose the model that it was made from")
-    config = ModelConfig.from_directory(directory)
-    check_size(config, directory)
-    network = Paraformer(config)
+    network = _new_network(directory)
     layers = _quantizable(network, quantization)
     if not layers:
         raise CheckpointError(
@@ -217,6 +230,17 @@ def quantize(
         mx.eval(parts)
         weights |= {f"{name}.{part}": value for part, value in parts.items()}
     _write(directory, destination, weights, {**directory.configuration, KEY: quantization.described()})
+
+
+def _new_network(directory: ModelDirectory) -> nn.Module:
+    """Make the network of a model directory, of the right size, without its weights; errors as in `quantize`."""
+    if is_sensevoice(directory):
+        sizes = SenseVoiceConfig.from_directory(directory, len(Vocabulary.from_directory(directory)))
+        check_size(sizes, directory)
+        return SenseVoice(sizes)
+    config = ModelConfig.from_directory(directory)
+    check_size(config, directory)
+    return Paraformer(config)
 
 
 def _quantizable(network: nn.Module, quantization: Quantization) -> dict[str, Dense]:
@@ -266,7 +290,8 @@ def _write(
     """Make a model directory of weights and of the rest of `source`."""
     metas = {**configuration.get("file_path_metas", {}), "init_param": SAFETENSORS}
     text = json.dumps({**configuration, "file_path_metas": metas}, ensure_ascii=False, indent=1)
-    others = [CONFIG, CMVN, TOKENS, *filter(source.has, (BPE_CODES, SEG_DICT))]
+    vocabulary = source.sentencepiece_name if is_sensevoice(source) else TOKENS
+    others = [CONFIG, CMVN, vocabulary, *filter(source.has, (BPE_CODES, SEG_DICT))]
     description = {name: source.content(name) for name in others} | {CONFIGURATION: f"{text}\n".encode()}
     write_directory(destination, weights, description, _FORMAT)
 
@@ -292,14 +317,14 @@ def write_directory(
         raise CheckpointError(f"{destination} cannot be written: {error}") from None
 
 
-def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+def _read_safetensors(path: Path, *, ctc: bool) -> dict[str, NDArray[Any]]:
     try:
         # The arrays are read lazily, so damage may show at any of them.
         loaded, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
         arrays = {name: _to_numpy(array) for name, array in sorted(loaded.items())}
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    return arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays)
+    return arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays, ctc=ctc)
 
 
 def _to_numpy(array: mx.array) -> NDArray[Any]:

@@ -110,6 +110,7 @@ _TRAINING_ONLY = frozenset(
         "l_order",
         "r_order",
         "dither",
+        "cmvn_file",
         "upsample_times",
         "use_cif1_cnn",
         "upsample_type",
@@ -273,10 +274,10 @@ class ModelConfig:
         if not isinstance(name, str) or name not in _STREAMING_MODELS + _FULL_CONTEXT_MODELS:
             allowed = ", ".join(_STREAMING_MODELS + _FULL_CONTEXT_MODELS)
             raise ModelConfigError(f"model is {shown(name)}; supported are {allowed}")
-        frontend = FrontendConfig.from_dict(_section(config, "frontend_conf"))
-        encoder = EncoderConfig.from_dict(_section(config, "encoder_conf"), input_size=frontend.row_size)
-        decoder = DecoderConfig.from_dict(_section(config, "decoder_conf"), vocab_size=vocab_size, size=encoder.size)
-        predictor = PredictorConfig.from_dict(_section(config, "predictor_conf"))
+        frontend = FrontendConfig.from_dict(section(config, "frontend_conf"))
+        encoder = EncoderConfig.from_dict(section(config, "encoder_conf"), input_size=frontend.row_size)
+        decoder = DecoderConfig.from_dict(section(config, "decoder_conf"), vocab_size=vocab_size, size=encoder.size)
+        predictor = PredictorConfig.from_dict(section(config, "predictor_conf"))
         if predictor.size != encoder.size:
             raise ModelConfigError(f"predictor size {predictor.size} differs from encoder size {encoder.size}")
         if config.get("input_size", frontend.row_size) != frontend.row_size:
@@ -299,8 +300,13 @@ class ModelConfig:
             raise ModelConfigError(f"{directory.path / CONFIG}: {error}") from None
 
 
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = config.get(name) or {}
-    if not isinstance(section, Mapping):
-        raise ModelConfigError(f"{name} must be a mapping, not {type(section).__name__}")
-    return section
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a parsed config.yaml; an empty one where it is missing.
+
+    Raises:
+        ModelConfigError: It is no mapping.
+    """
+    found = config.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise ModelConfigError(f"{name} must be a mapping, not {type(found).__name__}")
+    return found

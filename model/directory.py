@@ -24,6 +24,8 @@ TOKENS = "tokens.json"
 """The vocabulary."""
 BPE_CODES = "bpe.codes"
 """The merges behind the pieces of the vocabulary, which most models do without."""
+PIECES_SUFFIX = "bpe.model"
+"""Ends the name of a sentencepiece model, which SenseVoice has in the place of `TOKENS`."""
 SEG_DICT = "seg_dict"
 """How FunASR cuts hotwords into pieces; kept for it, but not used here."""
 JIEBA_DICT = "jieba_usr_dict"
@@ -128,6 +130,29 @@ class ModelDirectory:
                 raise ModelConfigError(f"{path}: token {shown(token)} is listed twice")
             seen.add(token)
         return tuple(tokens)
+
+    @cached_property
+    def sentencepiece_name(self) -> str:
+        """The file of the sentencepiece model: the one that `configuration.json` names, else the one that is there.
+
+        Raises:
+            ModelConfigError: There is none, or more than one.
+            CheckpointError: `configuration.json` cannot be used.
+        """
+        tokenizer = self.configuration.get("file_path_metas", {}).get("tokenizer_conf")
+        named = tokenizer.get("bpemodel") if isinstance(tokenizer, Mapping) else None
+        if named is not None:
+            if not isinstance(named, str) or Path(named).name != named:
+                raise ModelConfigError(
+                    f"{self.path / CONFIGURATION}: bpemodel is {shown(named)}, not the name of a file beside it"
+                )
+            return named
+        found = sorted(path.name for path in self.path.glob(f"*{PIECES_SUFFIX}"))
+        if len(found) != 1:
+            raise ModelConfigError(
+                f"{self.path}: a model needs one file *{PIECES_SUFFIX}; there are {', '.join(found) or 'none'}"
+            )
+        return found[0]
 
     @cached_property
     def merges(self) -> Merges:

@@ -17,7 +17,7 @@ from parastream.model.config import ChunkSize, EncoderConfig
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, attend
+from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend
 from parastream.model.rows import Embedding, length_mask
 
 
@@ -118,12 +118,12 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Pre-norm SAN-M layer; no residual around attention where its width changes (layer 0)."""
 
-    def __init__(self, config: EncoderConfig, input_size: int) -> None:
+    def __init__(self, config: EncoderConfig, input_size: int, eps: float = LAYER_NORM_EPS) -> None:
         super().__init__()
         self.self_attn = SelfAttention(config, input_size)
         self.feed_forward = FeedForward(config.size, config.linear_units)
-        self.norm1 = LayerNorm(input_size)
-        self.norm2 = LayerNorm(config.size)
+        self.norm1 = LayerNorm(input_size, eps)
+        self.norm2 = LayerNorm(config.size, eps)
         self.residual = input_size == config.size
 
     def pack(self) -> None:

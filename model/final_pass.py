@@ -1,7 +1,7 @@
 """What a final pass is: whole utterances in, words with times and confidences out.
 
-Paraformer and Whisper each have one. The engine batches, slices and overtakes them all alike, and `choice` decides
-between two that have heard the same utterance.
+Paraformer, Whisper and SenseVoice each have one. The engine batches, slices and overtakes them all alike, and `choice`
+decides between two that have heard the same utterance.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class FinalInput:
     """What is spoken, one of `Capabilities.languages`; None: the model finds out."""
     hotwords: tuple[str, ...] = ()
     """Words and phrases to listen for, as they are to be written."""
+    marks: bool = True
+    """Whether marks, capitals and written numbers are wanted; models that write in one way only pay no heed."""
     alone: bool = False
     """Whether no other model hears it: then one that begins to repeat itself tries again, at a higher cost."""
 
@@ -81,6 +83,10 @@ class Hypothesis:
     """Whether the model began to repeat itself and was stopped."""
     mean_log_probability: float = 0.0
     """Mean over the tokens, the end included; 0 for models that give none."""
+    emotion: str | None = None
+    """How the speaker sounds, such as `happy`; None if the model does not say."""
+    sound: str | None = None
+    """What is to be heard, such as `speech` or `laughter`; None if the model does not say."""
 
     @property
     def text(self) -> str:

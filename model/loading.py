@@ -11,6 +11,7 @@ from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.process import warn_if_slow
 from parastream.model.punctuation import Punctuator
+from parastream.model.sensevoice.config import is_sensevoice
 from parastream.model.speech import SpeechModel
 from parastream.model.whisper.files import is_whisper
 
@@ -64,13 +65,13 @@ def load(
 def load_final_pass(
     name_or_directory: str | Path, *, dtype: Precision | None = None, offline: bool = False
 ) -> FinalPass:
-    """Load a model for whole utterances: Whisper or Paraformer.
+    """Load a model for whole utterances: Whisper, SenseVoice or Paraformer.
 
     Args:
         name_or_directory: A name that `parastream models list` shows, a hub id such as `openai/whisper-small`, or a
             directory of FunASR's, Hugging Face's or mlx-community's form.
         dtype: Type in which the network computes. Default: float32 on a CPU, which computes in nothing else; on a GPU
-            float16 for Whisper, bfloat16 for Paraformer.
+            float16 for Whisper, bfloat16 for the others.
         offline: Never use the network, only the cache.
 
     Raises:
@@ -84,9 +85,14 @@ def load_final_pass(
         from parastream.model.whisper.speech import WhisperPass
 
         return WhisperPass.from_directory(path, dtype=dtype)
+    directory = ModelDirectory(path)
+    if is_sensevoice(directory):
+        from parastream.model.sensevoice.speech import SenseVoicePass
+
+        return SenseVoicePass.from_directory(directory, dtype=dtype)
     from parastream.model.paraformer_pass import ParaformerPass
 
-    return ParaformerPass(SpeechModel.from_directory(ModelDirectory(path), chunk=TRAINED_CHUNKS[0], dtype=dtype))
+    return ParaformerPass(SpeechModel.from_directory(directory, chunk=TRAINED_CHUNKS[0], dtype=dtype))
 
 
 def load_punctuation(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from parastream.model.cache_directory import cache_directory
 from parastream.model.catalogue import is_offline
 from parastream.model.errors import CheckpointError, HubError
+from parastream.model.protobuf import parts
 
 SileroWeights = Mapping[str, NDArray[np.float32]]
 """Arrays by their names in the ONNX file."""
@@ -141,40 +142,7 @@ def _not_found(why: str) -> HubError:
 
 def _tensors(model: memoryview) -> Iterator[tuple[str, memoryview]]:
     """Yield names and bytes of the weights in an ONNX file, by the field numbers of its messages (onnx.proto)."""
-    for field, graph in _fields(model):
-        if field == 7:  # ModelProto.graph
-            for field, tensor in _fields(graph):
-                if field == 5:  # GraphProto.initializer
-                    values = dict(_fields(tensor))
-                    yield bytes(values[8]).decode(), values[9]  # TensorProto.name and .raw_data
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield numbers and bytes of a protocol buffer's fields, except those that are single numbers."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        match key & 7:
-            case 0:
-                _, place = _varint(message, place)
-            case 1:
-                place += 8
-            case 2:
-                size, place = _varint(message, place)
-                yield key >> 3, message[place : place + size]
-                place += size
-            case 5:
-                place += 4
-            case kind:
-                raise ValueError(f"wire type {kind}")
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """Read a number of seven bits to the byte; return it and the place behind it."""
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
+    for graph in parts(model, 7):  # ModelProto.graph
+        for tensor in parts(graph, 5):  # GraphProto.initializer
+            for name, values in zip(parts(tensor, 8), parts(tensor, 9), strict=True):  # TensorProto.name, .raw_data
+                yield bytes(name).decode(), values

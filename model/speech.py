@@ -11,6 +11,7 @@ from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import Frontend
 from parastream.model.hugging_face import name_of
+from parastream.model.sensevoice.config import MODEL, is_sensevoice
 from parastream.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # they import MLX, which has to wait for prepare_process
@@ -54,6 +55,8 @@ class SpeechModel:
         from parastream.model.paraformer import Paraformer
         from parastream.model.quantization import Quantization
 
+        if is_sensevoice(directory):
+            raise ModelConfigError(f"{directory.path}: {MODEL} transcribes whole utterances only: it is a final model")
         dtype = computed_in(dtype, on_gpu=_ON_GPU)
         config = replace(ModelConfig.from_directory(directory), chunk=chunk)
         checkpoint.check_size(config, directory)

@@ -249,6 +249,17 @@ def test_a_whisper_model_comes_with_its_vocabulary_and_one_file_of_weights(fake:
         catalogue.resolve("org/torch")
 
 
+def test_a_sensevoice_model_comes_with_its_pieces(fake: FakeHub) -> None:
+    content = {name: SPEECH[name] for name in ("am.mvn", "config.yaml", "configuration.json", "model.pt")}
+    content |= {"chn.bpe.model": b"pieces", "example/other.bpe.model": b"of an example", "README.md": b"about"}
+    fake.models["FunAudioLLM/SenseVoiceSmall"] = dict(content)
+    wanted = content.keys() - {"example/other.bpe.model", "README.md"}
+    assert files(catalogue.resolve("sensevoice-small")) == {name: content[name] for name in wanted}
+    fake.models["org/no-pieces"] = {name: content[name] for name in wanted - {"chn.bpe.model"}}
+    with pytest.raises(HubError, match=r"it has no tokens\.json"):
+        catalogue.resolve("org/no-pieces")
+
+
 def test_the_embedded_whisper() -> None:
     directory = catalogue.resolve("whisper-tiny-en", offline=True)
     wanted = {"README.md", "config.json", "model.safetensors", "silence.npy", "vocabulary.txt"}
@@ -273,8 +284,8 @@ def test_unknown_names(name: str) -> None:
         catalogue.resolve(name)
     assert str(caught.value) == (
         f"no model {name!r}: allowed are asr-small-en, whisper-tiny-en, punc-small-offline, punc-small-realtime,"
-        " paraformer-zh-streaming, paraformer-zh, ct-punc, ct-punc-realtime, a directory that exists, or a hub id"
-        " such as funasr/paraformer-zh"
+        " paraformer-zh-streaming, paraformer-zh, sensevoice-small, ct-punc, ct-punc-realtime, a directory that"
+        " exists, or a hub id such as funasr/paraformer-zh"
     )
 
 

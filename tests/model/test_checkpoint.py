@@ -63,7 +63,7 @@ def write(directory: Path, weights: Mapping[str, NDArray[Any]], metadata: dict[s
     arrays = {name: mx.array(array) for name, array in weights.items()}
     mx.save_safetensors(str(directory / "model.safetensors"), arrays, metadata)
     for name in ("config.yaml", "am.mvn", "tokens.json"):
-        (directory / name).write_text(f"content of {name}")
+        (directory / name).write_text(f"content: of {name}")
     return directory
 
 
