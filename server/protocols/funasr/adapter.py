@@ -10,16 +10,26 @@ recordings:
   if the audio turns out to be WAV) and `wav_name` hold for the recordings that follow and for one without audio yet.
 - `is_end` with the end of a recording asks for an acknowledgement.
 - `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `itn`, `hotwords`, `svs_lang`,
-  `svs_itn` and all unknown fields are accepted with any value and ignored: the model has one chunk size, spells numbers
-  as they are spoken, and takes no hotwords.
+  `svs_itn` and all unknown fields are accepted with any value, which changes nothing that is heard: the model has one
+  chunk size, spells numbers as they are spoken, and takes no hotwords.
 
 Answers always have `mode`, `text`, `wav_name` and `is_final`, which is true only in the last message for a recording:
 
-- `2pass-online`: words to append. `2pass-offline`: the punctuated text of an utterance, which replaces the words
-  appended since the previous such message, with `timestamp` and `stamp_sents`.
-- `online`: words to append, from the streaming pass; nothing replaces them.
-- `offline`: one message, after the end of the recording, with all of its text, `timestamp` and `stamp_sents`. Clients
-  of this mode take the first message for the last.
+- mode `2pass`: `2pass-online` with words to append, `2pass-offline` with the punctuated text of an utterance, which
+  replaces the words appended since the previous such message, with `timestamp` and `stamp_sents`.
+- mode `online`: `online` with words to append, from the streaming pass; nothing replaces them.
+- mode `offline`: one `offline` message, after the end of the recording, with all of its text, `timestamp` and
+  `stamp_sents`. Clients of this mode take the first message for the last.
+
+FunASR has three servers, and clients rely on what theirs does without saying which that is. The first message shows it:
+
+| Server | Answers | Its clients here | First message |
+|---|---|---|---|
+| Python | `online`, `offline`, `2pass-…`, by mode | file client, html5, Go, openclaw | `mode`, `chunk_size`, `chunk_interval`, and `itn`, `hotwords` or `audio_fs` |
+| C++, real time | `2pass-online`, `2pass-offline` in every mode, with `slice_type`, `index`, `start_time`, `end_time` | C# (online), funasr-client | `mode` and `chunk_size`, but not all of the rest; or the mode `office` |
+| C++, offline | one `offline` message | C++ file client, C# (offline) | `wav_format` and `audio_fs`, but no `mode`; or the mode `offline` without `chunk_size` |
+
+Clients of the mode `2pass` are the same for all; a client that names no mode at all gets that one.
 
 Clients join the texts as they are: where the language has spaces, all but the first of a recording begin with one. A
 recording without speech gets an empty text. The acknowledgement, with `is_end` true, is a message of its own and then
@@ -29,7 +39,7 @@ Text that is not a JSON object is answered with an `error` and an empty text, an
 does. Any other refusal ends the recording: finals come first, then such a message with `is_final` true (or, if the
 client asked for one, an acknowledgement with `is_final` false). Then the connection is closed with the code of the
 native protocol.
-"""
+"""  # noqa: E501 - rows of a table
 
 from __future__ import annotations
 
@@ -41,7 +51,7 @@ from typing import Any, ClassVar
 import msgspec
 from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
-from parastream.server.protocols.funasr.messages import Answer, AnswerMode, ClientMessage, Failure, Mode, Name
+from parastream.server.protocols.funasr.messages import Answer, AnswerMode, ClientMessage, Failure, Mode, Name, Slice
 from parastream.server.protocols.funasr.stamps import MARKS, Spoken
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Transcription
@@ -53,6 +63,8 @@ logger = logging.getLogger("parastream.server")
 _MODES: dict[str, Mode] = {"2pass": "2pass", "online": "online", "offline": "offline", "office": "offline"}
 _RAW = ("pcm", "wav")
 _LONGEST_NAME = 1000
+_LARGEST_MESSAGE = 32 << 20
+"""Bytes, as FunASR's C++ servers take: some clients send a recording in one message."""
 
 _decoder = msgspec.json.Decoder(ClientMessage)
 
@@ -65,19 +77,37 @@ class _Settings:
     rate: int = 16000
     format: str = "pcm"
     name: Name = "microphone"
+    prefixed: bool = True
+    """Whether answers are named as the C++ server names them in every mode: `2pass-online` and `2pass-offline`."""
 
-    def updated(self, message: ClientMessage) -> _Settings:
-        """Return these settings with those of a message.
+    def updated(self, message: ClientMessage, *, first: bool) -> _Settings:
+        """Return these settings with those of a message, which may be the first one.
 
         Raises:
             RefusalError: one of them has a value that the server does not support.
         """
+        mode, prefixed = self.mode, self.prefixed
+        if _given(message.mode):
+            mode, prefixed = _mode(message.mode), _for_real_time(message)
+        elif first and _given(message.wav_format) and _given(message.audio_fs):
+            mode, prefixed = "offline", False
         return _Settings(
-            _mode(message.mode) if _given(message.mode) else self.mode,
+            mode,
             _rate(message.audio_fs) if _given(message.audio_fs) else self.rate,
             _format(message.wav_format) if _given(message.wav_format) else self.format,
             _name(message.wav_name) if _given(message.wav_name) else self.name,
+            prefixed,
         )
+
+    @property
+    def online(self) -> AnswerMode:
+        """What an answer with words to append is called."""
+        return "2pass-online" if self.prefixed else "online"
+
+    @property
+    def offline(self) -> AnswerMode:
+        """What an answer with the text of an utterance, or of all, is called."""
+        return "2pass-offline" if self.prefixed else "offline"
 
 
 def _given(value: Any) -> bool:
@@ -92,6 +122,17 @@ def _mode(value: Any) -> Mode:
             ("2pass", "online", "offline"),
         )
     return _MODES[value.strip().lower()]
+
+
+def _for_real_time(message: ClientMessage) -> bool:
+    """Say whether the client that names its mode was made for the C++ real-time server; see the module's table."""
+    mode = _mode(message.mode)
+    if mode == "2pass" or mode != message.mode.strip().lower():  # no other server knows `office`
+        return True
+    for_python = message.chunk_interval is not None and any(
+        value is not None for value in (message.itn, message.hotwords, message.audio_fs)
+    )
+    return not for_python and (mode == "online" or message.chunk_size is not None)
 
 
 def _rate(value: Any) -> int:
@@ -167,12 +208,15 @@ class FunASR(Adapter):
 
     patience: ClassVar[float] = 10.0
     subprotocols: ClassVar[tuple[str, ...]] = ("binary",)
+    max_message: ClassVar[int | None] = _LARGEST_MESSAGE
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._settings = _Settings()
         self._recordings: deque[_Recording] = deque()  # unfinished ones; all but the last have ended
         self._told_of_hotwords = False
+        self._first = True  # no message has set anything yet
+        self._index = 0  # of the utterance that is told of
 
     @property
     def backlog(self) -> float:
@@ -191,7 +235,8 @@ class FunASR(Adapter):
             problem = RefusalError("invalid_json", f"text messages carry one JSON object each: {error}")
             self.send(_failure(self._settings, problem))
             return
-        self._settings = self._settings.updated(message)
+        self._settings = self._settings.updated(message, first=self._first)
+        self._first = False
         if message.hotwords and not self._told_of_hotwords:
             self._told_of_hotwords = True
             logger.debug("session %s: the model takes no hotwords; they are ignored", self.name)
@@ -273,27 +318,48 @@ class FunASR(Adapter):
     def _partial(self, recording: _Recording, partial: Partial) -> None:
         text = recording.after(partial.stable)
         if len(text) > len(recording.told):
-            mode: AnswerMode = "online" if recording.settings.mode == "online" else "2pass-online"
-            self._say(recording, _answer(recording.settings, text[len(recording.told) :], mode=mode))
+            more = text[len(recording.told) :]
+            self._say(recording, self._appended(recording, more))
             recording.told = text
 
+    def _appended(self, recording: _Recording, text: str) -> Answer:
+        """Return a message with words to append to those that have been told of the utterance."""
+        answer = _answer(recording.settings, text, mode=recording.settings.online)
+        if not recording.settings.prefixed:
+            return answer
+        kind = Slice.MORE if recording.told else Slice.FIRST
+        return msgspec.structs.replace(answer, slice_type=kind, index=self._index)
+
+    def _ended(self, recording: _Recording, answer: Answer, start: float, end: float) -> Answer:
+        """Return a message with the text of an utterance, with its place and time; seconds."""
+        if not recording.settings.prefixed:
+            return answer
+        times = {"start_time": round(start * 1000), "end_time": round(end * 1000)}
+        return msgspec.structs.replace(answer, slice_type=Slice.WHOLE, index=self._index, **times)
+
     def _final(self, recording: _Recording, final: Final) -> None:
-        told, recording.told = recording.told, ""
-        text = final.text.lstrip(MARKS + " ")
+        told, text = recording.told, final.text.lstrip(MARKS + " ")
         match recording.settings.mode:
             case "offline":
                 recording.finals.append(final)
             case "online":
                 rest = recording.after(final.text)[len(told) :]  # with one pass, it begins with what was stable
                 if rest:
-                    self._say(recording, _answer(recording.settings, rest))
+                    self._say(recording, self._appended(recording, rest))
+                self._index += bool(rest or told)
                 recording.before = final.text or recording.before
             case "2pass":
                 if text or told:
-                    spoken = Spoken(text, final.words)
-                    answer = _answer(recording.settings, recording.after(text), mode="2pass-offline", spoken=spoken)
-                    self._say(recording, answer)
+                    answer = _answer(
+                        recording.settings,
+                        recording.after(text),
+                        mode=recording.settings.offline,
+                        spoken=Spoken(text, final.words),
+                    )
+                    self._say(recording, self._ended(recording, answer, final.start, final.end))
+                    self._index += 1
                 recording.before = text or recording.before
+        recording.told = ""
 
     def _say(self, recording: _Recording, message: Answer) -> None:
         """Send a message; the last of a recording that has ended waits until it is known to be that."""
@@ -314,14 +380,19 @@ class FunASR(Adapter):
         elif recording.pending is not None:
             self.send(msgspec.structs.replace(recording.pending, is_final=True))
         else:
-            mode: AnswerMode | None = "2pass-offline" if recording.settings.mode == "2pass" else None
+            online = recording.settings.mode == "online"
+            mode = recording.settings.online if online else recording.settings.offline
             self.send(_answer(recording.settings, "", mode=mode, final=True))
 
     def _whole(self, recording: _Recording) -> Answer:
         """Return all of a recording in the mode `offline`."""
         text = join([final.text.lstrip(MARKS + " ") for final in recording.finals])
         spoken = Spoken(text, [word for final in recording.finals for word in final.words])
-        return _answer(recording.settings, text, spoken=spoken)
+        answer = _answer(recording.settings, text, mode=recording.settings.offline, spoken=spoken)
+        if recording.finals:
+            answer = self._ended(recording, answer, recording.finals[0].start, recording.finals[-1].end)
+            self._index += 1
+        return answer
 
     def report(self, refusal: RefusalError) -> None:
         """Send the texts that are left, then the error. See `Adapter.report`."""

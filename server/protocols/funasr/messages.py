@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -31,6 +32,19 @@ class ClientMessage(Struct, frozen=True):
     is_finished: Any = None
     is_end: Any = None
     hotwords: Any = None
+    itn: Any = None
+    chunk_size: Any = None
+    chunk_interval: Any = None
+
+
+class Slice(IntEnum):
+    """Where in its utterance an answer belongs, as the C++ server counts."""
+
+    FIRST = 0
+    """The first words."""
+    MORE = 1
+    WHOLE = 2
+    """All of it, which has ended."""
 
 
 class Sentence(Struct, frozen=True):
@@ -58,6 +72,13 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stamp_sents: tuple[Sentence, ...] | UnsetType = UNSET
     is_end: bool = False
     """Whether it is the acknowledgement that the client asked for."""
+    slice_type: Slice | UnsetType = UNSET
+    """With the modes of the C++ server, as are the next three."""
+    index: int | UnsetType = UNSET
+    """Number of the utterance in the connection, from 0."""
+    start_time: int | UnsetType = UNSET
+    """When the utterance began, in milliseconds, once it has ended; as `end_time`."""
+    end_time: int | UnsetType = UNSET
 
 
 class Failure(Answer, frozen=True, kw_only=True, omit_defaults=True):

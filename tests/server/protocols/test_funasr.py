@@ -24,9 +24,10 @@ from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, said, speak
 
-BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "wav_name": "demo"}
+BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "chunk_interval": 10, "itn": True, "wav_name": "demo"}
 END = {"is_speaking": False}
 AUDIO = b"ab" * 700
+SLICE = ("slice_type", "index", "start_time", "end_time")
 
 
 def message(mode: str, text: str, *, final: bool = False, name: object = "demo", **more: Any) -> Message:
@@ -43,6 +44,11 @@ def bare(messages: list[Message]) -> list[Message]:
     return [{key: value for key, value in each.items() if key not in ("timestamp", "stamp_sents")} for each in messages]
 
 
+def heard(talk: Talk) -> list[Message]:
+    """What was sent since the last time, without the fields that only the C++ server has."""
+    return [{key: value for key, value in each.items() if key not in SLICE} for each in talk.heard()]
+
+
 # --- what is said, mode by mode ------------------------------------------------------------------
 
 
@@ -50,11 +56,11 @@ def test_two_passes() -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO)
     talk.stream.hold_end = True
-    assert talk.heard() == []
+    assert heard(talk) == []
     talk.tell([hears(0, "", "en"), hears(0, "enter", " o"), hears(0, "enter", " one")])
-    assert talk.heard() == [message("2pass-online", "enter")]
+    assert heard(talk) == [message("2pass-online", "enter")]
     talk.tell([hears(0, "enter one two", " three"), ev.SpeechEnded(0, 2.0, "silence"), said(0, "Enter one, two.")])
-    assert talk.heard() == [
+    assert heard(talk) == [
         message("2pass-online", " one two"),
         message(
             "2pass-offline",
@@ -67,12 +73,12 @@ def test_two_passes() -> None:
         ),
     ]
     talk.tell([hears(1, "four", " five"), said(1, "Four five.")])
-    assert bare(talk.heard()) == [message("2pass-online", " four"), message("2pass-offline", " Four five.")]
+    assert bare(heard(talk)) == [message("2pass-online", " four"), message("2pass-offline", " Four five.")]
     talk.say(END)
     talk.tell([said(2, "Six."), said(3, "Seven.")])
-    assert bare(talk.heard()) == [message("2pass-offline", " Six.")]
+    assert bare(heard(talk)) == [message("2pass-offline", " Six.")]
     talk.tell([ev.SessionEnded(9.0)])
-    assert bare(talk.heard()) == [message("2pass-offline", " Seven.", final=True)]
+    assert bare(heard(talk)) == [message("2pass-offline", " Seven.", final=True)]
     assert talk.adapter.listening
 
 
@@ -80,7 +86,7 @@ def test_texts_of_chinese_are_put_together_without_spaces() -> None:
     talk = Talk(FunASR)
     talk.say(AUDIO)
     talk.tell([said(0, "你好。"), hears(1, "世"), said(1, "世界。")])
-    assert [each["text"] for each in talk.heard()] == ["你好。", "世", "世界。"]
+    assert [each["text"] for each in heard(talk)] == ["你好。", "世", "世界。"]
 
 
 def test_an_utterance_is_not_told_of_before_the_final_of_the_one_before_it() -> None:
@@ -89,20 +95,20 @@ def test_an_utterance_is_not_told_of_before_the_final_of_the_one_before_it() -> 
     talk.say(AUDIO)
     talk.tell([hears(0, "one"), hears(1, "two", " t")])
     talk.tell([hears(2, "four"), hears(1, "two three")])
-    assert [each["text"] for each in talk.heard()] == ["one"]
+    assert [each["text"] for each in heard(talk)] == ["one"]
     talk.tell([said(0, "One.")])
-    assert [each["text"] for each in talk.heard()] == ["One.", " two three"]
+    assert [each["text"] for each in heard(talk)] == ["One.", " two three"]
     talk.tell([said(1, "Two three.")])
-    assert [each["text"] for each in talk.heard()] == [" Two three.", " four"]
+    assert [each["text"] for each in heard(talk)] == [" Two three.", " four"]
 
 
 def test_a_second_pass_that_hears_nothing_takes_the_words_back() -> None:
     talk = Talk(FunASR)
     talk.say(AUDIO)
     talk.tell([said(0, "")])
-    assert talk.heard() == []
+    assert heard(talk) == []
     talk.tell([hears(1, "a"), said(1, "")])
-    assert talk.heard() == [
+    assert heard(talk) == [
         message("2pass-online", "a", name="microphone"),
         message("2pass-offline", "", name="microphone"),
     ]
@@ -112,7 +118,7 @@ def test_a_final_does_not_begin_with_punctuation() -> None:
     talk = Talk(FunASR)
     talk.say(AUDIO)
     talk.tell([said(0, "， one two.")])
-    (final,) = talk.heard()
+    (final,) = heard(talk)
     assert final["text"] == "one two."
     assert json.loads(final["timestamp"]) == [[1250, 1500], [1500, 1750]]
 
@@ -125,14 +131,16 @@ def test_one_pass() -> None:
     assert (config.punctuate, config.final_pass, config.partials) == (False, False, True)
     talk.tell([hears(0, "one", " t"), said(0, "one two")])
     talk.tell([hears(1, "three four"), said(1, "three four")])
-    assert talk.heard() == [message("online", "one"), message("online", " two"), message("online", " three four")]
+    assert heard(talk) == [message("online", "one"), message("online", " two"), message("online", " three four")]
     talk.say(END)
     talk.tell([hears(2, "five"), said(2, "five six"), ev.SessionEnded(9.0)])
-    assert talk.heard() == [message("online", " five"), message("online", " six", final=True)]
+    assert heard(talk) == [message("online", " five"), message("online", " six", final=True)]
 
 
-@pytest.mark.parametrize("mode", ["offline", "office", " Offline"])
-def test_a_recording_gets_one_message(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "name"), [("offline", "offline"), ("office", "2pass-offline"), (" Offline", "offline")]
+)
+def test_a_recording_gets_one_message(mode: str, name: str) -> None:
     """Clients of this mode take the first message for the last."""
     talk = Talk(FunASR)
     talk.say(BEGIN | {"mode": mode}, AUDIO)
@@ -141,11 +149,11 @@ def test_a_recording_gets_one_message(mode: str) -> None:
     talk.tell([said(0, "One two."), said(1, "")])
     talk.say(END)
     talk.tell([said(2, "Three.", start=4)])
-    assert talk.heard() == []
+    assert heard(talk) == []
     talk.tell([ev.SessionEnded(9.0)])
-    assert talk.heard() == [
+    assert heard(talk) == [
         message(
-            "offline",
+            name,
             "One two. Three.",
             final=True,
             timestamp="[[1000,1250],[1250,1500],[4000,4250]]",
@@ -155,6 +163,123 @@ def test_a_recording_gets_one_message(mode: str) -> None:
             ],
         )
     ]
+
+
+# --- which server a client was made for ---------------------------------------------------------
+
+FIRST_MESSAGES = {
+    "Python, file": {
+        "chunk_size": [5, 10, 5], "chunk_interval": 10, "encoder_chunk_look_back": 4, "decoder_chunk_look_back": 0,
+        "audio_fs": 16000, "wav_name": "demo", "wav_format": "pcm", "is_speaking": True, "hotwords": "", "itn": True,
+    },
+    "html5": {"chunk_size": [5, 10, 5], "wav_name": "h5", "is_speaking": True, "chunk_interval": 10, "itn": False},
+    "Go": {
+        "chunk_size": [5, 10, 5], "chunk_interval": 10, "audio_fs": 16000, "wav_name": "demo", "wav_format": "pcm",
+        "is_speaking": True, "hotwords": "{}", "itn": True,
+    },
+    "C#, microphone": {
+        "chunk_size": [5, 10, 5], "chunk_interval": 10, "wav_name": "microphone", "is_speaking": True,
+    },
+    "C#, mp3": {
+        "chunk_size": "5,10,5", "chunk_interval": 10, "wav_name": "a.wav", "is_speaking": True, "wav_format": "pcm",
+    },
+    "C#, offline": {"wav_name": "a.wav", "is_speaking": True, "hotwords": ""},
+    "funasr-client": {"is_speaking": True, "chunk_size": [5, 10, 5], "audio_fs": 16000, "itn": True},
+}  # fmt: skip
+"""What clients of FunASR's servers begin with, but for the mode."""
+
+
+@pytest.mark.parametrize(
+    ("client", "mode", "names"),
+    [
+        ("Python, file", "online", {"online"}),
+        ("Python, file", "offline", {"offline"}),
+        ("Python, file", "2pass", {"2pass-online", "2pass-offline"}),
+        ("html5", "online", {"online"}),
+        ("html5", "offline", {"offline"}),
+        ("Go", "offline", {"offline"}),
+        ("C#, microphone", "online", {"2pass-online"}),
+        ("C#, microphone", "offline", {"2pass-offline"}),
+        ("C#, microphone", "2pass", {"2pass-online", "2pass-offline"}),
+        ("C#, mp3", "offline", {"2pass-offline"}),
+        ("C#, mp3", "office", {"2pass-offline"}),
+        ("C#, offline", "offline", {"offline"}),
+        ("funasr-client", "online", {"2pass-online"}),
+        ("funasr-client", "offline", {"2pass-offline"}),
+        ("funasr-client", "2pass", {"2pass-online", "2pass-offline"}),
+    ],
+)
+def test_answers_are_called_as_the_server_calls_them_that_a_client_was_made_for(
+    client: str, mode: str, names: set[str]
+) -> None:
+    talk = Talk(FunASR)
+    talk.say(FIRST_MESSAGES[client] | {"mode": mode}, AUDIO)
+    talk.stream.hold_end = True
+    talk.say(END)
+    if talk.stream.config.partials:
+        talk.tell([hears(0, "one")])
+    talk.tell([said(0, "One two."), said(1, "Three."), ev.SessionEnded(3.0)])
+    answers = talk.heard()
+    assert {answer["mode"] for answer in answers} == names
+    assert ["slice_type" in answer for answer in answers] == [
+        name.startswith("2pass") for name in map(mode_of, answers)
+    ]
+
+
+def mode_of(answer: Message) -> str:
+    assert isinstance(answer["mode"], str)
+    return answer["mode"]
+
+
+def test_answers_of_the_real_time_server_say_where_in_the_utterance_they_belong() -> None:
+    talk = Talk(FunASR)
+    talk.say(BEGIN | {"mode": "2pass"}, AUDIO)
+    talk.stream.hold_end = True
+    talk.tell([hears(0, "one"), hears(0, "one two"), said(0, "One two.", start=0.5), said(1, "", start=2)])
+    talk.tell([hears(2, "three", start=3), said(2, "Three.", start=3)])
+    talk.say(END, BEGIN, AUDIO)
+    talk.tell([said(0, "Four.", start=1)])
+    first, second = talk.engine.streams
+    talk.tell([ev.SessionEnded(4.0)], first)
+    assert [[answer.get(name) for name in SLICE] for answer in talk.heard()] == [
+        [0, 0, None, None],
+        [1, 0, None, None],
+        [2, 0, 500, 1000],
+        [0, 1, None, None],
+        [2, 1, 3000, 3250],
+        [None] * 4,  # nothing follows
+        [2, 2, 1000, 1250],
+    ]
+    talk.say({"mode": "online"})
+    assert second is talk.stream
+
+
+def test_utterances_of_one_pass_are_counted_too() -> None:
+    talk = Talk(FunASR)
+    talk.say(FIRST_MESSAGES["funasr-client"] | {"mode": "online"}, AUDIO)
+    talk.tell([hears(0, "one"), said(0, "one two"), said(1, ""), said(2, "three")])
+    assert [(answer["text"], answer["slice_type"], answer["index"]) for answer in talk.heard()] == [
+        ("one", 0, 0),
+        (" two", 1, 0),
+        (" three", 0, 1),
+    ]
+
+
+def test_a_file_client_that_names_no_mode_gets_one_answer_for_each_file() -> None:
+    """FunASR's C++ file client: its server knows no modes, and it counts messages to know when it is done."""
+    first = {
+        "chunk_size": [5, 10, 5], "chunk_interval": 10, "wav_name": "one", "wav_format": "pcm", "audio_fs": 16000,
+        "itn": True, "is_speaking": True,
+    }  # fmt: skip
+    talk = Talk(FunASR)
+    for name in ("one", "two"):
+        talk.say(first | {"wav_name": name}, 3 * AUDIO, END)
+        (answer,) = talk.heard()
+        assert (answer["mode"], answer["wav_name"], answer["text"]) == (
+            "offline",
+            name,
+            " ".join(expected_texts(3 * AUDIO)),
+        )
 
 
 # --- the end of an input ------------------------------------------------------------------------
@@ -175,7 +300,7 @@ def test_nothing_said(mode: str, shown: str, audio: bytes, end: Message) -> None
     talk.say(end)
     if audio:
         talk.tell([said(0, ""), ev.SessionEnded(0.0)])
-    assert talk.heard() == [message(shown, "", final=True)]
+    assert heard(talk) == [message(shown, "", final=True)]
 
 
 @pytest.mark.parametrize("mode", ["2pass", "online", "offline"])
@@ -183,7 +308,7 @@ def test_nothing_said(mode: str, shown: str, audio: bytes, end: Message) -> None
 def test_an_acknowledgement_is_the_last_message(mode: str, said_anything: bool) -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN | {"mode": mode}, AUDIO if said_anything else b"", END | {"is_end": True})
-    *results, acknowledgement = talk.heard()
+    *results, acknowledgement = heard(talk)
     assert acknowledgement == message(mode, "", final=True, is_end=True)
     assert bool(results) is said_anything
     assert not any(result["is_final"] or "is_end" in result for result in results)
@@ -197,7 +322,7 @@ def test_an_acknowledgement_is_the_last_message(mode: str, said_anything: bool) 
 def test_inputs_follow_one_another() -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO, END, BEGIN | {"wav_name": "second"}, AUDIO * 2, END, END)
-    last = [(each["text"], each["wav_name"]) for each in talk.heard() if each["is_final"]]
+    last = [(each["text"], each["wav_name"]) for each in heard(talk) if each["is_final"]]
     assert last == [(*expected_texts(AUDIO), "demo"), (*expected_texts(AUDIO * 2), "second"), ("", "second")]
     assert len(talk.engine.streams) == 2
     assert all(stream.ended for stream in talk.engine.streams)
@@ -209,20 +334,20 @@ def test_an_input_is_told_of_when_the_one_before_it_is_through() -> None:
     first = talk.stream
     first.hold_end = True
     talk.say(END | {"is_end": True}, BEGIN | {"wav_name": 2, "mode": "online"}, AUDIO)
-    talk.heard()
+    heard(talk)
     second = talk.stream
     second.hold_end = True
     talk.tell([hears(0, "three"), said(0, "three four")], second)
     talk.say(END, BEGIN | {"wav_name": "third"}, END)
-    assert talk.heard() == []
+    assert heard(talk) == []
     talk.tell([said(0, "One."), ev.SessionEnded(1.0)], first)
-    assert bare(talk.heard()) == [
+    assert bare(heard(talk)) == [
         message("2pass-offline", "One."),
         message("2pass", "", final=True, is_end=True),
         message("online", "three", name=2),  # what follows may turn out to be the last
     ]
     talk.tell([hears(1, "five", ""), said(1, "five"), ev.SessionEnded(1.0)], second)
-    assert talk.heard() == [
+    assert heard(talk) == [
         message("online", " four", name=2),
         message("online", " five", name=2, final=True),
         message("online", "", name="third", final=True),
@@ -232,7 +357,7 @@ def test_an_input_is_told_of_when_the_one_before_it_is_through() -> None:
 def test_audio_without_any_message_is_recognised() -> None:
     talk = Talk(FunASR)
     talk.say(AUDIO, END)
-    assert [each["text"] for each in talk.heard()][-1] == expected_texts(AUDIO)[0]
+    assert [each["text"] for each in heard(talk)][-1] == expected_texts(AUDIO)[0]
     talk.say(AUDIO)
     assert len(talk.engine.streams) == 2
 
@@ -243,8 +368,8 @@ def test_an_incomplete_sample_does_no_harm() -> None:
     talk.stream.hold_end = True
     talk.say(END)
     talk.tell([said(0, "One."), ev.InputRejected("incomplete_sample", "odd"), ev.SessionEnded(1.0)])
-    assert [each["text"] for each in talk.heard()] == ["One."]
-    assert talk.heard() == []
+    assert [each["text"] for each in heard(talk)] == ["One."]
+    assert heard(talk) == []
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -275,7 +400,7 @@ def test_an_incomplete_sample_does_no_harm() -> None:
 def test_every_form_of_a_field_is_accepted(fields: Message) -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN | fields, AUDIO, END)
-    assert [each["text"] for each in talk.heard()][-1] == expected_texts(AUDIO)[0]
+    assert [each["text"] for each in heard(talk)][-1] == expected_texts(AUDIO)[0]
     assert talk.stream.config.format == AudioFormat(rate=16000)
 
 
@@ -296,23 +421,23 @@ def test_settings_hold_for_what_follows() -> None:
     )
     assert talk.stream.config.format.rate == 8000
     talk.say({"audio_fs": 16000, "mode": "2pass", "wav_name": "b"}, END)
-    assert [(each["mode"], each["wav_name"]) for each in talk.heard()] == [("offline", "a")]
+    assert [(each["mode"], each["wav_name"]) for each in heard(talk)] == [("offline", "a")]
     talk.say(AUDIO, END)
     assert talk.stream.config.format.rate == 16000
-    assert {each["wav_name"] for each in talk.heard()} == {"b"}
+    assert {each["wav_name"] for each in heard(talk)} == {"b"}
 
 
 @pytest.mark.parametrize("text", ["", "hello", "{", "[]", "3", "null", "[" * 100_000, '{"mode":"2pass"} x'])
 def test_what_is_no_json_object_does_not_end_the_connection(text: str) -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO, text)
-    (answer,) = talk.heard()
+    (answer,) = heard(talk)
     assert answer["error"].startswith("text messages carry one JSON object each")
     assert {key: answer[key] for key in ("mode", "text", "wav_name", "is_final", "code")} == message(
         "2pass", "", code="invalid_json"
     )
     talk.say(AUDIO, END)
-    assert talk.heard()[-1]["text"] == expected_texts(AUDIO * 2)[0]
+    assert heard(talk)[-1]["text"] == expected_texts(AUDIO * 2)[0]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +463,7 @@ def test_wrong_values_end_the_connection_but_lose_no_audio(
 ) -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO, fields, b"ignored", END)
-    *results, last = talk.heard()
+    *results, last = heard(talk)
     assert [each["text"] for each in results][-1] == expected_texts(AUDIO)[0]
     assert not any(result["is_final"] for result in results)
     last.pop("allowed", None)
@@ -359,7 +484,7 @@ def test_wrong_values_end_the_connection_but_lose_no_audio(
 def test_audio_that_cannot_be_had(fields: Message, error: str) -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN | fields, AUDIO)
-    (last,) = talk.heard()
+    (last,) = heard(talk)
     assert last["error"].startswith(error)
     assert (last["code"], last["is_final"], talk.close_code) == ("unsupported", True, 1003)
     assert talk.engine.streams == []
@@ -381,13 +506,13 @@ def test_the_header_of_a_wav_file_is_no_audio(fields: Message, size: int) -> Non
     assert talk.stream.audio == np.repeat(samples, 2).tobytes()
     assert talk.stream.config.format == AudioFormat(Encoding.S16LE, 8000, 2, 0)
     talk.say(END)
-    assert talk.heard()[-1]["is_final"]
+    assert heard(talk)[-1]["is_final"]
 
 
 def test_a_wav_file_that_cannot_be_read() -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, wav(np.zeros(100, np.int16), 8000, "PCM_24"))
-    (last,) = talk.heard()
+    (last,) = heard(talk)
     assert (last["error"], talk.close_code) == ("a WAV header says format 1 with 24 bits", 1003)
 
 
@@ -398,17 +523,17 @@ def test_no_room_for_another() -> None:
     talk = Talk(FunASR)
     talk.engine.refusal = CapacityError("the machine is busy")
     talk.say(BEGIN, AUDIO)
-    assert talk.heard() == [message("2pass", "", final=True, code="capacity", error="the machine is busy")]
+    assert heard(talk) == [message("2pass", "", final=True, code="capacity", error="the machine is busy")]
     assert talk.close_code == 1013
 
 
 def test_a_stopping_server_tells_what_was_heard() -> None:
     talk = Talk(FunASR)
     talk.say(BEGIN, AUDIO, END, BEGIN | {"mode": "offline", "wav_name": "second"}, AUDIO)
-    talk.heard()
+    heard(talk)
     talk.admission.drain()
     text = expected_texts(AUDIO)[0]
-    *results, last = talk.heard()
+    *results, last = heard(talk)
     assert bare(results[-1:]) == [message("offline", text, name="second")]
     assert (last["code"], last["is_final"], last["wav_name"]) == ("shutting_down", True, "second")
     assert talk.close_code == 1001
@@ -421,12 +546,12 @@ def test_a_failure_while_inputs_wait_for_one_another_loses_nothing() -> None:
     first.hold_end = True
     talk.say(END, BEGIN | {"wav_name": "second"}, AUDIO)
     second = talk.stream
-    talk.heard()
+    heard(talk)
     talk.tell([said(0, "Two.")], second)
     talk.say({"mode": "wrong"})
-    assert talk.heard() == []
+    assert heard(talk) == []
     talk.tell([said(0, "One."), ev.SessionEnded(1.0)], first)
-    texts = [(each["text"], each["wav_name"], each["is_final"]) for each in talk.heard()]
+    texts = [(each["text"], each["wav_name"], each["is_final"]) for each in heard(talk)]
     assert texts[:2] == [("One.", "demo", False), ("Two.", "second", False)]
     assert texts[-1] == ("", "second", True)
     assert talk.close_code == 1003
@@ -438,7 +563,7 @@ def test_an_error_is_the_acknowledgement_of_those_who_wait_for_one() -> None:
     talk.stream.hold_end = True
     talk.say(END | {"is_end": True})
     talk.tell([said(0, "One."), ev.InputRejected("internal_error", "broken"), ev.SessionEnded(1.0)])
-    result, last = talk.heard()
+    result, last = heard(talk)
     assert (result["text"], result["is_final"]) == ("One.", False)
     assert last == message("2pass", "", final=False, is_end=True, code="internal", error="broken")
     assert talk.close_code == 1011
@@ -447,7 +572,7 @@ def test_an_error_is_the_acknowledgement_of_those_who_wait_for_one() -> None:
 def test_a_client_that_never_reads_is_cut_off() -> None:
     talk = Talk(FunASR, max_unsent=256)
     talk.say(BEGIN, b"x" * (200 * UTTERANCE))
-    (last,) = talk.heard()
+    (last,) = heard(talk)
     assert (last["code"], talk.close_code) == ("slow_client", 1008)
     assert talk.stream.cancelled
 
@@ -580,6 +705,16 @@ async def test_a_silent_client_gets_its_finals_and_an_error() -> None:
     last = [page.show(text) for text in texts][-1]
     assert page.finals == expected_texts(AUDIO)[0]
     assert (last["code"], last["is_final"], code) == ("idle_timeout", True, 1008)
+
+
+@asynchronous
+async def test_a_recording_may_come_in_one_message() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server, connected(server, "/", max_size=None) as websocket:
+        await websocket.send(json.dumps(BEGIN | {"mode": "offline"}))
+        await websocket.send(bytes(3 << 20))
+        await until(lambda: bool(engine.streams))
+    assert len(engine.streams[0].audio) == 3 << 20
 
 
 @asynchronous
