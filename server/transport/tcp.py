@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from websockets.exceptions import ConnectionClosedError
 
 _PIECE = 1 << 12
 """Bytes that are taken at once; then other connections have their turn."""
+_LONGEST_LEAVE = 60.0
+"""Seconds that a client may go on sending after it was told that nothing is wanted any more."""
+_MOST_UNWANTED = 16 << 20
+"""Bytes of that."""
+
+
+class _Leaving(asyncio.Protocol):
+    """Lets a client finish what it is sending, unread, before the connection is closed.
+
+    Whoever closes a connection with bytes unread resets it, and the reset may take away what the client has not read:
+    the error that it was sent.
+    """
+
+    def __init__(self) -> None:
+        self.heard = asyncio.get_running_loop().time()
+        """When something came last."""
+        self.unwanted = 0
+        """Bytes so far."""
+        self.completed = False
+        """Whether the client has closed its side."""
+        self.gone = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = asyncio.get_running_loop().time()
+        self.unwanted += len(data)
+        if self.unwanted > _MOST_UNWANTED:
+            self.gone.set()
+
+    def eof_received(self) -> None:
+        self.completed = True  # and what is left for the client is sent before the connection is lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set()
 
 
 class TcpSocket:
@@ -32,6 +66,8 @@ class TcpSocket:
         self._writer = writer
         self._send_timeout = send_timeout
         self._close_timeout = close_timeout
+        self._ended = False  # the client sends nothing more
+        self._leaving: _Leaving | None = None
 
     @property
     def peer(self) -> str:
@@ -47,6 +83,7 @@ class TcpSocket:
         except OSError as error:
             raise ConnectionClosedError(None, None) from error
         self.heard = asyncio.get_running_loop().time()
+        self._ended = not data
         return data or None
 
     async def send(self, message: bytes) -> None:
@@ -62,8 +99,14 @@ class TcpSocket:
         """Do nothing: there are no pings."""
 
     async def close(self, code: int, reason: str) -> bool:
-        """Close, and say whether the client took everything; the protocol has told it why."""
+        """Close, and say whether the client took everything; the protocol has told it why.
+
+        A client that is still sending has until nothing has come from it for `close_timeout`. When this was cancelled,
+        the next call waits no longer than that.
+        """
         self.closed = code, reason
+        if not self._ended:
+            return await self._leave()
         self._writer.close()
         try:
             async with asyncio.timeout(self._close_timeout):
@@ -72,6 +115,25 @@ class TcpSocket:
             self.abort()
             return False
         return True
+
+    async def _leave(self) -> bool:
+        """Say that nothing more comes, and wait for the client to say so, too."""
+        clock, transport = asyncio.get_running_loop().time, self._writer.transport
+        end = clock() + (_LONGEST_LEAVE if self._leaving is None else self._close_timeout)
+        if self._leaving is None:
+            if transport.is_closing():
+                return False
+            self._leaving = _Leaving()
+            transport.set_protocol(self._leaving)
+            transport.resume_reading()
+            transport.write_eof()
+        leaving = self._leaving
+        while not leaving.gone.is_set() and (until := min(leaving.heard + self._close_timeout, end)) > clock():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await leaving.gone.wait()
+        self.abort()
+        return leaving.completed
 
     def abort(self) -> None:
         """Drop the connection."""

@@ -257,6 +257,23 @@ async def test_a_stopping_server_sends_the_text_first() -> None:
 
 
 @asynchronous
+async def test_an_error_is_read_by_a_client_that_writes_all_of_its_audio_first() -> None:
+    """As Home Assistant does, whatever it is told in the meantime."""
+    async with (
+        serving(FakeEngine(), listen=("wyoming=0",), close_timeout=5.0) as server,
+        AsyncTcpClient("127.0.0.1", server.ports["wyoming"]) as client,
+    ):
+        await client.write_event(AudioStart(96000, 2, 1).event())
+        for _ in range(200):
+            await client.write_event(AudioChunk(96000, 2, 1, bytes(2048)).event())
+        await client.write_event(AudioStop().event())
+        event = await client.read_event()
+        assert event is not None
+        assert Error.from_event(event).text.startswith("audio rate 96000 is not supported")
+        assert await client.read_event() is None
+
+
+@asynchronous
 async def test_a_client_that_goes_away_ends_its_audio() -> None:
     engine = FakeEngine()
     async with serving(engine, listen=("wyoming=0",)) as server:

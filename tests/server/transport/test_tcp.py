@@ -72,3 +72,48 @@ async def test_a_client_that_takes_nothing_is_gone() -> None:
         with pytest.raises(ConnectionClosedError):
             await socket.send(bytes(64 << 20))  # more than all buffers on the way hold
         assert not await socket.close(1011, "gone")
+
+
+@asynchronous
+async def test_a_client_that_is_still_sending_reads_what_it_was_told() -> None:
+    async with pair() as (socket, reader, writer):
+        await socket.send(b"no")
+        closing = asyncio.create_task(socket.close(1003, "no"))
+        assert await reader.readexactly(2) == b"no"
+        for _ in range(100):
+            writer.write(bytes(4096))
+            await writer.drain()
+        assert await reader.read() == b""  # in order, not by a reset
+        writer.close()
+        assert await closing
+
+
+@asynchronous
+async def test_a_client_that_falls_silent_is_not_waited_for() -> None:
+    async with pair(close_timeout=0.01) as (socket, reader, _writer):
+        await socket.send(b"no")
+        assert not await socket.close(1003, "no")
+        assert not await socket.close(1003, "no")
+        assert await reader.read() == b"no"
+
+
+@asynchronous
+async def test_a_client_that_never_stops_sending_is_cut_off() -> None:
+    async with pair() as (socket, _, writer):
+        closing = asyncio.create_task(socket.close(1003, "no"))
+        with pytest.raises(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+        assert not await closing
+
+
+@asynchronous
+async def test_a_connection_that_is_gone_needs_no_goodbye() -> None:
+    async with pair() as (socket, _, writer):
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionClosedError):
+            while await socket.recv() is not None:
+                pass
+        socket.abort()
+        await socket.close(1003, "no")
