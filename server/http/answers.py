@@ -85,33 +85,40 @@ class HttpAnswers:
                 return response
             viewing = viewing or _transcript_at(request.path) is not None
             if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
-                return _nothing_at(connection, request.path)
+                return json_response(connection, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
         elif protocol is None:
-            return _nothing_at(connection, request.path)
+            return self._refuse(connection, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
         peer, now = address_of(connection.remote_address[0], http.headers), self._clock()
         wait = self._guesses.wait(peer, now)
         if wait:
             message = f"too many wrong tokens came from {peer}; try again in {math.ceil(wait)} s"
-            response = self._refuse(connection, HTTPStatus.TOO_MANY_REQUESTS, messages.Error("unauthorized", message))
+            error = messages.Error("unauthorized", message)
+            response = self._refuse(connection, HTTPStatus.TOO_MANY_REQUESTS, error, protocol)
             response.headers["Retry-After"] = str(math.ceil(wait))
             return response
         refused = refuse_request(http.path, http.headers, self._config, viewing=viewing, upgrade=upgrade)
         if refused is not None:
             if refused[0] is HTTPStatus.UNAUTHORIZED:
                 self._guesses.note(peer, len(presented_tokens(http.path, http.headers)), now)
-            return self._refuse(connection, *refused)
+            return self._refuse(connection, *refused, protocol)
         if not upgrade:
             return await self._private(connection, request)
         if protocol is not None and protocol in ADAPTERS:
             try:
                 ADAPTERS[protocol].check(request)
             except RefusalError as refusal:
-                return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error)
+                return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error, protocol)
         return None
 
-    def _refuse(self, connection: ServerConnection, status: HTTPStatus, error: messages.Error) -> Response:
-        self._metrics.requests_refused.inc()
+    def _refuse(
+        self, connection: ServerConnection, status: HTTPStatus, error: messages.Error, protocol: str | None = None
+    ) -> Response:
+        host, port = connection.remote_address[:2]
+        self._admission.refuse(f"{protocol or 'HTTP'} {host}:{port}", error)
         response = json_response(connection, status, error)
+        if protocol is not None and protocol in ADAPTERS:
+            for name, value in ADAPTERS[protocol].headers_of(error).items():
+                _set(response, name, value)
         if status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Bearer"
         return response
@@ -191,8 +198,8 @@ class HttpAnswers:
                 return vtt_file(self._cues.cues(utterances))
 
 
-def _nothing_at(connection: ServerConnection, path: str) -> Response:
-    """Answer that nothing is at a path, and what may have been meant."""
+def _nothing_at(path: str) -> messages.Error:
+    """Return the error that nothing is at a path, and what may have been meant."""
     meant = meant_by(path)
     message = f"there is nothing at {quoted(path)}"
     if f"{path}/".startswith(ROOMS_PATH):
@@ -200,7 +207,7 @@ def _nothing_at(connection: ServerConnection, path: str) -> Response:
     elif meant is not None:
         message += f"; did you mean {meant}?"
     paths = ("/", *HTTP_PATHS, *(path for path in WEBSOCKET_PATHS if path != "/"))
-    return json_response(connection, HTTPStatus.NOT_FOUND, RefusalError("unknown_path", message, paths).error)
+    return RefusalError("unknown_path", message, paths).error
 
 
 def _number(request: Request, name: str, least: int, most: int | None) -> int | None:

@@ -124,6 +124,9 @@ class Handler(ABC):
         """Do what is due at the instant `now`, and return the next one."""
         return math.inf
 
+    def complain(self, refusal: RefusalError) -> None:  # noqa: B027 - the clients of ours show errors themselves
+        """Tell the log of something that the client was refused by this handler, or by what moves the bytes."""
+
     @abstractmethod
     def fail(self, refusal: RefusalError) -> None:
         """End all input; the error follows when all audio accepted has been recognised."""
@@ -159,6 +162,10 @@ class Admits(Protocol):
         """See `Admission.begin`."""
         ...
 
+    def complain(self, who: str, refusal: RefusalError) -> None:
+        """See `Admission.complain`."""
+        ...
+
 
 class Adapter(Handler):
     """One connection in the protocol of another server.
@@ -188,6 +195,11 @@ class Adapter(Handler):
         Raises:
             RefusalError: the connection is answered with HTTP status 400 and this error.
         """
+
+    @classmethod
+    def headers_of(cls, error: messages.Error) -> Mapping[str, str]:
+        """Return what its clients look for in the headers of an HTTP answer that refuses the connection."""
+        return {}
 
     # for a protocol to fill in
 
@@ -281,6 +293,10 @@ class Adapter(Handler):
         except RefusalError as refusal:
             self.fail(refusal)
 
+    def complain(self, refusal: RefusalError) -> None:
+        """See `Handler`."""
+        self.admission.complain(self.name, refusal)
+
     def end_input(self) -> None:
         """See `Handler`."""
         self._input_ended = True
@@ -292,6 +308,7 @@ class Adapter(Handler):
         """See `Handler`."""
         if self._ending is None and self._failure is None:
             self._failure = refusal
+            self.complain(refusal)
             for transcription in list(self._transcriptions):
                 transcription.fail(refusal)
             self._conclude()
@@ -302,6 +319,7 @@ class Adapter(Handler):
         if not self._aborted and self._ending is None:
             self._aborted = True
             self._failure = refusal
+            self.complain(refusal)
             self._outbox.clear()
             for transcription in list(self._transcriptions):
                 transcription.abort(refusal)

@@ -9,8 +9,9 @@ from parastream.model.errors import CapacityError, EngineError, ModelConfigError
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.server.sessions.mailbox import Mailbox, Post
+from parastream.server.sessions.refused import RefusalLog
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
-from parastream.server.wire.messages import Start
+from parastream.server.wire.messages import Error, Start
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import Engine, SessionConfig, Stream
 from parastream.streaming.events import Event
@@ -40,6 +41,7 @@ class Admission:
         self.make_room: Callable[[], bool] = lambda: False
         """Called when there is no room for a transcription; ends one that can be spared, or returns False."""
         self._mailbox = Mailbox(post)
+        self._refusals = RefusalLog()
         self._listen = listen
         self._open: dict[Transcription, None] = {}
 
@@ -135,10 +137,15 @@ class Admission:
         if not self._open:
             self.on_empty()
 
-    def refuse(self, who: str, refusal: RefusalError) -> None:
-        """Note that a client was turned away."""
-        logger.info("%s: refused: %s: %s", who, refusal.code, refusal)
+    def refuse(self, who: str, refusal: RefusalError | Error) -> None:
+        """Note that a client was turned away. `who` is its protocol and its address."""
+        self.complain(who, refusal)
         self._metrics.requests_refused.inc()
+
+    def complain(self, who: str, refusal: RefusalError | Error) -> None:
+        """Tell the log of something that a client was refused."""
+        if refusal.code != "shutting_down":  # which is no fault of the client's
+            self._refusals.tell(who, refusal.code, refusal.message)
 
     def drain(self) -> None:
         """Begin nothing more and end what is under way; finals still come."""

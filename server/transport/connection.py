@@ -13,13 +13,15 @@ from parastream.server.config import ServerConfig
 from parastream.server.protocols.base import Handler
 from parastream.server.transport.limits import Budget, Deadlines, Gate, Keepalive, Pulse
 from parastream.server.transport.ticker import Ticker
-from parastream.server.wire.refusals import INTERNAL
+from parastream.server.wire.refusals import INTERNAL, RefusalError
 from websockets.exceptions import ConnectionClosed
 
 logger = logging.getLogger("parastream.server")
 
 T = TypeVar("T")
 
+_TOO_LARGE = 1009
+"""Close code of a WebSocket after a message beyond its limit."""
 _CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it has finished; after any other it may come back."""
 
@@ -138,7 +140,12 @@ class Connection:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
-            if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
+            if isinstance(result, ConnectionClosed):
+                if result.sent is not None and result.sent.code == _TOO_LARGE:
+                    self.handler.complain(
+                        RefusalError("invalid_message", f"a message is too large: {result.sent.reason}")
+                    )
+            elif isinstance(result, Exception):
                 logger.error("%s: internal error", self.handler.name, exc_info=result)
                 self._hopeless = INTERNAL.close_reason
         await self._finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import cast
 
 from websockets.exceptions import ConnectionClosedError
 
@@ -118,7 +119,7 @@ class TcpSocket:
 
     async def _leave(self) -> bool:
         """Say that nothing more comes, and wait for the client to say so, too."""
-        clock, transport = asyncio.get_running_loop().time, self._writer.transport
+        clock, transport = asyncio.get_running_loop().time, cast(asyncio.Transport, self._writer.transport)
         end = clock() + (_LONGEST_LEAVE if self._leaving is None else self._close_timeout)
         if self._leaving is None:
             if transport.is_closing():

@@ -5,7 +5,7 @@
 | `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding` the audio begins with a WAV header, which says all three |
 | `multichannel` | every channel is transcribed; otherwise only the first |
 | `interim_results` | the text so far, whole, with `is_final` false |
-| `endpointing` | milliseconds of silence (clamped to 100 to 10000) that end an utterance, whose result then has `speech_final`; 600 if it is `true` or left out; `false`: utterances end as well, but none has `speech_final` |
+| `endpointing` | milliseconds of silence (clamped to 300 to 10000) that end an utterance, whose result then has `speech_final`; 600 if it is `true` or left out; `false`: utterances end as well, but none has `speech_final` |
 | `utterance_end_ms` | `UtteranceEnd` after that long without a word (1000 or more; needs `interim_results`); also ends an utterance if `endpointing` is longer |
 | `vad_events` | `SpeechStarted` |
 | `punctuate`, `smart_format` | marks and capitals, and `punctuated_word`; otherwise plain words |
@@ -30,7 +30,7 @@ import hashlib
 import math
 import string
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,7 +45,17 @@ from parastream.server.protocols.deepgram.options import ENCODINGS, read_options
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
-from parastream.server.wire.messages import Done, Event, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Word
+from parastream.server.wire.messages import (
+    Done,
+    Error,
+    Event,
+    Final,
+    Flushed,
+    Partial,
+    SpeechEnded,
+    SpeechStarted,
+    Word,
+)
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import AudioFormat, Encoding, EndpointConfig
 
@@ -108,6 +118,13 @@ class Deepgram(Adapter):
     def check(cls, request: Request) -> None:
         """Read the query. See `Adapter.check`."""
         read_options(request)
+
+    @classmethod
+    def headers_of(cls, error: Error) -> Mapping[str, str]:
+        """Tell the error in the headers, too: not every client can read the body. See `Adapter.headers_of`."""
+        request_id = error.request_id if isinstance(error, messages.BadRequest) else str(uuid.uuid4())
+        text = f"{error.message}; allowed: {', '.join(error.allowed)}" if error.allowed else error.message
+        return {"dg-error": text.encode("ascii", "backslashreplace").decode(), "dg-request-id": request_id}
 
     def open(self) -> None:
         """Begin, if the query says what the audio is."""

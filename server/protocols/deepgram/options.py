@@ -19,6 +19,10 @@ ENCODINGS: dict[str, Literal["s16le", "f32le", "mulaw", "alaw"]] = {
     "mulaw": "mulaw",
     "alaw": "alaw",
 }
+LEAST_SILENCE = 300
+"""Milliseconds of `endpointing`. Deepgram's clients ask for as little as 10 or 25: there a sentence may go on after
+that, but here each end of an utterance ends one, and people pause for longer between words."""
+MOST_SILENCE = 10_000
 
 
 class _BadRequestError(RefusalError):
@@ -78,7 +82,8 @@ def read_options(request: Request) -> Options:
     endpointing = request.get("endpointing", "true").lower()
     silence = None
     if endpointing not in ("true", "false"):
-        silence = min(max(_number(request, "endpointing", 0, "milliseconds, true or false"), 100), 10_000) / 1000
+        given = _number(request, "endpointing", 0, "milliseconds, true or false")
+        silence = min(max(given, LEAST_SILENCE), MOST_SILENCE) / 1000
     utterance_end = None
     if "utterance_end_ms" in request.query:
         utterance_end = _number(request, "utterance_end_ms", 1000, "milliseconds from 1000 on") / 1000

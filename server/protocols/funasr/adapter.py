@@ -233,6 +233,7 @@ class FunASR(Adapter):
             message = _decoder.decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
             problem = RefusalError("invalid_json", f"text messages carry one JSON object each: {error}")
+            self.complain(problem)
             self.send(_failure(self._settings, problem))
             return
         self._settings = self._settings.updated(message, first=self._first)

@@ -333,5 +333,6 @@ class OpenAIRealtime(Adapter):
         )
 
     def _refuse(self, error: ClientError, event_id: str | None) -> None:
+        self.complain(RefusalError("invalid_message", f"{error.code}: {error}"))
         explained = messages.EventError("invalid_request_error", error.code, error.message, error.param, event_id)
         self.send(messages.ErrorEvent(error=explained))

@@ -423,6 +423,22 @@ async def test_a_stopping_server_tells_the_text_of_what_it_has_first(name: str) 
 
 
 @EACH
+def test_the_log_says_why_a_client_was_refused(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    @asynchronous
+    async def run() -> None:
+        engine = FakeEngine()
+        engine.refusal = CapacityError("the machine is busy")
+        await refused(name, engine)
+
+    run()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    who = "127.0.0.1" if name == "parastream" else f"{name} 127.0.0.1"
+    assert [bool(re.fullmatch(rf".*{who}:\d+: refused: capacity: the machine is busy", line)) for line in told] == [
+        True
+    ]
+
+
+@EACH
 @asynchronous
 async def test_a_failing_engine(name: str) -> None:
     engine, client = FakeEngine(), CLIENTS[name]
@@ -477,7 +493,7 @@ LARGER_ONES = ("openai", "funasr")
 
 @pytest.mark.parametrize("name", [name for name in WITH_PATHS if name not in LARGER_ONES])
 @asynchronous
-async def test_a_message_that_is_too_large(name: str) -> None:
+async def test_a_message_that_is_too_large(name: str, caplog: pytest.LogCaptureFixture) -> None:
     client = CLIENTS[name]
     async with serving(FakeEngine(), max_message=1000) as server, connection(server, client) as socket:
         for message in client.opening:
@@ -485,6 +501,7 @@ async def test_a_message_that_is_too_large(name: str) -> None:
         await socket.send(b"x" * 1001)
         _, code = await answers(socket)
     assert code == 1009
+    assert name == "parastream" or any("a message is too large: " in message for message in caplog.messages)
 
 
 @WEBSOCKETS

@@ -142,7 +142,8 @@ def test_what_is_not_asked_for_is_off() -> None:
 @pytest.mark.parametrize(
     ("query", "silence"),
     [
-        ("endpointing=10", 0.1),
+        ("endpointing=10", 0.3),
+        ("endpointing=25", 0.3),  # livekit's default
         ("endpointing=300", 0.3),
         ("endpointing=60000", 10.0),
         ("endpointing=true", 0.6),
@@ -207,6 +208,22 @@ async def test_a_refused_request_is_answered_as_deepgram_would() -> None:
     assert body["err_msg"].endswith("allowed: linear16, linear32, mulaw, alaw")
     assert uuid.UUID(body["request_id"])
     assert (body["code"], body["allowed"]) == ("unsupported", ["linear16", "linear32", "mulaw", "alaw"])
+    headers = refused.value.response.headers
+    assert headers["dg-request-id"] == body["request_id"]
+    assert headers["dg-error"].startswith("encoding 'opus' is not supported")
+    assert headers["dg-error"].endswith("allowed: linear16, linear32, mulaw, alaw")
+
+
+@asynchronous
+async def test_the_headers_of_every_refusal_say_why() -> None:
+    async with serving(FakeEngine(), token="secret") as server:
+        for query, status in (("", 401), ("&token=secret&encoding=opus%0D%0A会", 400)):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://127.0.0.1:{server.port}/v1/listen?x=1{query}")
+            response = refused.value.response
+            assert response.status_code == status
+            assert response.headers["dg-error"].isascii()
+            assert uuid.UUID(response.headers["dg-request-id"])
 
 
 # --- results -----------------------------------------------------------------------------------------

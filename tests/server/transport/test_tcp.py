@@ -101,7 +101,7 @@ async def test_a_client_that_falls_silent_is_not_waited_for() -> None:
 async def test_a_client_that_never_stops_sending_is_cut_off() -> None:
     async with pair() as (socket, _, writer):
         closing = asyncio.create_task(socket.close(1003, "no"))
-        with pytest.raises(ConnectionError):
+        with contextlib.suppress(ConnectionError):
             while True:
                 writer.write(bytes(1 << 20))
                 await writer.drain()
