@@ -17,11 +17,13 @@ from parastream.model.cif import Fired, Integrator, PredictorState
 from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder, DecoderState
 from parastream.model.dense import Dense
+from parastream.model.device import on_cpu
 from parastream.model.encoder import Encoder, EncoderState, remember
 from parastream.model.lanes import Lanes, LaneWork, finish
+from parastream.model.lattice import Wanted
 from parastream.model.predictor import Predictor
 from parastream.model.rows import length_mask
-from parastream.model.selection import best, of_each
+from parastream.model.selection import Selection
 from parastream.model.tokens import Tokens
 
 
@@ -86,22 +88,25 @@ class Paraformer(nn.Module):
         return finish(self.transcribe_in_slices(features, layers=len(self.encoder.layers)))
 
     def transcribe_in_slices(
-        self, features: Sequence[NDArray[np.float32]], *, layers: int
+        self, features: Sequence[NDArray[np.float32]], *, layers: int, wanted: Sequence[Wanted | None] | None = None
     ) -> Generator[None, None, list[Tokens]]:
         """Do the same as `transcribe`, but yield after every few encoder layers, so that other work can go between.
 
         Args:
             features: As for `transcribe`.
             layers: Number of encoder layers between two yields.
+            wanted: As for `step`.
 
         Returns:
             As `transcribe`.
         """
+        wanted = wanted or [None] * len(features)
         results = [Tokens.none() for _ in features]
         # Utterances of about the same length share a lane, so that little of its work is padding.
         present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
         parts = [[present[k] for k in part] for part in self._lanes.share(len(present))]
-        rounds = self._lanes.rounds([self._transcribe([features[i] for i in part]) for part in parts])
+        works = [self._transcribe([features[i] for i in part], [wanted[i] for i in part]) for part in parts]
+        rounds = self._lanes.rounds(works)
         while True:
             try:
                 for _ in range(layers):
@@ -113,7 +118,9 @@ class Paraformer(nn.Module):
             yield
         return _placed(results, parts, tokens)
 
-    def _transcribe(self, features: Sequence[NDArray[np.float32]]) -> LaneWork[list[Tokens]]:
+    def _transcribe(
+        self, features: Sequence[NDArray[np.float32]], wanted: Sequence[Wanted | None]
+    ) -> LaneWork[list[Tokens]]:
         lengths = np.array([len(rows) for rows in features])
         batch = np.zeros((len(features), int(lengths.max()), features[0].shape[1]), np.float32)
         for row, rows in zip(batch, features, strict=True):
@@ -129,15 +136,16 @@ class Paraformer(nn.Module):
         yield weights
         fired = self.integrator.fire(np.array(weights), lengths)
         results = [Tokens.none() for _ in features]
-        nonempty = np.flatnonzero(fired.counts)
+        nonempty = np.flatnonzero(fired.counts).tolist()
         if len(nonempty):
             picked = mx.array(nonempty)
             tokens = embeddings(fired, encoded)[picked, :-1]
             logits = yield from self.decoder(tokens, fired.counts[nonempty], encoded[picked], lengths[nonempty])
-            found = best(log_probabilities(logits), mx)
-            yield found
-            for k, chosen in zip(nonempty, of_each(found, fired.counts[nonempty]), strict=True):
-                results[k] = Tokens(*chosen, fired.rows[k])
+            selection = self._select(logits, [wanted[k] for k in nonempty])
+            yield selection.arrays
+            found = selection.tokens(fired.counts[nonempty], [fired.rows[k] for k in nonempty])
+            for k, chosen in zip(nonempty, found, strict=True):
+                results[k] = chosen
         return results
 
     def new_state(self) -> StreamState:
@@ -154,6 +162,7 @@ class Paraformer(nn.Module):
         features: Sequence[NDArray[np.float32]],
         states: Sequence[StreamState],
         last: Sequence[bool],
+        wanted: Sequence[Wanted | None] | None = None,
     ) -> list[Tokens]:
         """Recognise the next window of each of B independent utterances.
 
@@ -161,22 +170,34 @@ class Paraformer(nn.Module):
             features: New rows (n, row_size) of each: n = hop; in an utterance's last window it may be less, even 0.
             states: The utterances' states, advanced in place and fully evaluated on return.
             last: Which utterances end here; their states must not be used again.
+            wanted: For each utterance that needs a lattice, the tokens wanted in it besides the best, which may be
+                none; None for one that needs no lattice, and for all if left out.
 
         Returns:
             The tokens that each window adds.
         """
+        wanted = wanted or [None] * len(features)
         results = [Tokens.none() for _ in features]
         # An utterance that ends before it began would decode the zero rows of its first window.
         live = [i for i, s in enumerate(states) if len(features[i]) or s.encoder.rows]
         parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
         works = [
-            self._step([features[i] for i in part], [states[i] for i in part], [last[i] for i in part])
+            self._step(
+                [features[i] for i in part],
+                [states[i] for i in part],
+                [last[i] for i in part],
+                [wanted[i] for i in part],
+            )
             for part in parts
         ]
         return _placed(results, parts, self._lanes.run(works))
 
     def _step(
-        self, features: Sequence[NDArray[np.float32]], states: Sequence[StreamState], last: Sequence[bool]
+        self,
+        features: Sequence[NDArray[np.float32]],
+        states: Sequence[StreamState],
+        last: Sequence[bool],
+        wanted: Sequence[Wanted | None],
     ) -> LaneWork[list[Tokens]]:
         chunk = self._config.chunk
         encoders, predictors = [s.encoder for s in states], [s.predictor for s in states]
@@ -194,8 +215,8 @@ class Paraformer(nn.Module):
         held = mx.array(np.stack([state.hidden for state in predictors]))[:, None]
         tokens = embeddings(fired, mx.concatenate([held, encoded], axis=1))
         results = [Tokens.none() for _ in features]
-        nonempty = np.flatnonzero(fired.counts)
-        found = None
+        nonempty = np.flatnonzero(fired.counts).tolist()
+        selection = None
         if len(nonempty):
             picked = mx.array(nonempty)
             decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
@@ -206,16 +227,24 @@ class Paraformer(nn.Module):
                 lengths[nonempty],
                 decoders,
             )
-            found = best(log_probabilities(logits), mx)
+            selection = self._select(logits, [wanted[k] for k in nonempty])
         unfinished = tokens[:, -1]
         # No lazy graph may survive the step: it would keep the whole batch in memory.
-        yield found, unfinished, [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states]
+        yield (
+            selection and selection.arrays,
+            unfinished,
+            [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states],
+        )
         for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):
             predictor.hidden = hidden.copy()
-        if found is not None:
-            for k, chosen in zip(nonempty, of_each(found, fired.counts[nonempty]), strict=True):
-                results[k] = Tokens(*chosen, np.maximum(fired.rows[k] + first_rows[k], 0))
+        if selection is not None:
+            rows_of = [np.maximum(fired.rows[k] + first_rows[k], 0) for k in nonempty]
+            for k, chosen in zip(nonempty, selection.tokens(fired.counts[nonempty], rows_of), strict=True):
+                results[k] = chosen
         return results
+
+    def _select(self, logits: mx.array, wanted: Sequence[Wanted | None]) -> Selection:
+        return Selection(log_probabilities(logits), mx, wanted, on_device=not on_cpu())
 
 
 def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], tokens: Sequence[Sequence[Tokens]]) -> list[Tokens]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.lattice import Lattice
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Tokens:
     """(n,) probability that the decoder gave to each, 0 to 1."""
     rows: NDArray[np.int64]
     """(n,) row of the utterance's features in which each fired; a row lasts 60 ms."""
+    lattice: Lattice | None = None
+    """What else these positions may be, where that was asked for."""
 
     @classmethod
     def none(cls) -> Tokens:
@@ -28,6 +31,7 @@ class Tokens:
         return len(self.ids)
 
     def __add__(self, other: Tokens) -> Tokens:
+        """Return the tokens of both, without a lattice."""
         return Tokens(
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.confidences, other.confidences]),
