@@ -80,6 +80,7 @@ def connect(
     hotwords: Sequence[str] = (),
     partials: bool = True,
     punctuation: bool = True,
+    itn: bool = False,
     final_pass: bool = True,
     room: str = "",
     stats: float = 0.0,
@@ -102,6 +103,7 @@ def connect(
         hotwords: must be empty unless the model takes hotwords.
         partials: whether to get `Partial` events while an utterance lasts.
         punctuation: whether finals are punctuated.
+        itn: whether finals have numbers as people write them.
         final_pass: False for finals as the streaming pass recognised them.
         room: caption room that shows the session.
         stats: seconds between `Stats` events, 0 for none.
@@ -121,6 +123,7 @@ def connect(
         hotwords=tuple(hotwords),
         partials=partials,
         punctuation=punctuation,
+        itn=itn,
         final_pass=final_pass,
         room=room,
         stats=stats,

@@ -6,8 +6,9 @@ The whole token list of an utterance is rendered anew each time, so no word is c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from parastream.model import itn
 from parastream.model.final_pass import TimedWord
 from parastream.model.paraformer_pass import timed_words
 from parastream.model.text import join
@@ -60,9 +61,31 @@ def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Render
     return Rendering(stable, text[len(stable) :], words)
 
 
-def spelled_words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[str, tuple[Word, ...]]:
-    """Return the text of an utterance that begins at sample `start`, and its words, spelled as in it."""
+def placed_words(words: Sequence[TimedWord], start: int) -> tuple[str, tuple[Word, ...]]:
+    """Return the text of an utterance that begins at sample `start`, and its words on the session clock."""
+    spelled = [word.text for word in words]
     return join(spelled), _words(words, spelled, start)
+
+
+def spelled_words(words: Sequence[TimedWord], spelled: Sequence[str]) -> list[TimedWord]:
+    """Return words with another spelling of each."""
+    return [replace(word, text=text) for word, text in zip(words, spelled, strict=True)]
+
+
+def with_numbers(words: Sequence[TimedWord], language: str | None) -> list[TimedWord]:
+    """Write numbers as people write them; a written word lasts as long as all that it stands for.
+
+    Args:
+        words: Spelled as they would be shown otherwise.
+        language: See `parastream.model.itn.normalise`.
+    """
+    written = itn.normalise([word.text for word in words], language)
+    return [merged(words[each.first : each.stop], each.text) for each in written]
+
+
+def merged(words: Sequence[TimedWord], text: str) -> TimedWord:
+    """Return one word in place of several that follow each other."""
+    return TimedWord(text, words[0].start, words[-1].end, min(word.confidence for word in words))
 
 
 def _words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[Word, ...]:

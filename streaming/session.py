@@ -53,11 +53,13 @@ from parastream.streaming.rendering import (
     capitalised,
     continued,
     ends_sentence,
+    placed_words,
     render,
     rounded_confidence,
     session_time,
     spelled_words,
     unmarked,
+    with_numbers,
 )
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
@@ -77,6 +79,8 @@ class SessionConfig:
     """Whether text is shown while an utterance lasts."""
     punctuate: bool = True
     """Whether final text gets marks and capitals."""
+    itn: bool = False
+    """Whether final text has numbers as people write them."""
     final_pass: bool = True
     """Whether final text comes from a full-context pass; otherwise it is what the streaming pass heard."""
     endpoint: EndpointConfig = EndpointConfig()
@@ -530,7 +534,10 @@ class Session:
             spelled = continued(spelled) if self._goes_on else capitalised(spelled)
             spelled = spelled if self.config.punctuate else unmarked(spelled)
         self._goes_on = utterance.reason == "cut" and not ends_sentence(spelled)
-        text, words = spelled_words(said.words, spelled, utterance.start)
+        written = spelled_words(said.words, spelled)
+        if self.config.itn:
+            written = with_numbers(written, said.language)
+        text, words = placed_words(written, utterance.start)
         utterance.timeline.marked = utterance.timeline.done if marked is None else self._clock()
         self._closed.append(utterance)
         end = session_time(utterance.end)

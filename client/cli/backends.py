@@ -99,6 +99,7 @@ class LocalBackend:
     choice: ModelChoice
     final_pass: bool
     channels: ChannelChoice
+    itn: bool = False
     models: Models | None = None
 
     def prepare(self) -> None:
@@ -114,7 +115,7 @@ class LocalBackend:
             final=self.models.final,
             better=self.models.better,
             vad=self.models.vad,
-            config=SessionConfig(partials=False, final_pass=self.final_pass),
+            config=SessionConfig(partials=False, itn=self.itn, final_pass=self.final_pass),
         )
         for index, file in enumerate(files):
             heard = _Heard(index, watcher)
@@ -158,6 +159,7 @@ class RemoteBackend:
     pace: float
     """1 is real time, 0 as fast as the server accepts."""
     jobs: int
+    itn: bool = False
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -205,6 +207,7 @@ class RemoteBackend:
             model=self.model,
             partials=False,
             punctuation=self.punctuate,
+            itn=self.itn,
             final_pass=self.final_pass,
         )
 

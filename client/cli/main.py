@@ -22,6 +22,7 @@ from parastream.client.cli.options import (
     FinalModelOption,
     GroupSize,
     LabelOption,
+    Language,
     LineLengthOption,
     LinesOption,
     LogLevel,
@@ -272,6 +273,10 @@ def transcribe(
         bool,
         typer.Option("--no-punctuation", help="Print words without punctuation and capitals."),
     ] = False,
+    itn: Annotated[
+        bool,
+        typer.Option("--itn", help="Print numbers, dates, times and amounts as people write them (English, Mandarin)."),
+    ] = False,
     channel: Annotated[
         str | None,
         typer.Option(
@@ -350,7 +355,7 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        backend = backends.LocalBackend(choice, final_pass=not streaming, channels=channels)
+        backend = backends.LocalBackend(choice, final_pass=not streaming, channels=channels, itn=itn)
     else:
         backend = backends.RemoteBackend(
             server,
@@ -361,9 +366,23 @@ def transcribe(
             channels=channels,
             pace=pace or 0.0,
             jobs=jobs or 4,
+            itn=itn,
             save=save,
         )
     raise typer.Exit(command.run(files, backend, form, output, style))
+
+
+@app.command("itn")
+def normalise(
+    language: Annotated[Language, typer.Option("--language", help="What is spoken.")],
+) -> None:
+    """Write the numbers in lines of text as people write them: a sentence in, a sentence out.
+
+    Each line of the standard input goes to the standard output at once, so this can stand in a pipe.
+    """
+    from parastream.client.cli.itn import run
+
+    raise typer.Exit(run(language.value))
 
 
 @app.command(cls=PlainCommand)

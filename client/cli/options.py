@@ -46,6 +46,13 @@ class LogLevel(StrEnum):
     DEBUG = "debug"
 
 
+class Language(StrEnum):
+    """Languages in which numbers can be written."""
+
+    ENGLISH = "en"
+    MANDARIN = "zh"
+
+
 class Bits(StrEnum):
     """Bits per quantised weight."""
 

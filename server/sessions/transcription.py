@@ -83,6 +83,7 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
             format=audio,
             partials=start.partials,
             punctuate=start.punctuation,
+            itn=start.itn,
             final_pass=start.final_pass,
             endpoint=endpoint,
         )

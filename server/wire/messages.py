@@ -113,6 +113,8 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     hotwords: tuple[str, ...] = ()
     partials: bool = True
     punctuation: bool = True
+    itn: bool = False
+    """Whether finals have numbers, dates, times and amounts as people write them: inverse text normalisation."""
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
     room: str = ""

@@ -75,6 +75,23 @@ def test_each_utterance_is_heard_by_both_and_the_rule_decides(models: Models) ->
     assert talk.marks == [], "it has marks of its own"
 
 
+@pytest.mark.parametrize("ear", [Ear.FIRST, Ear.BETTER])
+def test_numbers_are_written_whoever_heard_them(models: Models, ear: Ear) -> None:
+    talk = Talk(models, SessionConfig(itn=True), WHISPER if ear is Ear.BETTER else None)
+    talk.say(SPEECH + SILENCE)
+    talk.hear(Ear.FIRST, hypothesis("it cost twenty five dollars"))
+    if ear is Ear.BETTER:
+        talk.hear(Ear.BETTER, better("It cost twenty-five dollars."))
+    for work in talk.marks:
+        talk.session.apply_punctuation(work, ["It", "cost", "twenty", "five", "dollars."], work.context)
+    (final,) = talk.finals()
+    assert final.text == "It cost $25."
+    *_, cost, written = final.words
+    end = 0.5 if ear is Ear.FIRST else 0.4  # words of a tenth of a second each
+    assert written.start == cost.end
+    assert written.end - final.start == pytest.approx(end, abs=0.001)
+
+
 @pytest.mark.parametrize("order", [(Ear.FIRST, Ear.BETTER), (Ear.BETTER, Ear.FIRST)])
 @pytest.mark.parametrize(
     "unsure", [{"looped": True}, {"mean_log_probability": -0.7}], ids=["a loop", "an unlikely text"]

@@ -9,8 +9,9 @@
 | `utterance_end_ms` | `UtteranceEnd` after that long without a word (1000 or more; needs `interim_results`); also ends an utterance if `endpointing` is longer |
 | `vad_events` | `SpeechStarted` |
 | `punctuate`, `smart_format` | marks and capitals, and `punctuated_word`; otherwise plain words |
+| `numerals`, `smart_format` | numbers as people write them, in results with `is_final` |
 | `callback`, `redact` | refused: a client that asks for them relies on them, and results go to it unaltered |
-| `model`, `language`, `diarize`, `keyterm`, `numerals` and all others | ignored: the server has its own model, and `model_info` names it |
+| `model`, `language`, `diarize`, `keyterm` and all others | ignored: the server has its own model, and `model_info` names it |
 
 | Message of the client | What happens |
 |---|---|
@@ -28,7 +29,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import string
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +70,8 @@ _CLOSES = {
 """What Deepgram calls errors, and how it closes after them."""
 _IDLE = 10.0
 _VERSION = version("parastream")  # read from the disk
-_MARKS = string.punctuation + "。，、？！；：…“”‘’（）《》"
+_MARKS = ".,;:!?\"'()[]{}。，、？！；：…“”‘’（）《》"
+"""What a plain word is without; signs such as those of `$25` and `35%` belong to it."""
 
 
 _reader = Reader[ClientMessage](ClientMessage)

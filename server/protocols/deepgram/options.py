@@ -47,6 +47,8 @@ class Options:
     multichannel: bool
     interim_results: bool
     punctuate: bool
+    itn: bool
+    """Whether numbers are written as people write them."""
     vad_events: bool
     speech_final: bool
     """Whether the end of an utterance is marked."""
@@ -65,6 +67,7 @@ class Options:
             channel="all" if self.multichannel else 0,
             partials=self.interim_results,
             punctuation=self.punctuate,
+            itn=self.itn,
             endpoint=endpoint,
         )
 
@@ -95,6 +98,7 @@ def read_options(request: Request) -> Options:
         multichannel=_flag(request, "multichannel"),
         interim_results=interim_results,
         punctuate=_flag(request, "punctuate") or _flag(request, "smart_format"),
+        itn=_flag(request, "numerals") or _flag(request, "smart_format"),
         vad_events=_flag(request, "vad_events"),
         speech_final=endpointing != "false",
         min_silence=silence,

@@ -7,11 +7,12 @@ recordings:
 - `is_speaking` true begins a recording; `is_speaking` false or `is_finished` true ends it. Any number of recordings may
   follow one another on a connection, and each is answered in turn. Audio outside a recording begins one.
 - `mode` (`2pass`, `online`, `offline`; `office` means the last), `audio_fs`, `wav_format` (`pcm` or `wav`; others only
-  if the audio turns out to be WAV) and `wav_name` hold for the recordings that follow and for one without audio yet.
+  if the audio turns out to be WAV), `wav_name` and `itn` hold for the recordings that follow and for one without audio
+  yet. `itn` true asks for numbers as people write them, in the texts of `2pass-offline` and `offline`.
 - `is_end` with the end of a recording asks for an acknowledgement.
-- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `itn`, `hotwords`, `svs_lang`,
+- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `hotwords`, `svs_lang`,
   `svs_itn` and all unknown fields are accepted with any value, which changes nothing that is heard: the model has one
-  chunk size, spells numbers as they are spoken, and takes no hotwords.
+  chunk size, and takes no hotwords.
 
 Answers always have `mode`, `text`, `wav_name` and `is_final`, which is true only in the last message for a recording:
 
@@ -79,6 +80,7 @@ class _Settings:
     name: Name = "microphone"
     prefixed: bool = True
     """Whether answers are named as the C++ server names them in every mode: `2pass-online` and `2pass-offline`."""
+    itn: bool = False
 
     def updated(self, message: ClientMessage, *, first: bool) -> _Settings:
         """Return these settings with those of a message, which may be the first one.
@@ -97,6 +99,7 @@ class _Settings:
             _format(message.wav_format) if _given(message.wav_format) else self.format,
             _name(message.wav_name) if _given(message.wav_name) else self.name,
             prefixed,
+            bool(_flag("itn", message.itn)) if _given(message.itn) else self.itn,
         )
 
     @property
@@ -200,7 +203,13 @@ class _Recording:
         else:
             start = Start(format=header.format, rate=header.rate, channels=header.channels)
         online = mode == "online"
-        return msgspec.structs.replace(start, partials=mode != "offline", punctuation=not online, final_pass=not online)
+        return msgspec.structs.replace(
+            start,
+            partials=mode != "offline",
+            punctuation=not online,
+            itn=self.settings.itn and not online,  # there the words have been told
+            final_pass=not online,
+        )
 
 
 class FunASR(Adapter):

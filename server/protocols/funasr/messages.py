@@ -19,8 +19,9 @@ Span = tuple[int, int]
 class ClientMessage(Struct, frozen=True):
     """What a client may set and say, all in one object; it is read leniently, as clients differ.
 
-    Every field may be of any type, null counts as left out, and so does an empty string in the first four. The adapter
-    takes rates in quotes, 0 and 1 for false and true, and modes and formats in capitals. It ignores unknown fields.
+    Every field may be of any type, null counts as left out, and so does an empty string in the first four and in `itn`.
+    The adapter takes rates in quotes, 0 and 1 for false and true, and modes and formats in capitals. It ignores unknown
+    fields.
     """
 
     mode: Any = None
@@ -31,8 +32,9 @@ class ClientMessage(Struct, frozen=True):
     is_speaking: Any = None
     is_finished: Any = None
     is_end: Any = None
-    hotwords: Any = None
     itn: Any = None
+    """Whether numbers are written as people write them."""
+    hotwords: Any = None
     chunk_size: Any = None
     chunk_interval: Any = None
 

@@ -139,6 +139,18 @@ def test_what_is_not_asked_for_is_off() -> None:
     assert Talk(RAW + "&punctuate=true").stream.config.punctuate
 
 
+@pytest.mark.parametrize(("query", "itn"), [("", False), ("&numerals=true", True), ("&smart_format=true", True)])
+def test_numbers_are_written_where_a_client_asks_for_it(query: str, itn: bool) -> None:
+    assert Talk(RAW + query).stream.config.itn == itn
+
+
+def test_signs_of_numbers_belong_to_plain_words() -> None:
+    talk = Talk(RAW + "&numerals=true")
+    talk.stream.tell([ev.SpeechStarted(0, 0.5), *said(0, 0.5, 2.0, "$25,", "-5", "(35%)")])
+    (result,) = results(talk.sent())
+    assert [word["word"] for word in result["channel"]["alternatives"][0]["words"]] == ["$25", "-5", "35%"]
+
+
 @pytest.mark.parametrize(
     ("query", "silence"),
     [
@@ -659,6 +671,10 @@ async def until_result(connection: AsyncV1SocketClient, **attributes: Any) -> li
             return heard
 
 
+SAMPLE_WRITTEN = ["Enter 176.", SAMPLE_TEXTS[1], "10, 27 62."]
+"""With numbers as people write them."""
+
+
 def texts(messages: Sequence[Any], channel: int = 0) -> list[str]:
     return [
         message.channel.alternatives[0].transcript
@@ -681,14 +697,14 @@ def test_deepgrams_client(engine: Engine, sample: NDArray[np.int16]) -> None:
             await send(connection, sample.tobytes() + bytes(2 * 32000))
             await connection.send_close_stream()
             heard = await rest(connection)
-        assert texts(heard) == SAMPLE_TEXTS
+        assert texts(heard) == SAMPLE_WRITTEN
         kinds = [message.type for message in heard]
         assert (kinds.count("SpeechStarted"), kinds[-1]) == (3, "Metadata")
         assert any(message.type == "Results" and not message.is_final for message in heard)
         assert heard[-1].duration == len(sample) / 16000 + 2
         finals = [message for message in heard if message.type == "Results" and message.is_final]
         assert all(message.speech_final for message in finals)
-        for final, text in zip(finals, SAMPLE_TEXTS, strict=True):
+        for final, text in zip(finals, SAMPLE_WRITTEN, strict=True):
             words = final.channel.alternatives[0].words
             assert " ".join(word.punctuated_word for word in words) == text
             assert all(0 < word.confidence <= 1 and word.word == word.word.lower().strip(".,") for word in words)

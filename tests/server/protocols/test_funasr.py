@@ -24,7 +24,7 @@ from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, said, speak
 
-BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "chunk_interval": 10, "itn": True, "wav_name": "demo"}
+BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "chunk_interval": 10, "itn": False, "wav_name": "demo"}
 END = {"is_speaking": False}
 AUDIO = b"ab" * 700
 SLICE = ("slice_type", "index", "start_time", "end_time")
@@ -402,6 +402,23 @@ def test_every_form_of_a_field_is_accepted(fields: Message) -> None:
     talk.say(BEGIN | fields, AUDIO, END)
     assert [each["text"] for each in heard(talk)][-1] == expected_texts(AUDIO)[0]
     assert talk.stream.config.format == AudioFormat(rate=16000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "itn"),
+    [({}, False), ({"itn": True}, True), ({"itn": 0}, False), ({"itn": True, "mode": "online"}, False)],
+)
+def test_numbers_are_written_where_a_client_asks_for_it(fields: Message, itn: bool) -> None:
+    talk = Talk(FunASR)
+    talk.say(BEGIN | fields, AUDIO)
+    assert talk.stream.config.itn == itn
+
+
+def test_what_asks_for_numbers_is_true_or_false() -> None:
+    talk = Talk(FunASR)
+    talk.say(BEGIN | {"itn": "some"})
+    (refused,) = talk.heard()
+    assert (refused["error"], refused["allowed"]) == ("`itn` is 'some'", ["true", "false"])
 
 
 def test_hotwords_are_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:

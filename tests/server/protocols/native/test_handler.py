@@ -100,6 +100,7 @@ def test_start_becomes_a_session_config() -> None:
         channel=1,
         partials=False,
         punctuation=False,
+        itn=True,
         final_pass=False,
         endpoint=EndpointOptions(min_silence=0.4),
     )
@@ -108,6 +109,7 @@ def test_start_becomes_a_session_config() -> None:
             format=AudioFormat(Encoding.MULAW, 8000, 2, 1),
             partials=False,
             punctuate=False,
+            itn=True,
             final_pass=False,
             endpoint=EndpointConfig(min_silence=0.4),
         )
