@@ -145,7 +145,7 @@ class Listeners:
             socket, request = WebSocket(connection), connection.request
             spoken = name(request)
             assert spoken is not None, "a path of nobody's was let through"
-            await self._serve(socket, spoken, parse(request.path), socket.peer)
+            await self._serve(socket, spoken, parse(request.path, request.headers), socket.peer)
 
         async def process(connection: ServerConnection, request: HttpRequest) -> Response | None:
             spoken = name(request)

@@ -17,6 +17,7 @@ from parastream.server.protocols.vosk import Vosk
 from parastream.server.protocols.wyoming import Wyoming
 from parastream.server.wire.messages import PROTOCOL, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from parastream.server.wire.room_names import room_name
+from websockets.datastructures import Headers
 
 NATIVE = "parastream"
 ROOM = "room"
@@ -87,7 +88,7 @@ def subprotocols(protocol: str) -> tuple[str, ...]:
     return ADAPTERS[protocol].subprotocols
 
 
-def parse(target: str) -> Request:
+def parse(target: str, headers: Headers | None = None) -> Request:
     """Parse the target of a request line into path and query; slashes that are doubled or at the end do not count."""
     path, _, query = target.partition("?")
     if not path.startswith("/"):  # an absolute URL, as for a proxy
@@ -95,4 +96,5 @@ def parse(target: str) -> Request:
     path = re.sub("//+", "/", path)
     path = path.rstrip("/") or "/"
     values = parse_qs(query, keep_blank_values=True)
-    return Request(path, {name: tuple(given) for name, given in values.items()})
+    named = {name.lower(): ", ".join(headers.get_all(name)) for name in headers} if headers is not None else {}
+    return Request(path, {name: tuple(given) for name, given in values.items()}, named)

@@ -31,6 +31,8 @@ class Request:
     path: str = "/"
     query: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Values by name, in their order."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values by name in small letters; there may be a token among them."""
 
     def get(self, name: str, default: str = "") -> str:
         """Return the last value of a query parameter."""

@@ -2,8 +2,9 @@
 
 | Event of the client | What happens |
 |---|---|
-| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `model`, `language`, `prompt` and `noise_reduction` change nothing: the server's own model hears the audio as it is |
+| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `model`, `language`, `prompt` and `noise_reduction` change nothing: the server's own model hears the audio as it is. Nor do the fields of conversations (`instructions`, `tools`, `audio.output` and so on): nobody answers |
 | `transcription_session.update` | the same in the form of the beta, and answered in that form; from then on `conversation.item.created` takes the place of `.added` and `.done` |
+| `conversation.item.retrieve` | `conversation.item.retrieved`: one of the last items, with its text |
 | `input_audio_buffer.append` | audio in base64 |
 | `input_audio_buffer.commit` | without turn detection: makes an item of the audio since the last commit, with the text of all that was said in it. With it: ends the open utterance; without one, makes an empty item |
 | `input_audio_buffer.clear` | forgets audio that has not become an item; `input_audio_buffer.cleared` |
@@ -15,6 +16,9 @@ come while it is spoken, `.committed` answers `commit`, and `.completed` follows
 
 The text of deltas does not change; only `.completed` has the marks and capitals of the final text. The last delta of an
 utterance is the rest of its final text, unless the final pass heard other words than the deltas said.
+
+A client of the beta says so (`OpenAI-Beta: realtime=v1`, or the subprotocol `openai-beta.realtime-v1`) and is shown its session
+in the beta's form from the start: `transcription_session.created`, if it has come for a transcription.
 
 An error that ends the session (`idle_timeout`, `capacity`, `shutting_down` and so on) is an `error` event, too. It follows
 the items of all audio accepted; items that cannot be finished are `.failed`.
@@ -36,12 +40,15 @@ from parastream.server.protocols.openai import messages
 from parastream.server.protocols.openai.messages import (
     LOGPROBS,
     Append,
+    BetaSession,
     BetaUpdate,
     Clear,
     Commit,
     LogProb,
+    Retrieve,
     SessionOptions,
     SessionUpdate,
+    ShownSession,
 )
 from parastream.server.protocols.openai.session import (
     LARGEST_APPEND,
@@ -51,14 +58,17 @@ from parastream.server.protocols.openai.session import (
     changed,
     decode,
     event_id_of,
+    in_form_of_beta,
     shown,
     start_of,
 )
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import Event, Final, Flushed, Partial, SpeechStarted
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, quoted
 
 _SERVER_ERRORS = ("not_ready", "capacity", "shutting_down", "internal")
+_MOST_SHOWN = 100
+"""Items whose text can be asked for again."""
 _LEAST_CONFIDENCE = 1e-4
 """Words' confidences have four digits; the logarithm of 0 is no number."""
 
@@ -117,6 +127,14 @@ def logprobs(finals: Iterable[Final], text: str) -> tuple[LogProb, ...]:
     )
 
 
+def _of_beta(request: Request) -> bool:
+    """Say whether a client asks for the interface of the beta."""
+    offered = request.headers.get("sec-websocket-protocol", "").split(",")
+    return "realtime=v1" in request.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in map(
+        str.strip, offered
+    )
+
+
 @dataclass(frozen=True)
 class _Mark:
     """A flush that is under way, and what is to be done with the audio before it."""
@@ -140,7 +158,7 @@ class OpenAIRealtime(Adapter):
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._id = f"sess_{secrets.token_hex(12)}"
         self._session = SessionOptions()
-        self._beta = False
+        self._beta = _of_beta(request)
         self._transcription: Transcription | None = None  # begun by the first audio
         self._buffered = 0  # bytes since the last commit of the client
         self._committed = 0  # items
@@ -149,10 +167,19 @@ class OpenAIRealtime(Adapter):
         self._item = _Item()  # without turn detection: what the next commit makes
         self._spoken: dict[int, _Item] = {}  # with it: those of open utterances that were told
         self._open: dict[int, float] = {}  # starts of open utterances
+        self._texts: dict[str, str] = {}  # of the last items
 
     def open(self) -> None:
         """Show the session. See `Adapter.open`."""
-        self.send(messages.SessionCreated(session=shown(self._id, self._session)))
+        if self._beta and self.request.get("intent") == "transcription":
+            self.send(messages.BetaCreated(session=beta_shown(self._id, self._session)))
+        else:
+            self.send(messages.SessionCreated(session=self._shown))
+
+    @property
+    def _shown(self) -> ShownSession | BetaSession:
+        """The session as this client knows it."""
+        return (beta_shown if self._beta else shown)(self._id, self._session)
 
     # --- from the client
 
@@ -168,8 +195,9 @@ class OpenAIRealtime(Adapter):
             event_id = event.event_id and event.event_id[:200]
             match event:
                 case SessionUpdate():
-                    self._change(event.session)
-                    self.send(messages.SessionUpdated(session=shown(self._id, self._session)))
+                    old_form = in_form_of_beta(event.session)
+                    self._change(beta_changes(event.session) if old_form else event.session)
+                    self.send(messages.SessionUpdated(session=self._shown))
                 case BetaUpdate():
                     self._change(beta_changes(event.session))
                     self._beta = True
@@ -180,6 +208,8 @@ class OpenAIRealtime(Adapter):
                     self._commit()
                 case Clear():
                     self._clear()
+                case Retrieve():
+                    self._show(event.item_id)
         except ClientError as error:
             self._refuse(error, event_id or event_id_of(text))
 
@@ -221,6 +251,15 @@ class OpenAIRealtime(Adapter):
             self._marks.append(_Mark(None, seconds, self._committed))
             self._transcription.flush()
         self.send(messages.Cleared())
+
+    def _show(self, item_id: str) -> None:
+        text = self._texts.get(item_id)
+        if text is None:
+            raise ClientError(
+                "item_not_found", f"the text of {quoted(item_id)} is not known, or not any more", "item_id"
+            )
+        content = (messages.InputAudio(transcript=text),)
+        self.send(messages.ItemRetrieved(item=messages.Item(id=item_id, content=content)))
 
     def _take_buffer(self) -> float:
         """Empty the buffer, but for the bytes of an incomplete sample, and return its length in seconds."""
@@ -322,6 +361,9 @@ class OpenAIRealtime(Adapter):
 
     def _complete(self, item: _Item, seconds: float) -> None:
         """Tell the whole text of an item."""
+        self._texts[item.id] = item.text
+        if len(self._texts) > _MOST_SHOWN:
+            del self._texts[next(iter(self._texts))]
         wanted = LOGPROBS in (self._session.include or ())
         self.send(
             messages.Completed(

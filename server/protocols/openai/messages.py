@@ -91,7 +91,8 @@ class Audio(Struct, frozen=True, forbid_unknown_fields=True):
 class SessionOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """What `session.update` may change."""
 
-    type: Literal["transcription"] = "transcription"
+    type: Literal["transcription", "realtime"] = "transcription"
+    """`realtime`, a conversation, is served as a transcription: nobody answers."""
     audio: Audio = Audio()
     include: tuple[Literal["item.input_audio_transcription.logprobs"], ...] | None = None
 
@@ -142,7 +143,13 @@ class Clear(_ClientEvent, frozen=True, tag="input_audio_buffer.clear"):
     """Forget the audio."""
 
 
-ClientEvent = SessionUpdate | BetaUpdate | Append | Commit | Clear
+class Retrieve(_ClientEvent, frozen=True, kw_only=True, tag="conversation.item.retrieve"):
+    """Show an item."""
+
+    item_id: str
+
+
+ClientEvent = SessionUpdate | BetaUpdate | Append | Commit | Clear | Retrieve
 
 
 # --- server to client --------------------------------------------------------------------------------
@@ -152,8 +159,8 @@ class ShownSession(Struct, frozen=True, kw_only=True):
     """A session with all that is in effect."""
 
     id: str
-    object: Literal["realtime.transcription_session"] = "realtime.transcription_session"
-    type: Literal["transcription"] = "transcription"
+    object: Literal["realtime.transcription_session", "realtime.session"] = "realtime.transcription_session"
+    type: Literal["transcription", "realtime"] = "transcription"
     audio: Audio
     include: tuple[str, ...] | None
 
@@ -171,9 +178,9 @@ class BetaSession(Struct, frozen=True, kw_only=True):
 
 
 class InputAudio(Struct, frozen=True, tag_field="type", tag="input_audio"):
-    """Content of an item: audio, whose text comes by itself."""
+    """Content of an item: audio, whose text comes by itself, or when the item is asked for."""
 
-    transcript: None = None
+    transcript: str | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -230,13 +237,19 @@ class _ServerEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
 class SessionCreated(_ServerEvent, frozen=True, kw_only=True, tag="session.created"):
     """The first event."""
 
-    session: ShownSession
+    session: ShownSession | BetaSession
+
+
+class BetaCreated(_ServerEvent, frozen=True, kw_only=True, tag="transcription_session.created"):
+    """The first event of a transcription in the beta."""
+
+    session: BetaSession
 
 
 class SessionUpdated(_ServerEvent, frozen=True, kw_only=True, tag="session.updated"):
     """Answer to `session.update`."""
 
-    session: ShownSession
+    session: ShownSession | BetaSession
 
 
 class BetaUpdated(_ServerEvent, frozen=True, kw_only=True, tag="transcription_session.updated"):
@@ -287,6 +300,12 @@ class ItemCreated(_ItemEvent, frozen=True, kw_only=True, tag="conversation.item.
     """Both, in the beta."""
 
 
+class ItemRetrieved(_ServerEvent, frozen=True, kw_only=True, tag="conversation.item.retrieved"):
+    """Answer to `conversation.item.retrieve`."""
+
+    item: Item
+
+
 class Delta(_ServerEvent, frozen=True, kw_only=True, tag="conversation.item.input_audio_transcription.delta"):
     """More of an item's text."""
 
@@ -321,6 +340,7 @@ class ErrorEvent(_ServerEvent, frozen=True, kw_only=True, tag="error"):
 
 ServerEvent = (
     SessionCreated
+    | BetaCreated
     | SessionUpdated
     | BetaUpdated
     | SpeechStarted
@@ -330,6 +350,7 @@ ServerEvent = (
     | ItemAdded
     | ItemDone
     | ItemCreated
+    | ItemRetrieved
     | Delta
     | Completed
     | Failed

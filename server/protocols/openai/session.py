@@ -42,6 +42,23 @@ _BETA_NAMES = {
     "turn_detection": "turn_detection",
 }
 """The fields of `Input` by the names that the beta has for them."""
+_OF_CONVERSATIONS = frozenset(
+    (
+        *(
+            "instructions",
+            "max_output_tokens",
+            "model",
+            "output_modalities",
+            "parallel_tool_calls",
+            "prompt",
+            "reasoning",
+        ),
+        *("tool_choice", "tools", "tracing", "truncation"),
+        *("client_secret", "max_response_output_tokens", "modalities", "output_audio_format", "speed", "temperature"),
+        "voice",
+    )
+)
+"""Fields of a session that say how a model answers, of the beta too: nobody answers here, so they change nothing."""
 _BETA_FORMATS: dict[type[Pcm | Pcmu | Pcma], BetaFormat] = {Pcm: "pcm16", Pcmu: "g711_ulaw", Pcma: "g711_alaw"}
 _CODES: dict[Wrong, str] = {
     "unknown_field": "unknown_parameter",
@@ -141,7 +158,8 @@ def changed(session: SessionOptions, changes: Mapping[str, Any]) -> SessionOptio
     """
     merged: dict[str, Any] = {}
     try:
-        merged = _merged(msgspec.to_builtins(session), changes)
+        before = msgspec.to_builtins(session)
+        merged = before | {name: _merged(before.get(name), change) for name, change in _relevant(changes).items()}
         return _effective(msgspec.convert(merged, SessionOptions))
     except msgspec.ValidationError as error:
         raise _mistake(error, SessionOptions, merged, "session") from error
@@ -149,12 +167,27 @@ def changed(session: SessionOptions, changes: Mapping[str, Any]) -> SessionOptio
         raise ClientError("invalid_value", "the changes are nested too deeply", "session") from error
 
 
+def _relevant(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes without what makes no difference to a transcription."""
+    relevant = {name: change for name, change in changes.items() if name not in _OF_CONVERSATIONS}
+    audio = relevant.get("audio")
+    if isinstance(audio, dict) and "output" in audio:
+        relevant["audio"] = {name: change for name, change in audio.items() if name != "output"}
+    return relevant
+
+
+def in_form_of_beta(changes: Mapping[str, Any]) -> bool:
+    """Say whether the changes that a `session.update` asks for are in the beta's words."""
+    return "audio" not in changes and any(name in changes for name in _BETA_NAMES)
+
+
 def beta_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the beta's `transcription_session.update` asks for in the words of `session.update`.
+    """Return what an update of the beta asks for in the words of today's `session.update`.
 
     Raises:
         ClientError: the beta has no such field or format.
     """
+    changes = _relevant(changes)
     try:
         options = msgspec.convert(changes, BetaOptions)
     except msgspec.ValidationError as error:
@@ -169,7 +202,10 @@ def beta_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def shown(identifier: str, session: SessionOptions) -> ShownSession:
     """Return a session as its client sees it."""
-    return ShownSession(id=identifier, audio=session.audio, include=session.include)
+    kind: Literal["realtime.transcription_session", "realtime.session"] = (
+        "realtime.session" if session.type == "realtime" else "realtime.transcription_session"
+    )
+    return ShownSession(id=identifier, object=kind, type=session.type, audio=session.audio, include=session.include)
 
 
 def beta_shown(identifier: str, session: SessionOptions) -> BetaSession:

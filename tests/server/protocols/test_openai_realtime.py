@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,7 @@ from parastream.server.protocols.base import Request
 from parastream.server.protocols.openai.adapter import OpenAIRealtime, logprobs, rest
 from parastream.server.protocols.openai.messages import LOGPROBS
 from parastream.server.protocols.openai.session import LARGEST_APPEND, LARGEST_OTHER
+from parastream.server.routes import parse
 from parastream.server.wire.messages import Final, Word
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
@@ -222,11 +224,11 @@ def test_a_turn_detection_that_cannot_be_had_is_shown_as_what_it_is(
 @pytest.mark.parametrize(
     ("session", "code", "param", "words"),
     [
-        ({"type": "realtime"}, "invalid_value", "session.type", "transcription"),
+        ({"type": "speech"}, "invalid_value", "session.type", "allowed: realtime, transcription"),
         ({"type": 3}, "invalid_type", "session.type", "Expected `str`"),
-        ({"voice": "alloy"}, "unknown_parameter", "session.voice", "allowed: type, audio, include"),
+        ({"voices": "alloy"}, "unknown_parameter", "session.voices", "allowed: type, audio, include"),
         ({"audio": []}, "invalid_type", "session.audio", "Expected `object`, got `array`"),
-        ({"audio": {"output": {}}}, "unknown_parameter", "session.audio.output", "allowed: input"),
+        ({"audio": {"outputs": {}}}, "unknown_parameter", "session.audio.outputs", "allowed: input"),
         (
             {"audio": {"input": {"format": {"type": "audio/opus"}}}},
             "invalid_value",
@@ -297,6 +299,54 @@ def test_format_and_turn_detection_are_fixed_by_the_first_audio() -> None:
     same = {"format": {"type": "audio/pcm"}, "turn_detection": {"type": "server_vad"}, "transcription": {}}
     talk.say("session.update", session={"type": "transcription", "include": [LOGPROBS], "audio": {"input": same}})
     assert kinds(talk.sent()) == ["session.updated"]
+
+
+CONVERSATION = {
+    "type": "realtime",
+    "instructions": "Be brief.",
+    "model": "gpt-realtime",
+    "output_modalities": ["audio"],
+    "audio": {
+        "input": {
+            "format": {"type": "audio/pcm", "rate": 24000},
+            "noise_reduction": None,
+            "transcription": {"model": "gpt-4o-mini-transcribe"},
+            "turn_detection": {"type": "semantic_vad"},
+        },
+        "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "ash", "speed": 1},
+    },
+    "tool_choice": "auto",
+    "tools": [{"type": "function", "name": "look_up"}],
+    "tracing": "auto",
+}
+"""What `@openai/agents-realtime` and the console ask for."""
+
+
+def test_a_conversation_is_served_as_a_transcription() -> None:
+    talk = Talk()
+    talk.say("session.update", session=CONVERSATION)
+    (updated,) = talk.sent()
+    session = updated["session"]
+    assert (session["type"], session["object"]) == ("realtime", "realtime.session")
+    assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 600
+    assert "output" not in session["audio"]
+    talk.say("session.update", session={"type": "realtime", "tracing": None})
+    assert talk.sent()[0]["session"] == session
+    talk.append(b"x" * UTTERANCE)
+    assert transcripts(talk.sent()) == expected_texts(b"x" * UTTERANCE)
+
+
+def test_the_last_items_can_be_asked_for() -> None:
+    talk = Talk()
+    talk.append(b"".join(bytes([number]) * UTTERANCE for number in range(101)))
+    completed = of(TRANSCRIPTION + "completed", talk.sent())
+    talk.say("conversation.item.retrieve", item_id=completed[-1]["item_id"])
+    (retrieved,) = talk.sent()
+    assert retrieved["item"]["id"] == completed[-1]["item_id"]
+    assert retrieved["item"]["content"] == [{"type": "input_audio", "transcript": completed[-1]["transcript"]}]
+    talk.say("conversation.item.retrieve", item_id=completed[0]["item_id"], event_id="mine")
+    error = talk.error()
+    assert (error["code"], error["param"], error["event_id"]) == ("item_not_found", "item_id", "mine")
 
 
 # --- what is no event --------------------------------------------------------------------------------
@@ -654,6 +704,73 @@ def test_the_form_of_the_beta() -> None:
     assert talk.stream.config.format.encoding is Encoding.MULAW
 
 
+OF_BETA = {"openai-beta": "realtime=v1"}
+
+
+def beta(query: str, headers: dict[str, str]) -> OpenAIRealtime:
+    """A connection of a client of the beta, which has been greeted."""
+    request = replace(parse(f"/v1/realtime?{query}"), headers=headers)
+    adapter = OpenAIRealtime(admission(FakeEngine()), request)
+    adapter.start()
+    return adapter
+
+
+def next_event(adapter: OpenAIRealtime) -> dict[str, Any]:
+    message = adapter.take()
+    assert message is not None
+    event: dict[str, Any] = json.loads(message)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "kind", "flat"),
+    [
+        ("intent=transcription", OF_BETA, "transcription_session.created", True),
+        (
+            "intent=transcription",
+            {"sec-websocket-protocol": "realtime, openai-insecure-api-key.x, openai-beta.realtime-v1"},
+            "transcription_session.created",
+            True,
+        ),
+        ("model=gpt-4o-realtime-preview", OF_BETA, "session.created", True),
+        ("intent=transcription", {}, "session.created", False),
+        ("intent=transcription", {"openai-beta": "assistants=v2"}, "session.created", False),
+    ],
+)
+def test_a_client_of_the_beta_is_greeted_in_its_form(
+    query: str, headers: dict[str, str], kind: str, flat: bool
+) -> None:
+    created = next_event(beta(query, headers))
+    assert created["type"] == kind
+    assert ("input_audio_format" in created["session"]) is flat
+    assert created["session"]["id"].startswith("sess_")
+
+
+def test_a_conversation_of_the_beta_is_served_as_a_transcription() -> None:
+    adapter = beta("model=gpt-4o-realtime-preview", OF_BETA)
+    next_event(adapter)
+    session = {
+        "modalities": ["text"], "instructions": "Be brief.", "voice": "ash", "temperature": 0.8, "tools": [],
+        "input_audio_format": "g711_alaw", "output_audio_format": "g711_alaw", "turn_detection": None,
+    }  # fmt: skip
+    adapter.receive(json.dumps({"type": "session.update", "session": session}))
+    updated = next_event(adapter)
+    assert updated["type"] == "session.updated"
+    assert updated["session"]["input_audio_format"] == "g711_alaw"
+    assert updated["session"]["turn_detection"] is None
+
+
+def test_the_secret_of_a_client_does_not_void_its_update() -> None:
+    talk = Talk()
+    secret = {"expires_at": {"anchor": "created_at", "seconds": 60}}
+    talk.say(
+        "transcription_session.update",
+        session={"client_secret": secret, "modalities": ["text"], "input_audio_format": "g711_ulaw"},
+    )
+    (updated,) = talk.sent()
+    assert updated["session"]["input_audio_format"] == "g711_ulaw"
+
+
 @pytest.mark.parametrize(
     ("session", "code", "param"),
     [
@@ -845,6 +962,28 @@ def test_openais_client_commits(engine: Engine, sample: NDArray[np.int16], forma
         assert spelled.casefold().startswith("enter one")
 
     talk()
+
+
+@asynchronous
+async def test_openais_client_of_the_beta() -> None:
+    async with (
+        serving(FakeEngine()) as server,
+        AsyncOpenAI(api_key="any", websocket_base_url=f"ws://127.0.0.1:{server.port}/v1") as client,
+        client.beta.realtime.connect(model="any", extra_query={"intent": "transcription"}) as connection,
+    ):
+        created: Any = await connection.recv()
+        assert created.type == "transcription_session.created"
+        secret: Any = {"expires_at": {"anchor": "created_at", "seconds": 60}}
+        await connection.transcription_session.update(
+            session={"client_secret": secret, "input_audio_format": "pcm16", "turn_detection": {"type": "server_vad"}}
+        )
+        updated: Any = await connection.recv()
+        assert updated.type == "transcription_session.updated"
+        await connection.input_audio_buffer.append(audio=base64.b64encode(b"x" * UTTERANCE).decode())
+        heard: list[Any] = []
+        while not heard or heard[-1].type != TRANSCRIPTION + "completed":
+            heard.append(await connection.recv())
+        assert heard[-1].transcript == expected_texts(b"x" * UTTERANCE)[0]
 
 
 @asynchronous

@@ -74,6 +74,12 @@ BETA = openai.BetaSession(
     input_audio_noise_reduction=openai.NoiseReduction("near_field"),
     turn_detection=None,
 )
+BETA_JSON = (
+    '{"id":"s","object":"realtime.transcription_session","include":["item.input_audio_transcription.logprobs"],'
+    '"input_audio_format":"g711_ulaw","input_audio_transcription":{"model":"m","language":null,"prompt":null,'
+    '"languages":null,"keywords":null,"delay":null},"input_audio_noise_reduction":{"type":"near_field",'
+    '"strength":null},"turn_detection":null}'
+)
 ITEM_JSON = (
     '{"id":"i","object":"realtime.item","type":"message","status":"completed","role":"user","content":'
     '[{"type":"input_audio","transcript":null}]}'
@@ -89,13 +95,12 @@ OPENAI = [
         openai.SessionUpdated(event_id="e", session=SHOWN),
         '{"type":"session.updated","event_id":"e","session":' + SHOWN_JSON + "}",
     ),
-    (
-        openai.BetaUpdated(event_id="e", session=BETA),
-        '{"type":"transcription_session.updated","event_id":"e","session":{"id":"s","object":'
-        '"realtime.transcription_session","include":["item.input_audio_transcription.logprobs"],"input_audio_format":'
-        '"g711_ulaw","input_audio_transcription":{"model":"m","language":null,"prompt":null,"languages":null,'
-        '"keywords":null,"delay":null},"input_audio_noise_reduction":{"type":"near_field","strength":null},'
-        '"turn_detection":null}}',
+    *(
+        (
+            kind(event_id="e", session=BETA),
+            f'{{"type":"transcription_session.{name}","event_id":"e","session":{BETA_JSON}}}',
+        )
+        for kind, name in ((openai.BetaCreated, "created"), (openai.BetaUpdated, "updated"))
     ),
     (
         openai.SpeechStarted(audio_start_ms=100, event_id="e", item_id="i"),
@@ -116,6 +121,10 @@ OPENAI = [
             f'{{"type":"conversation.item.{name}","event_id":"e","previous_item_id":null,"item":{ITEM_JSON}}}',
         )
         for kind, name in ((openai.ItemAdded, "added"), (openai.ItemDone, "done"), (openai.ItemCreated, "created"))
+    ),
+    (
+        openai.ItemRetrieved(event_id="e", item=openai.Item(id="i")),
+        f'{{"type":"conversation.item.retrieved","event_id":"e","item":{ITEM_JSON}}}',
     ),
     (
         openai.Delta(delta="x", event_id="e", item_id="i"),
