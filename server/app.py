@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from parastream.server.announcement import Announcement
 from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.http.answers import HttpAnswers
 from parastream.server.listeners import Listeners
@@ -57,6 +58,7 @@ class Server:
             max_viewers=config.max_viewers,
         )
         self._saving = _saving(config.save) if config.save else None
+        self._announcement = Announcement(config.announce, config.host) if config.announce else None
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
         self._admission = Admission(engine, config, metrics, self._post, listen)
         self._registry = Registry(
@@ -96,6 +98,8 @@ class Server:
         except OSError:
             await self._listeners.close()
             raise
+        if self._announcement is not None:
+            self._announcement.open(self.ports["wyoming"])
         expiries = Ticker(self._registry.tick)
         self._registry.on_reschedule = expiries.wake
         self._ticking = [asyncio.create_task(ticker.run()) for ticker in (expiries, Ticker(self._rooms.tick))]
@@ -149,6 +153,8 @@ class Server:
             connection.hurry()
         self._listeners.hurry()
         await closed
+        if self._announcement is not None:
+            await self._announcement.close()
         for ticking in self._ticking:
             ticking.cancel()
         await asyncio.gather(*self._ticking, return_exceptions=True)

@@ -28,6 +28,9 @@ PROTOCOLS = ("parastream", "deepgram", "funasr", "openai", "sherpa", "vosk", "wy
 TOKENLESS_PROTOCOLS = ("wyoming",)
 """Those in which a client cannot present a token."""
 
+_LONGEST_NAME = 63
+"""Bytes in the name of a service, in multicast DNS."""
+
 Seconds = Annotated[float, "seconds"]
 Bytes = Annotated[int, "bytes"]
 
@@ -78,6 +81,9 @@ class ServerConfig:
     """File with the certificate's private key; empty: the certificate's file holds it."""
     listen: tuple[str, ...] = ()
     """Further ports, each for one protocol at any path: `funasr=10095`, `vosk=2700`, `sherpa=6006` and so on."""
+    announce: str = ""
+    """Name under which the Wyoming port is announced in the local network, where Home Assistant looks for it (needs
+    `pip install 'parastream[zeroconf]'`); empty: it is not announced."""
     save: str = ""
     """Directory in which to save the transcript of every session while it lasts; empty: save none."""
     log_level: LogLevel = "warning"
@@ -170,6 +176,7 @@ class ServerConfig:
             "origins": tuple(map(_origin, self.origins)),
             "listen": tuple("".join(item.split()) for item in self.listen),
             "host": self.host.strip(),
+            "announce": self.announce.strip(),
         }
         for name in ("token", "viewer_token"):
             changes[name] = value = getattr(self, name).strip()
@@ -202,6 +209,10 @@ class ServerConfig:
             names.add(name)
         if len(names) < len(self.listen):
             raise ConfigError(f"listen is {', '.join(self.listen)}; allowed is one port for each protocol")
+        if self.announce and "wyoming" not in names:
+            raise ConfigError("announce tells of the Wyoming port, but there is none: set listen to wyoming=10300, too")
+        if len(self.announce.encode()) > _LONGEST_NAME or not self.announce.isprintable():
+            raise ConfigError(f"announce is {self.announce!r}; allowed are {_LONGEST_NAME} bytes of printable text")
 
     def _check_access(self) -> None:
         if self.tls_key and not self.tls_cert:

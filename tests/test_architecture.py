@@ -67,6 +67,7 @@ FLOORS = [
     "routes",
     "http",
     "listeners",
+    "announcement",
     "app",
     "main",
 ]

@@ -161,6 +161,10 @@ def serve(
             metavar="NAME=PORT", help="Another port, for one protocol: funasr=10095, vosk=2700 …; repeatable."
         ),
     ] = None,
+    announce: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Announce the Wyoming port in the local network, for Home Assistant."),
+    ] = None,
     tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Certificate (chain) for TLS.")] = None,
     tls_key: Annotated[
         str | None, typer.Option(metavar="FILE", help="Private key, unless it is in the same file.")
@@ -219,6 +223,7 @@ def serve(
         "viewer_token": viewer_token,
         "origins": tuple(origins) if origins else None,
         "listen": tuple(listen) if listen else None,
+        "announce": announce,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "target_utilisation": target_utilisation,

@@ -8,11 +8,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import soundfile
+from funasr_client import AsyncFunASRClient
+from funasr_client.utils import merge_messages
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError
 from parastream.server.protocols.funasr.adapter import FunASR
@@ -22,7 +24,7 @@ from parastream.streaming import events as ev
 from ...conftest import SAMPLE_TEXTS, running_engine
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
-from .talking import Message, Talk, all_of, connected, hears, said, speak
+from .talking import Message, Talk, all_of, connected, hears, pieces, said, speak
 
 BEGIN = {"is_speaking": True, "chunk_size": [5, 10, 5], "chunk_interval": 10, "itn": False, "wav_name": "demo"}
 END = {"is_speaking": False}
@@ -659,6 +661,26 @@ def test_speech(engine: Engine, sample: NDArray[np.int16], mode: str, path: str)
                 assert [each["text"] for each in page.messages] == [ALL]
                 assert len(json.loads(page.messages[0]["timestamp"])) == len(ALL.split())
         assert [each["is_final"] for each in page.messages] == [False] * (len(page.messages) - 1) + [True]
+
+    run()
+
+
+@pytest.mark.parametrize("mode", ["2pass", "offline"])
+def test_funasr_client(engine: Engine, sample: NDArray[np.int16], mode: Literal["2pass", "offline"]) -> None:
+    """The client of that name on PyPI, which looks for `2pass-offline` in every mode."""
+
+    @asynchronous
+    async def run() -> None:
+        heard: list[Any] = []
+        async with serving(engine) as server:
+            client = AsyncFunASRClient[Any](f"ws://127.0.0.1:{server.port}/", mode=mode, callback=heard.append)
+            async with client:
+                for piece in pieces(sample.tobytes(), 6400):
+                    await client.send(piece)
+        merged = merge_messages(heard)
+        assert merged["text"] == ALL
+        assert merged["stamp_sents"][0]["text_seg"].startswith("Enter one")
+        assert {message["slice_type"] for message in heard} == ({0, 1, 2} if mode == "2pass" else {2})
 
     run()
 
