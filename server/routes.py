@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from parastream.server.protocols.base import Adapter, Request
 from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.funasr.adapter import FunASR
+from parastream.server.protocols.funasr_realtime import FunASRRealtime
 from parastream.server.protocols.openai.adapter import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
@@ -27,6 +28,7 @@ ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
     {
         "deepgram": Deepgram,
         FUNASR: FunASR,
+        "funasr-realtime": FunASRRealtime,
         "openai": OpenAIRealtime,
         "sherpa": Sherpa,
         "vosk": Vosk,
@@ -39,6 +41,7 @@ WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
         "/": FUNASR,
         STREAM_PATH: NATIVE,
+        "/funasr-realtime": "funasr-realtime",
         "/v1/listen": "deepgram",
         "/v1/realtime": "openai",
         "/sherpa": "sherpa",

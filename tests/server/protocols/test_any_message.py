@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from parastream.server.protocols.base import Adapter
 from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.funasr.adapter import FunASR
+from parastream.server.protocols.funasr_realtime import FunASRRealtime
 from parastream.server.protocols.openai.adapter import OpenAIRealtime
 from parastream.server.protocols.sherpa import Sherpa
 from parastream.server.protocols.vosk import Vosk
@@ -28,20 +29,33 @@ VALUES = st.recursive(
 )
 FIELDS = [
     *("mode", "audio_fs", "wav_format", "wav_name", "is_speaking", "is_finished", "is_end", "hotwords", "chunk_size"),
-    *("config", "eof", "reset"),
+    *("config", "eof", "reset", "itn", "chunk_interval"),
 ]
 CONFIG = st.fixed_dictionaries({"config": st.dictionaries(st.sampled_from(["sample_rate", "words"]), VALUES)})
 MESSAGES = st.lists(
     st.binary(max_size=60)
     | st.just(b"\0\0" * 2000)
-    | st.sampled_from(["Done", "{}", "RIFF", '{"is_speaking":false}', '{"eof" : 1}', '{"reset":1}'])
+    | st.sampled_from(
+        [
+            "START",
+            "COMMIT",
+            "STOP",
+            "HOTWORDS:",
+            "Done",
+            "{}",
+            "RIFF",
+            '{"is_speaking":false}',
+            '{"eof" : 1}',
+            '{"reset":1}',
+        ]
+    )
     | st.text(max_size=5)
     | (st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3) | CONFIG).map(json.dumps),
     max_size=8,
 )
 
 
-@pytest.mark.parametrize("kind", [FunASR, Vosk, Sherpa])
+@pytest.mark.parametrize("kind", [FunASR, FunASRRealtime, Vosk, Sherpa])
 @given(messages=MESSAGES)
 def test_any_messages(kind: type[Adapter], messages: list[str | bytes]) -> None:
     talk = Talk(kind)
@@ -60,9 +74,11 @@ KINDS: dict[type[Adapter], list[str]] = {
     OpenAIRealtime: [
         "session.update",
         "transcription_session.update",
+        "conversation.item.retrieve",
         *(f"input_audio_buffer.{name}" for name in ("append", "commit", "clear")),
     ],
     FunASR: [],
+    FunASRRealtime: [],
     Vosk: [],
     Sherpa: [],
     Wyoming: ["describe", "ping", "transcribe", "audio-start", "audio-chunk", "audio-stop"],

@@ -119,6 +119,12 @@ def hear_funasr(heard: Heard, message: Message) -> None:
             heard.spoken.append((sentences[0]["start"] / 1000, sentences[-1]["end"] / 1000))
 
 
+def hear_funasr_realtime(heard: Heard, message: Message) -> None:
+    if "sentences" in message:  # all of them, each time
+        heard.texts[:] = [sentence["text"] for sentence in message["sentences"]]
+        heard.utterances[:] = [(sentence["start"] / 1000, sentence["end"] / 1000) for sentence in message["sentences"]]
+
+
 def hear_openai(heard: Heard, message: Message) -> None:
     match message["type"]:
         case "conversation.item.input_audio_transcription.completed":
@@ -176,6 +182,7 @@ CLIENTS = {
         ['{"is_speaking":false,"is_end":true}'],
         hear_funasr,
     ),
+    "funasr-realtime": Client("/funasr-realtime", ["START"], s16le, as_it_is, ["STOP"], hear_funasr_realtime),
     "openai": Client(
         "/v1/realtime?intent=transcription",
         ['{"type":"session.update","session":{"type":"transcription"}}'],
