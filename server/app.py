@@ -22,10 +22,11 @@ from parastream.server.rooms.viewer import Viewer
 from parastream.server.routes import ADAPTERS, NATIVE, ROOM, TCP_ADAPTERS, room_at
 from parastream.server.sessions.admission import SHUTTING_DOWN, Admission
 from parastream.server.sessions.observer import MetricsObserver
+from parastream.server.sessions.recogniser import Recogniser, engine_config
 from parastream.server.transport.connection import Connection, Socket
 from parastream.server.transport.ticker import Ticker
 from parastream.server.wire.messages import STREAM_PATH
-from parastream.streaming import Engine, EngineConfig, Models
+from parastream.streaming import Engine, Models
 from parastream.streaming.observer import LoggingObserver
 
 logger = logging.getLogger("parastream.server")
@@ -34,7 +35,7 @@ logger = logging.getLogger("parastream.server")
 class Server:
     """Serves an engine on one address; `start`, then `serve_forever` or anything else, then `close`."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics | None = None) -> None:
+    def __init__(self, engine: Recogniser, config: ServerConfig, metrics: Metrics | None = None) -> None:
         """Make a server that does not listen yet.
 
         Args:
@@ -185,22 +186,15 @@ class Server:
         return kind(self._admission, request, name=name, max_unsent=self.config.max_unsent)
 
 
-def new_server(load: Callable[[], Models], config: ServerConfig) -> Server:
-    """Make a server with an engine of its own, which feeds the server's metrics and the log.
+def new_engine(load: Callable[[], Models], config: ServerConfig, metrics: Metrics) -> Engine:
+    """Make an engine for a server, whose metrics it feeds, and the log.
 
     Args:
         load: Loads the models; called on the engine's thread.
         config: The server's settings.
+        metrics: The server's.
     """
-    metrics = Metrics()
-    # The server turns clients away; the engine only has to have room for sessions it has not yet let go of.
-    engine_config = EngineConfig(
-        max_sessions=2 * config.max_sessions,
-        target_utilisation=config.target_utilisation,
-        always_better=config.ears == "fixed",
-    )
-    engine = Engine(load, engine_config, observers=[MetricsObserver(metrics), LoggingObserver()])
-    return Server(engine, config, metrics)
+    return Engine(load, engine_config(config), observers=[MetricsObserver(metrics), LoggingObserver()])
 
 
 def _saving(directory: str) -> Saving:

@@ -30,6 +30,7 @@ TOKENLESS_PROTOCOLS = ("wyoming",)
 
 _LONGEST_NAME = 63
 """Bytes in the name of a service, in multicast DNS."""
+MOST_ENGINES = 64
 
 Seconds = Annotated[float, "seconds"]
 Bytes = Annotated[int, "bytes"]
@@ -66,6 +67,10 @@ class ServerConfig:
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
     dtype: Literal["", "float16", "float32", "bfloat16"] = ""
     """Type in which a GPU computes; empty: bfloat16. A CPU takes float32 only."""
+    engines: int = 0
+    """Engines in processes of their own, between which sessions are divided; 0: one, in the server's process."""
+    devices: tuple[str, ...] = ()
+    """GPUs of the engines, in turn, as CUDA numbers them: `0`, `1` and so on; empty: all have the first."""
 
     token: str = dataclasses.field(default="", repr=False)
     """Token that clients must present; needed when others can reach the address."""
@@ -195,6 +200,10 @@ class ServerConfig:
         for name in ("max_sessions", "max_rooms", "max_viewers", "max_message", "max_unsent", "max_unsent_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; allowed is 1 or more")
+        if not 0 <= self.engines <= MOST_ENGINES:
+            raise ConfigError(f"engines is {self.engines}; allowed are 0 to {MOST_ENGINES}")
+        if self.devices and not self.engines:
+            raise ConfigError("devices is of no use without engines: set how many there are")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; allowed are 0 (any free one) to 65535")
         if self.backlog_low >= self.backlog_high:

@@ -5,24 +5,65 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
+from typing import Protocol
 
 from parastream.model import blas, catalogue, prepare_process
 from parastream.model.errors import ParastreamError
-from parastream.server.app import new_server
-from parastream.server.config import LogLevel, ServerConfig
+from parastream.server.app import Server, new_engine
+from parastream.server.config import ServerConfig
+from parastream.server.engines.engines import Engines
+from parastream.server.log import set_log_level
+from parastream.server.metrics import Metrics
+from parastream.server.sessions.observer import MetricsObserver
 from parastream.server.transport.files import raise_limit
-from parastream.streaming import Models
+from parastream.streaming import Engine, Models
 from rich.console import Console
 
 
-def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
+class _Life(Protocol):
+    """What becomes of a recogniser from its start to its end."""
+
+    async def start(self) -> None:
+        """Begin to load, and return at once."""
+
+    async def wait_ready(self) -> None:
+        """Wait until the models are warm. Raises `ParastreamError` if that fails."""
+
+    async def wait_stopped(self) -> None:
+        """Wait until it has failed."""
+
+    async def close(self) -> None:
+        """Stop; open sessions get no more events."""
+
+
+class _OwnEngine:
+    """The life of an engine in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(self) -> None:
+        self._engine.start()
+
+    async def wait_ready(self) -> None:
+        await _on_thread(self._engine.wait_ready)
+
+    async def wait_stopped(self) -> None:
+        await _on_thread(self._engine.wait_stopped)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.close)
+
+
+def serve(
+    config: ServerConfig, load: Callable[[], Models], engine_command: Sequence[str] = (), *, offline: bool = False
+) -> int:
     """Serve until a signal comes, then send the finals of all sessions and return the exit status.
 
     Messages of `config.log_level` and above go to stderr. A second signal ends the process at once. The process
@@ -30,29 +71,49 @@ def serve(config: ServerConfig, load: Callable[[], Models]) -> int:
 
     Args:
         config: The server's settings.
-        load: Loads the models; called on the engine's thread.
+        load: Loads the models; called on the engine's thread. Engines in processes of their own load theirs.
+        engine_command: Starts the process of an engine, given the descriptor of a socket.
+        offline: Whether such processes never ask the network for a model.
     """
-    _log(config.log_level)
-    prepare_process()
+    set_log_level(config.log_level)
+    if not config.engines:
+        prepare_process()
     raise_limit()
-    return asyncio.run(_serve(config, load))
+    return _run(_serve(config, load, engine_command, offline=offline))
 
 
-async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
-    from parastream.model.device import on_cpu  # imports MLX, which has to wait for prepare_process
+def _run(serving: Coroutine[None, None, int]) -> int:
+    """Run on uvloop where that is installed: it takes about half the time for what goes through sockets."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(serving)
+    status: int = uvloop.run(serving)
+    return status
 
+
+async def _serve(
+    config: ServerConfig, load: Callable[[], Models], engine_command: Sequence[str], *, offline: bool
+) -> int:
     console = Console(stderr=True, highlight=False)
     stop = _stop_on_signals()
     began = time.monotonic()
-    server = new_server(load, config)
-    engine = server.engine
+    metrics = Metrics()
+    life: _Life
+    engine: Engine | Engines
+    if config.engines:
+        engine = life = Engines(engine_command, config, metrics, MetricsObserver(metrics), offline=offline)
+    else:
+        engine = new_engine(load, config, metrics)
+        life = _OwnEngine(engine)
+    server = Server(engine, config, metrics)
     try:
         await server.start()
     except OSError as error:
         console.print(f"cannot listen: {error.strerror or error}", markup=False, soft_wrap=True)
         return 1
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_certificate)
-    engine.start()
+    await life.start()
     console.print(f"parastream {version('parastream')}")
     console.print(f"  address  {server.url}")
     console.print(f"  page     {server.page_url}")
@@ -61,11 +122,13 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     if config.save:
         console.print(f"  saving   to {config.save}", markup=False)
     console.print(f"  model    {config.model or catalogue.DEFAULT}, loading", markup=False)
-    console.print(f"  device   {'CPU' if on_cpu() else 'GPU'}")
-    console.print(f"  BLAS     {blas.info()}", markup=False)
+    if config.engines:
+        console.print(f"  engines  {config.engines}, in processes of their own")
+    else:
+        _print_device(console)
     console.print("  Ctrl-C stops: open sessions get their finals first")
     status = 0
-    warm = asyncio.create_task(_on_thread(engine.wait_ready))
+    warm = asyncio.create_task(life.wait_ready())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([warm, stopping], return_when=asyncio.FIRST_COMPLETED)
     try:
@@ -75,7 +138,7 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
             gc.collect()
             gc.freeze()
             console.print(f"ready after {time.monotonic() - began:.1f} s")
-            failing = asyncio.create_task(_on_thread(engine.wait_stopped))
+            failing = asyncio.create_task(life.wait_stopped())
             await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
             failing.cancel()
             engine.check_running()
@@ -86,15 +149,15 @@ async def _serve(config: ServerConfig, load: Callable[[], Models]) -> int:
     warm.cancel()
     stopping.cancel()
     await server.close()
-    await asyncio.to_thread(engine.close)
+    await life.close()
     return status
 
 
-def _log(level: LogLevel) -> None:
-    """Log our own messages from `level` on, and those of libraries from warnings on."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(number, logging.WARNING), format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("parastream").setLevel(number)
+def _print_device(console: Console) -> None:
+    from parastream.model.device import on_cpu  # imports MLX, which has to wait for prepare_process
+
+    console.print(f"  device   {'CPU' if on_cpu() else 'GPU'}")
+    console.print(f"  BLAS     {blas.info()}", markup=False)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -35,6 +35,11 @@ class Metrics:
         self.finals = self._counter("finals", "Finals of sessions that have ended.")
         self.audio_seconds = self._counter("audio_seconds", "Seconds of audio accepted in sessions that have ended.")
 
+        self.engine_restarts = self._counter(
+            "engine_restarts", "Processes of engines that ended and were started again."
+        )
+        self.sessions_moved = self._counter("sessions_moved", "Sessions that went on with another engine.")
+
         self.partial_latency = Histogram(
             "parastream_partial_latency_seconds",
             "Seconds from the arrival of the last audio that a partial needs to the partial.",
@@ -89,6 +94,12 @@ class Metrics:
         ):
             Gauge(f"parastream_{name}", meaning, registry=self.registry).set_function(read)
         self.registry.register(_EngineCollector(engine))
+
+    def watch_engines(self, serving: Callable[[], float]) -> None:
+        """Ask this, whenever the metrics are read, how many engines in processes of their own serve."""
+        Gauge(
+            "parastream_engines", "Engines in processes of their own that serve.", registry=self.registry
+        ).set_function(serving)
 
     def render(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ROW_SECONDS
+from parastream.model.errors import CapacityError
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.punctuation import Context
 from parastream.streaming.audio import SAMPLE_RATE
@@ -134,6 +135,14 @@ def has_room(sessions: int, capacity: int, wait: float) -> bool:
     and costs are measured in moments in which other programs may be at work too.
     """
     return sessions < (capacity if wait > LATE else BENEFIT_OF_DOUBT * capacity)
+
+
+def no_room(sessions: int) -> CapacityError:
+    """Return the error of a session for which there is no room beside so many."""
+    return CapacityError(
+        f"serving {sessions} session{'s' * (sessions != 1)}, which is what this machine can do in real"
+        " time; try again when one has ended"
+    )
 
 
 def calibrate(runner: Runner) -> Capacity:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -114,7 +115,17 @@ class Endpointer:
     far, and after a cut at most `cut_search`: that is how much audio a caller has to keep.
     """
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: EndpointConfig, begun: Sequence[int] = (), silent: int = 0) -> None:
+        """Begin in silence.
+
+        Args:
+            config: When utterances begin and end.
+            begun: Samples at which utterances are known to begin, in order, because another endpointer has heard this
+                audio before. The first utterances begin exactly there.
+            silent: Samples in which, for the same reason, no speech is known to begin.
+        """
+        self._begun = deque(begun)
+        self._silent = silent
         self._threshold = config.threshold
         self._release = min(config.release, config.threshold)
         self._min_run = max(1, round(config.min_speech * SAMPLE_RATE / FRAME))
@@ -140,9 +151,11 @@ class Endpointer:
         self._recent.append((probability, level))
         active = probability >= (self._release if self._run else self._threshold)
         self._run = self._run + 1 if active else 0
-        if self._start is None:
-            return self._begin() if self._run >= self._min_run else []
-        events = self._follow()
+        if self._start is None and not self._begun:
+            heard = (self._position - self._silent) // FRAME  # frames in which speech may begin
+            return self._begin() if min(self._run, heard) >= self._min_run else []
+        events = [] if self._start is None else self._follow()
+        events += self._repeat(self._position - self._pre_roll - self._min_run * FRAME)
         if self._start is not None and self._position + FRAME - self._start > self._max_utterance:
             events += self._shorten()
         return events
@@ -174,15 +187,27 @@ class Endpointer:
         if not self._position <= samples < self._position + FRAME:
             raise ValueError(f"{reason} at {samples}, but the frames pushed end at {self._position}")
         run, self._run = self._run, 0
-        if self._start is None:
-            return []
-        # In a pause the utterance ends where it would have ended anyway; its final pass has begun already.
-        return [self._end(samples if self._pause is None or run else self._pause, reason)]
+        events = self._repeat(samples)
+        if self._start is not None:
+            # In a pause the utterance ends where it would have ended anyway; its final pass has begun already.
+            events.append(self._end(samples if self._pause is None or run else self._pause, reason))
+        return events
 
     def _begin(self) -> list[EndpointEvent]:
         self._start = max(self._last_end, self._position - self._run * FRAME - self._pre_roll)
         self._speech_end = self._position
         return [Start(self._start)]
+
+    def _repeat(self, samples: int) -> list[EndpointEvent]:
+        """Begin the utterances that are known to begin in the first `samples`."""
+        events: list[EndpointEvent] = []
+        while self._begun and self._begun[0] <= samples:
+            start = self._begun.popleft()
+            if self._start is not None:
+                events.append(self._end(start, "cut"))
+            self._start, self._speech_end = start, self._position
+            events.append(Start(start))
+        return events
 
     def _follow(self) -> list[EndpointEvent]:
         """One more frame of an open utterance."""
@@ -208,6 +233,8 @@ class Endpointer:
         cut = self._quietest()
         end = self._end(cut, "cut")
         self._start = cut
+        if self._begun:  # it would have begun a little elsewhere
+            self._begun.popleft()
         return [end, Start(cut)]
 
     def _quietest(self) -> int:

@@ -18,11 +18,12 @@ from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import schedule
-from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room
+from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room, no_room
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
+from parastream.streaming.replay import Replay
 from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Models, Runner, refuse
 from parastream.streaming.schedule import Rank, Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
@@ -163,6 +164,16 @@ class Engine:
             raise EngineError("the models are not loaded yet")
         return self._runner.models
 
+    @property
+    def model(self) -> str:
+        """Name of the speech model. Raises `EngineError` before it is loaded."""
+        return self.models.speech.name
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
+        return self.models.speech.languages
+
     def wait_ready(self, timeout: float | None = None) -> None:
         """Block until the models are warm.
 
@@ -192,13 +203,23 @@ class Engine:
         if self._stopping:
             raise EngineError("the engine has been stopped")
 
-    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str = "") -> Stream:
+    def open(
+        self,
+        config: SessionConfig,
+        on_events: Callable[[list[Event]], None],
+        name: str = "",
+        *,
+        admitted: bool = False,
+        replay: Replay | None = None,
+    ) -> Stream:
         """Begin a session.
 
         Args:
             config: What the client asked for.
             on_events: Called on the inference thread; must return quickly.
             name: Names the session in logs and to observers.
+            admitted: Whether somebody else has made sure that there is room for it.
+            replay: What has been told already, if this goes on with a session of another engine.
 
         Raises:
             CapacityError: The engine serves as many sessions as it can.
@@ -209,16 +230,14 @@ class Engine:
             self.check_running()
             if self._runner is None:
                 raise EngineError("the models are not loaded yet")
-            if len(self._streams) >= self.config.max_sessions:
+            if not admitted and len(self._streams) >= self.config.max_sessions:
                 raise CapacityError(f"all {self.config.max_sessions} sessions are in use; try again when one has ended")
             receiving = sum(stream.receiving for stream in self._streams.values())
-            if not has_room(receiving, self._capacity(), self._waits.at(_clock())):
-                raise CapacityError(
-                    f"serving {receiving} session{'s' * (receiving != 1)}, which is what this machine can do in real"
-                    " time; try again when one has ended"
-                )
-            session = self._runner.new_session(config, name)
-            stream = self._streams[session] = Stream(self, session, on_events, self._observers)
+            if not admitted and not has_room(receiving, self._capacity(), self._waits.at(_clock())):
+                raise no_room(receiving)
+            session = self._runner.new_session(config, name, replay)
+            behind = 0.0 if replay is None else replay.seconds
+            stream = self._streams[session] = Stream(self, session, on_events, self._observers, behind=behind)
             return stream
 
     def touch(self, stream: Stream) -> None:

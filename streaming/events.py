@@ -111,7 +111,7 @@ class InputRejected:
     """Audio that could not be used; what was accepted before it is still recognised."""
 
     code: str
-    """`invalid_audio`, `incomplete_sample` or `internal_error`."""
+    """`invalid_audio`, `incomplete_sample`, `internal_error`, or `unsupported` for what the models cannot do."""
     message: str
 
 

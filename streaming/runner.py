@@ -11,6 +11,7 @@ import numpy as np
 from parastream.model import Punctuator, SpeechModel
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.paraformer_pass import ParaformerPass
+from parastream.streaming.replay import Replay
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
@@ -68,8 +69,8 @@ class Runner:
         """The final passes that there are."""
         return self._ears
 
-    def new_session(self, config: SessionConfig, name: str = "") -> Session:
-        """Return a session on these models."""
+    def new_session(self, config: SessionConfig, name: str = "", replay: Replay | None = None) -> Session:
+        """Return a session on these models; see `Session` for what it goes on with."""
         return Session(
             config,
             self.models.speech,
@@ -77,6 +78,7 @@ class Runner:
             punctuated=self.models.punctuation is not None,
             better=None if self.models.better is None else self.models.better.capabilities,
             name=name,
+            replay=replay,
         )
 
     def run_vad(self, batch: Sequence[VadWork]) -> None:

@@ -61,6 +61,7 @@ from parastream.streaming.rendering import (
     unmarked,
     with_numbers,
 )
+from parastream.streaming.replay import Replay
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, Utterance, VadWork, WindowWork, Work
@@ -107,6 +108,7 @@ class Session:
         punctuated: bool,
         better: Capabilities | None = None,
         name: str = "",
+        replay: Replay | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a session.
@@ -118,6 +120,7 @@ class Session:
             punctuated: Whether there is a punctuation model.
             better: What the better ear can do, if there is one.
             name: Names the session in `timings`.
+            replay: What has been told already, if this goes on with a session of another engine.
             clock: Stamps the timings. Nothing that the session tells its client depends on it.
 
         Raises:
@@ -140,7 +143,12 @@ class Session:
         self._vad_state = vad
         self._vad_position = 0
         self._vad_busy = False
-        self._endpointer = Endpointer(config.endpoint)
+        earlier = Replay() if replay is None else replay
+        self._endpointer = Endpointer(
+            config.endpoint,
+            [round(time * SAMPLE_RATE) for time in earlier.begun],
+            int(earlier.silent * SAMPLE_RATE),
+        )
         self._utterances: deque[Utterance] = deque()
         self._utterance_count = 0
         self._flushes: deque[tuple[int, float]] = deque()  # samples at which to end the open utterance; when asked
@@ -149,7 +157,7 @@ class Session:
         self._window_busy = False
         self._punctuate = config.punctuate and punctuated
         self._better = _longest(better) if better is not None else 0
-        self._goes_on = False  # whether the last utterance was cut in the middle of a sentence
+        self._goes_on = earlier.goes_on  # whether the last utterance was cut in the middle of a sentence
         self._context = Context()
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
@@ -429,8 +437,7 @@ class Session:
         if self._phase is _Phase.FLUSHING and self._samples.end - self._vad_position < FRAME:
             if self._vad_busy:
                 return
-            if self._utterances and self._utterances[-1].end is None:
-                self._follow(self._endpointer.finish(self._samples.end), self._end_asked)
+            self._follow(self._endpointer.finish(self._samples.end), self._end_asked)
 
     def _drop_audio(self) -> None:
         oldest = min([self._vad_position - self._keep, *(u.start for u in self._utterances)])

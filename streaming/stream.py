@@ -25,8 +25,15 @@ class Stream:
     """One session's thread-safe handle."""
 
     def __init__(
-        self, engine: Engine, session: Session, on_events: Callable[[list[Event]], None], observers: Observers
+        self,
+        engine: Engine,
+        session: Session,
+        on_events: Callable[[list[Event]], None],
+        observers: Observers,
+        *,
+        behind: float = 0.0,
     ) -> None:
+        """Hand out a session; the first `behind` seconds of its audio are late, not ahead of real time."""
         self._engine = engine
         self._observers = observers
         self.session = session
@@ -43,6 +50,7 @@ class Stream:
         self._lag = 0.0
         audio = session.config.format
         self._bytes_per_second: int = audio.frame_bytes * audio.rate
+        self._late_bytes = int(behind * self._bytes_per_second)
 
     def send(self, data: bytes) -> None:
         """Hand over audio bytes; from here on they are not lost. Ignored after `end`.
@@ -59,9 +67,11 @@ class Stream:
                 now = time.monotonic()
                 self._inbox.append((data, now))
                 self._inbox_bytes += len(data)
+                late = min(self._late_bytes, len(data))
+                self._late_bytes -= late
                 if not self._fresh_bytes:
                     self._fresh_since = now
-                self._fresh_bytes += len(data)
+                self._fresh_bytes += len(data) - late
                 self._engine.touch(self)
 
     def flush(self) -> None:

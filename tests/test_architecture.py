@@ -57,10 +57,12 @@ def test_imports_point_one_way(path: Path) -> None:
 
 FLOORS = [
     "config",
+    "log",
     "metrics",
     "wire",
     "transcripts",
     "sessions",
+    "engines",
     "protocols",
     "rooms",
     "transport",

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
 from parastream.model.config import Precision
 from parastream.model.final_pass import FinalPass
-from parastream.server.app import Server, new_server
+from parastream.server.app import Server, new_engine
 from parastream.server.config import ServerConfig
+from parastream.server.metrics import Metrics
 from parastream.streaming import Models
 from parastream.streaming.vad import Vad
 
@@ -67,6 +68,13 @@ class ModelChoice:
         )
 
 
+def model_choice(config: ServerConfig, *, offline: bool) -> ModelChoice:
+    """Return the models that a server's settings name."""
+    return ModelChoice(
+        config.model or None, config.final_model or None, config.punctuation, offline, config.dtype or None
+    )
+
+
 @contextlib.asynccontextmanager
 async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     """Run a warm server in this process, on a free port.
@@ -74,8 +82,9 @@ async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     Raises:
         ParastreamError: the server cannot start.
     """
-    server = new_server(choice.load, ServerConfig(port=0, model=choice.model or "", ears="fixed"))
-    engine = server.engine
+    config, metrics = ServerConfig(port=0, model=choice.model or "", ears="fixed"), Metrics()
+    engine = new_engine(choice.load, config, metrics)
+    server = Server(engine, config, metrics)
     engine.start()
     try:
         await asyncio.to_thread(engine.wait_ready)

@@ -130,6 +130,13 @@ def serve(
     ] = None,
     punctuation: PunctuationOption = None,
     dtype: DtypeOption = None,
+    engines: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Engines in processes of their own.  [default: 0, in the server's process]"),
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N,…", help="GPUs of the engines, in turn.  [default: all have the first]")
+    ] = None,
     offline: OfflineOption = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file with any of the settings.")
@@ -218,6 +225,8 @@ def serve(
         "ears": ears.value if ears else None,
         "punctuation": punctuation,
         "dtype": dtype.value if dtype else None,
+        "engines": engines,
+        "devices": tuple(devices.split(",")) if devices else None,
         "token": token,
         "allow_anonymous": allow_anonymous,
         "viewer_token": viewer_token,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parastream.client.cli.composition import ModelChoice
+from parastream.client.cli import engine_process
+from parastream.client.cli.composition import model_choice
 from parastream.server.config import load_config
 from parastream.server.main import serve
 
@@ -23,7 +25,5 @@ def run(flags: Mapping[str, Any], file: Path | None, *, offline: bool) -> int:
         ConfigError: A setting is unknown or its value is not allowed.
     """
     config = load_config(flags, file=file)
-    choice = ModelChoice(
-        config.model or None, config.final_model or None, config.punctuation, offline, config.dtype or None
-    )
-    return serve(config, choice.load)
+    command = [sys.executable, "-m", engine_process.__name__]
+    return serve(config, model_choice(config, offline=offline).load, command, offline=offline)

@@ -9,11 +9,12 @@ from parastream.model.errors import CapacityError, EngineError, ModelConfigError
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.server.sessions.mailbox import Mailbox, Post
+from parastream.server.sessions.recogniser import Recogniser, RecogniserStream
 from parastream.server.sessions.refused import RefusalLog
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
 from parastream.server.wire.messages import Error, Start
 from parastream.server.wire.refusals import RefusalError
-from parastream.streaming import Engine, SessionConfig, Stream
+from parastream.streaming import SessionConfig
 from parastream.streaming.events import Event
 
 logger = logging.getLogger("parastream.server")
@@ -25,10 +26,10 @@ SHUTTING_DOWN = RefusalError("shutting_down", "the server is shutting down; no m
 
 
 class Admission:
-    """The engine as protocols see it. Belongs to one thread, to which `post` brings the engine's events."""
+    """What recognises, as protocols see it. Belongs to one thread, to which `post` brings the engine's events."""
 
     def __init__(
-        self, engine: Engine, config: ServerConfig, metrics: Metrics, post: Post, listen: Sequence[Listen] = ()
+        self, engine: Recogniser, config: ServerConfig, metrics: Metrics, post: Post, listen: Sequence[Listen] = ()
     ) -> None:
         """See `Mailbox` for `post`; `listen` are called with each transcription that begins."""
         self.draining = False
@@ -56,12 +57,12 @@ class Admission:
     @property
     def model(self) -> str:
         """Name of the model that is served. Raises `EngineError` before it is loaded."""
-        return self._engine.models.speech.name
+        return self._engine.model
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
-        return self._engine.models.speech.languages
+        return self._engine.languages
 
     @property
     def not_ready(self) -> str | None:
@@ -116,7 +117,9 @@ class Admission:
                 if not self.make_room():
                     raise
 
-    def _open_stream(self, config: SessionConfig, apply: Callable[[Sequence[Event]], None], name: str) -> Stream:
+    def _open_stream(
+        self, config: SessionConfig, apply: Callable[[Sequence[Event]], None], name: str
+    ) -> RecogniserStream:
         def on_events(events: list[Event]) -> None:  # on the inference thread
             self._mailbox.put(apply, events)
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import msgspec
 from parastream.model.errors import AudioError, ParastreamError
+from parastream.server.sessions.recogniser import RecogniserStream
 from parastream.server.transcripts.labels import channel_labels, clean_label
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Start
 from parastream.server.wire.refusals import INTERNAL, RefusalError, quoted
-from parastream.streaming import SessionConfig, Stream, events
+from parastream.streaming import SessionConfig, events
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
 
@@ -35,7 +36,7 @@ class Progress:
 
 Listener = Callable[[Event], None]
 Deliver = Callable[[Event | Progress], None]
-OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], Stream]
+OpenStream = Callable[[SessionConfig, Callable[[Sequence[events.Event]], None]], RecogniserStream]
 """Opens a stream of the engine, whose events go to the callback on the thread of the caller."""
 
 
@@ -113,7 +114,7 @@ class Transcription:
         """Called once, after the last event or when nobody waits for it any more."""
         self._deliver = deliver
         self._state = State.LISTENING
-        self._streams: list[Stream] = []
+        self._streams: list[RecogniserStream] = []
         self._running = len(configs)  # streams that have more to tell
         self._utterances: dict[tuple[int, int], int] = {}  # number of each open one, by channel and number there
         self._count = 0
@@ -198,7 +199,7 @@ class Transcription:
             self._state = State.ENDING
             self._each(lambda stream: stream.end())
 
-    def _each(self, action: Callable[[Stream], None]) -> None:
+    def _each(self, action: Callable[[RecogniserStream], None]) -> None:
         try:
             for stream in self._streams:
                 action(stream)
@@ -292,6 +293,8 @@ class Transcription:
                 self._incomplete = event.message  # the same for each channel
             case events.InputRejected(code="internal_error"):
                 self.fail(RefusalError("internal", event.message))
+            case events.InputRejected(code="unsupported"):
+                self.fail(RefusalError("unsupported", event.message))
             case events.InputRejected():
                 self.fail(RefusalError("invalid_audio", event.message))
             case events.SessionEnded():

@@ -9,7 +9,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
-from types import SimpleNamespace
 from typing import Any, ParamSpec, cast
 
 from parastream.model.errors import EngineError
@@ -142,7 +141,14 @@ class FakeEngine:
         self.ready = True
         self.failure: Exception | None = None
         self.refusal: Exception | None = None
-        self.models = SimpleNamespace(speech=SimpleNamespace(name="scripted", languages=("en",)))
+        self.languages: tuple[str, ...] = ("en",)
+        self.loading = False
+
+    @property
+    def model(self) -> str:
+        if self.loading:
+            raise EngineError("the models are not loaded yet")
+        return "scripted"
 
     def check_running(self) -> None:
         if self.failure is not None:

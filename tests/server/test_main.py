@@ -6,15 +6,15 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Iterator
-from typing import cast
+import sys
+from collections.abc import Coroutine, Iterator
+from types import ModuleType
 
 import pytest
 from parastream.model.errors import ParastreamError
 from parastream.server import main
-from parastream.server.app import Server
 from parastream.server.config import ServerConfig
-from parastream.streaming import Engine, Models
+from parastream.streaming import Models
 
 from .fakes import FakeEngine
 
@@ -38,7 +38,7 @@ class Stopping(FakeEngine):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopping]:
     engine = Stopping()
-    monkeypatch.setattr(main, "new_server", lambda load, config: Server(cast(Engine, engine), config))
+    monkeypatch.setattr(main, "new_engine", lambda load, config, metrics: engine)
     yield engine
     gc.unfreeze()
 
@@ -51,7 +51,7 @@ def test_a_process_whose_engine_has_failed_ends_with_an_error(
     engine: Stopping, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine.failure = ParastreamError("out of memory")
-    assert asyncio.run(main._serve(ServerConfig(port=0), load)) == 1
+    assert asyncio.run(main._serve(ServerConfig(port=0), load, (), offline=True)) == 1
     assert "the engine failed: out of memory" in capsys.readouterr().err
 
 
@@ -63,5 +63,23 @@ def test_hanging_up_the_terminal_does_not_end_the_server(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(engine, "wait_stopped", wait_stopped)
-    assert asyncio.run(main._serve(ServerConfig(port=0), load)) == 0
+    assert asyncio.run(main._serve(ServerConfig(port=0), load, (), offline=True)) == 0
     assert "stopping" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_uvloop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, *, installed: bool) -> None:
+    async def serving() -> int:
+        return 7
+
+    used = []
+
+    def run(main: Coroutine[None, None, int]) -> int:
+        used.append(True)
+        return asyncio.run(main)
+
+    fake = ModuleType("uvloop")
+    vars(fake)["run"] = run
+    monkeypatch.setitem(sys.modules, "uvloop", fake if installed else None)
+    assert main._run(serving()) == 7
+    assert bool(used) == installed

@@ -23,6 +23,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 def watched(stats: EngineStats = EngineStats()) -> Metrics:
     metrics = Metrics()
     metrics.watch(sessions=lambda: 1, rooms=lambda: 2, viewers=lambda: 3, engine=lambda: stats)
+    metrics.watch_engines(lambda: 4)
     return metrics
 
 

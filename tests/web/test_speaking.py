@@ -353,7 +353,7 @@ def test_the_page_says_what_listens(browser: Browser) -> None:
         shown = page.locator("#status-model")
         expect(shown).to_have_text("English, model scripted")
         expect(page.get_by_text("The model scripted listens, for English.")).to_be_visible()
-        engine.models.speech.languages = ("zh", "en")
+        engine.languages = ("zh", "en")
         page.get_by_role("button", name="Start captions").click()
         expect(shown).to_have_text("Chinese, English, model scripted")  # in `ready`, too
 

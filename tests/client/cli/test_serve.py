@@ -6,11 +6,18 @@ import re
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
+from numpy.typing import NDArray
+from parastream.client.cli import engine_process
+from parastream.server.wire.messages import Done, Final, Partial, decode_server_message
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.client.cli.command import SAID, SAMPLE, Run, Served
+from tests.conftest import SAMPLE_TEXTS
+from tests.waiting import wait_until
 
 
 @pytest.mark.process
@@ -57,3 +64,39 @@ def test_debugging_shows_where_the_time_of_each_final_went(run: Run) -> None:
     batches = families["parastream_engine_batch_size"].samples
     assert {each.labels["kind"] for each in batches} == {"vad", "finals", "marks"}  # no partials were asked for
     assert all(each.value > 0 for each in batches if each.name.endswith("_count"))
+
+
+def value(served: Served, name: str) -> float:
+    page = served.url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
+    with urllib.request.urlopen(page) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return next(each.value for family in families for each in family.samples if each.name == f"parastream_{name}")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_an_engine_is_killed_and_no_client_hears_of_it(sample: NDArray[np.int16]) -> None:
+    """One connection throughout: a client that came back on another one would not show what is meant here."""
+    server = Served("--engines", "2")
+    engines = [
+        child for child in psutil.Process(server.process.pid).children() if engine_process.__name__ in child.cmdline()
+    ]
+    assert len(engines) == 2
+    audio, finals = sample.tobytes(), []
+    with connect(server.url) as websocket:
+        websocket.send('{"type":"start","format":"s16le","rate":16000}')
+        for part, engine in enumerate([engines[0], None, engines[1], None]):
+            websocket.send(audio[part * len(audio) // 4 : (part + 1) * len(audio) // 4])
+            if engine is not None:  # in the middle of words
+                while not isinstance(message := decode_server_message(websocket.recv(30)), Partial):
+                    finals += [message] if isinstance(message, Final) else []
+                engine.kill()
+        websocket.send('{"type":"stop"}')
+        while not isinstance(message := decode_server_message(websocket.recv(30)), Done):
+            finals += [message] if isinstance(message, Final) else []
+    assert [final.text for final in finals] == SAMPLE_TEXTS
+    assert [final.utterance for final in finals] == [0, 1, 2]
+    assert value(server, "sessions_moved_total") >= 1
+    wait_until(lambda: value(server, "engines") == 2)
+    assert server.stop() == 0
+    assert server.log.count("is started again") == 2

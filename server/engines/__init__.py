@@ -1,0 +1,1 @@
+"""Several engines behind one front: each in a process of its own, at the other end of a Unix socket."""
