@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from parastream.client.client import AsyncClient, Reconnected, connect
     from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
     from parastream.client.session import ClientEvent
-    from parastream.server.wire.messages import Done, Final, Flushed, Partial, SpeechEnded, SpeechStarted, Stats, Word
+    from parastream.server.wire.messages import (
+        Done,
+        Final,
+        Flushed,
+        Partial,
+        SpeechEnded,
+        SpeechStarted,
+        Stats,
+        Tags,
+        Word,
+    )
 
 __all__ = [
     "AsyncClient",
@@ -30,6 +40,7 @@ __all__ = [
     "SpeechEnded",
     "SpeechStarted",
     "Stats",
+    "Tags",
     "Word",
     "connect",
 ]
@@ -47,6 +58,8 @@ _HOMES = {
         "SpeechEnded",
         "SpeechStarted",
         "Stats",
+        "Tags",
+        "Tags",
         "Word",
     ),
 }

@@ -82,6 +82,8 @@ def connect(
     punctuation: bool = True,
     itn: bool = False,
     final_pass: bool = True,
+    language: str = "",
+    tags: bool = False,
     room: str = "",
     stats: float = 0.0,
     endpoint: Mapping[str, float] | None = None,
@@ -105,6 +107,8 @@ def connect(
         punctuation: whether finals are punctuated.
         itn: whether finals have numbers as people write them.
         final_pass: False for finals as the streaming pass recognised them.
+        language: what is spoken, as an ISO 639 code; empty where the models are to find out.
+        tags: whether to get `Tags` events: emotions and sounds, where a model hears them.
         room: caption room that shows the session.
         stats: seconds between `Stats` events, 0 for none.
         endpoint: fields of `EndpointOptions`, which say where utterances begin and end.
@@ -125,6 +129,8 @@ def connect(
         punctuation=punctuation,
         itn=itn,
         final_pass=final_pass,
+        language=language,
+        tags=tags,
         room=room,
         stats=stats,
         endpoint=EndpointOptions(**(endpoint or {})),

@@ -25,9 +25,10 @@ from parastream.server.wire.messages import (
     Start,
     Stats,
     Stop,
+    Tags,
 )
 
-ClientEvent = SpeechStarted | Partial | SpeechEnded | Final | Flushed | Stats | Done
+ClientEvent = SpeechStarted | Partial | SpeechEnded | Tags | Final | Flushed | Stats | Done
 """What iterating over a client yields."""
 
 

@@ -30,6 +30,8 @@ class Capabilities:
     gives_word_times: bool
     longest_seconds: float | None
     """The longest utterance that it takes; None where there is no limit."""
+    best_seconds: float | None = None
+    """Where utterances are cut while it listens, for its cost and its text; None: nowhere earlier than without it."""
 
 
 @dataclass(frozen=True, slots=True)

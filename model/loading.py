@@ -95,6 +95,17 @@ def load_final_pass(
     return ParaformerPass(SpeechModel.from_directory(directory, chunk=TRAINED_CHUNKS[0], dtype=dtype))
 
 
+def is_final_only(name_or_directory: str | Path, *, offline: bool = False) -> bool:
+    """Say whether a model transcribes whole utterances only, as Whisper and SenseVoice do: `load` refuses it.
+
+    Raises:
+        HubError: The name is unknown, or its files cannot be fetched.
+        ModelConfigError: The directory's `config.yaml` is damaged.
+    """
+    path = catalogue.resolve(name_or_directory, offline=offline)
+    return is_whisper(path) or is_sensevoice(ModelDirectory(path))
+
+
 def load_punctuation(
     name_or_directory: str | Path = catalogue.DEFAULT_PUNCTUATION, *, offline: bool = False
 ) -> Punctuator:

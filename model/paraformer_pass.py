@@ -54,7 +54,12 @@ class ParaformerPass:
         features = [self._speech.frontend(utterance.samples) for utterance in utterances]
         found = yield from self._speech.network.transcribe_in_slices(features, layers=steps)
         return [
-            Hypothesis(self.name, timed_words(self._speech.tokenizer, tokens, utterance.seconds), marked=False)
+            Hypothesis(
+                self.name,
+                timed_words(self._speech.tokenizer, tokens, utterance.seconds),
+                marked=False,
+                language=utterance.language or self._speech.language,
+            )
             for utterance, tokens in zip(utterances, found, strict=True)
         ]
 

@@ -86,6 +86,11 @@ class SpeechModel:
         """The languages that its tokens are written in, as ISO 639-1 codes: `zh`, `en`, or both."""
         return self.tokenizer.languages
 
+    @property
+    def language(self) -> str | None:
+        """The only one of these; None where there are several."""
+        return self.languages[0] if len(self.languages) == 1 else None
+
     def warm_up(self) -> None:
         """Run each form once, so that the first client does not wait for kernels and buffers."""
         silence = np.zeros(int(_WARM_UP_SECONDS * self.config.frontend.fs), np.float32)

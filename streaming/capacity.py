@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model import SpeechModel
 from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError
 from parastream.model.final_pass import FinalInput, FinalPass
@@ -38,6 +39,8 @@ _WINDOWS = (1, 4, 16)  # sizes of batches of windows, in sessions
 _IN_A_ROW = 3  # windows of each session, one after the other
 _FRAMES = (1, 16)  # sizes of rounds of voice activity, in sessions
 _STEPS = 4  # frames of each session in a round
+_HOP = 0.6  # seconds between two windows, where there are none
+_LANES = 2  # of final passes without a streaming model
 _SHORT, _ROWS = 25, 83  # lengths of utterances, in rows
 _WORDS = ["so", "this", "is", "about", "how", "many", "words", "a", "typical", "utterance", "has", "in", "it"]
 _LONG = 0.25  # what takes fewer seconds is measured twice, and the faster run counts: other programs only slow it down
@@ -148,24 +151,11 @@ def no_room(sessions: int) -> CapacityError:
 def calibrate(runner: Runner) -> Capacity:
     """Measure warm models on the thread that will run them. It takes a fraction of a second for the embedded ones."""
     models = runner.models
-    speech, punctuation = models.speech, models.punctuation
+    speech, punctuation = models.front, models.punctuation
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
-    hop, fresh = speech.config.chunk.hop, speech.frontend(sound)
     row = round(ROW_SECONDS * SAMPLE_RATE)
-    lanes = speech.network.lanes  # up to so many utterances take about as long as one
+    lanes = _LANES if speech is None else speech.network.lanes  # up to so many utterances take about as long as one
     passes = sorted({(1, _SHORT), (1, _ROWS), (lanes, _ROWS), (2 * lanes, _ROWS)})
-
-    def windows(size: int) -> float:
-        states = [speech.network.new_state() for _ in range(size)]
-        # Other places of the sound for each: as in a real batch, there are some in every window that hear something.
-        places = [place % (len(fresh) - _IN_A_ROW * hop) for place in range(0, 7 * size, 7)]
-        times = []
-        for shift in range(0, _IN_A_ROW * hop, hop):
-            began = time.perf_counter()
-            features = [fresh[place + shift : place + shift + hop] for place in places]
-            speech.network.step(features, states, [False] * size)
-            times.append(time.perf_counter() - began)
-        return sorted(times)[len(times) // 2]
 
     def recognise(ear: FinalPass, count: int, length: int) -> float:
         inputs = [FinalInput(sound[: length * row])] * count
@@ -177,15 +167,33 @@ def calibrate(runner: Runner) -> Capacity:
 
     first, better = runner.ears[Ear.FIRST], runner.ears.get(Ear.BETTER)
     return Capacity(
-        hop=speech.window_samples / SAMPLE_RATE,
+        hop=_HOP if speech is None else speech.window_samples / SAMPLE_RATE,
         row=ROW_SECONDS,
-        windows=Cost(*((size, windows(size)) for size in _WINDOWS)) if speech.config.streams else Cost((1, 0.0)),
+        windows=Cost((1, 0.0)) if speech is None or not speech.config.streams else _cost_of_windows(speech, sound),
         passes=Cost(*((count * length, recognise(first, count, length)) for count, length in passes)),
         better=Cost((1, 0.0)) if better is None else Cost((_ROWS, recognise(better, 1, _ROWS))),
         frames=Cost(*((size, frames(size)) for size in _FRAMES)),
         marks=Cost((1, _best(lambda: punctuation.mark_words(_WORDS, Context(), end=True)) if punctuation else 0.0)),
         turns=Cost((1, _TURNS)),
     )
+
+
+def _cost_of_windows(speech: SpeechModel, sound: NDArray[np.float32]) -> Cost:
+    hop, fresh = speech.config.chunk.hop, speech.frontend(sound)
+
+    def seconds(size: int) -> float:
+        states = [speech.network.new_state() for _ in range(size)]
+        # Other places of the sound for each: as in a real batch, there are some in every window that hear something.
+        places = [place % (len(fresh) - _IN_A_ROW * hop) for place in range(0, 7 * size, 7)]
+        times = []
+        for shift in range(0, _IN_A_ROW * hop, hop):
+            began = time.perf_counter()
+            features = [fresh[place + shift : place + shift + hop] for place in places]
+            speech.network.step(features, states, [False] * size)
+            times.append(time.perf_counter() - began)
+        return sorted(times)[len(times) // 2]
+
+    return Cost(*((size, seconds(size)) for size in _WINDOWS))
 
 
 def _best(run: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.replay import Replay
-from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Models, Runner, refuse
+from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Models, Runner, refuse
 from parastream.streaming.schedule import Rank, Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stream import Stream
@@ -167,12 +167,17 @@ class Engine:
     @property
     def model(self) -> str:
         """Name of the speech model. Raises `EngineError` before it is loaded."""
-        return self.models.speech.name
+        return self.models.name
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
-        return self.models.speech.languages
+        """Those that finals may be in, as ISO 639 codes. Raises `EngineError` before the models are loaded."""
+        return self.models.first.capabilities.languages
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The models that listen. Raises `EngineError` before they are loaded."""
+        return self.models.listeners
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Block until the models are warm.

@@ -66,6 +66,19 @@ class Final:
     """Mean of the words' confidences; 0 without words."""
     ear: str = ""
     """Name of the model that heard the text."""
+    language: str = ""
+    """What was spoken, as an ISO 639 code; empty if it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What else is to be heard in an utterance; told right before its `Final`, to who asked for it."""
+
+    utterance: int
+    emotion: str
+    """How the speaker sounds, such as `happy`; empty if it is not known."""
+    sound: str
+    """Such as `speech`, `laughter` or `music`; empty if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +136,4 @@ class SessionEnded:
     """Length of the session's audio in seconds."""
 
 
-Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Progress | InputRejected | SessionEnded
+Event = SpeechStarted | Partial | Tags | Final | SpeechEnded | Flushed | Progress | InputRejected | SessionEnded

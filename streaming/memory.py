@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from parastream.model import SpeechModel
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.endpoint import kept_seconds
 from parastream.streaming.runner import Models
@@ -38,13 +39,23 @@ class SessionMemory:
 
 def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
     """Return what a session takes. Call it on the thread that runs the models: it makes a state and uses it."""
-    speech = models.speech
-    frontend, vad = speech.frontend.new_state(), models.vad.new_state()
-    window = np.zeros(speech.window_samples, np.float32)
-    rows = [speech.frontend.step(window, frontend, final=False) for _ in range(2)][-1]
+    vad = models.vad.new_state()
     models.vad([np.zeros(FRAME, np.float32)], [vad])
     utterance = config.endpoint.max_utterance
-    longest = int(utterance / (speech.frontend.row_samples / SAMPLE_RATE)) + 1
+    network, frontend = (0, 0) if models.front is None else _of_windows(models.front, utterance)
+    held = max(utterance, kept_seconds(config.endpoint)) + 3 * COLLECTED
+    return SessionMemory(
+        network=network,
+        samples=int(_SPARE * held * SAMPLE_RATE) * 4,
+        states=frontend + array_bytes(vad),
+    )
+
+
+def _of_windows(speech: SpeechModel, utterance: float) -> tuple[int, int]:
+    """Return the bytes of network and frontend for the windows of an utterance of so many seconds."""
+    frontend = speech.frontend.new_state()
+    window = np.zeros(speech.window_samples, np.float32)
+    rows = [speech.frontend.step(window, frontend, final=False) for _ in range(2)][-1]
     network = 0
     if speech.config.streams:
         stream = speech.network.new_state()
@@ -52,13 +63,9 @@ def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
         network = array_bytes(stream)
         if speech.config.encoder_look_back < 0:  # all windows of the utterance are remembered
             encoder = speech.config.encoder
+            longest = int(utterance / (speech.frontend.row_samples / SAMPLE_RATE)) + 1
             network += longest * encoder.num_blocks * 2 * encoder.size * stream.encoder.memory.itemsize
-    held = max(utterance, kept_seconds(config.endpoint)) + 3 * COLLECTED
-    return SessionMemory(
-        network=network,
-        samples=int(_SPARE * held * SAMPLE_RATE) * 4,
-        states=array_bytes(frontend) + array_bytes(vad),
-    )
+    return network, array_bytes(frontend)
 
 
 def array_bytes(value: object) -> int:

@@ -26,6 +26,7 @@ from parastream.streaming.events import (
     SessionEnded,
     SpeechEnded,
     SpeechStarted,
+    Tags,
     Word,
 )
 from parastream.streaming.rendering import ends_sentence
@@ -148,6 +149,8 @@ class Continuity:
             case SessionEnded():
                 self.ended = True
                 return SessionEnded(self._time(event.time))
+            case Tags():
+                return dataclasses.replace(event, utterance=event.utterance + self._first)
             case SpeechStarted() | Partial() | SpeechEnded() | Final():
                 return self._utter(event, event.utterance + self._first)
         return event

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import cached_property
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
@@ -28,19 +29,61 @@ ALL_STEPS = 1 << 16
 """More than any pass takes."""
 
 
+class Listener(NamedTuple):
+    """A model that listens."""
+
+    name: str
+    languages: tuple[str, ...]
+    partials: bool
+    """Whether it hears streaming windows."""
+    finals: bool
+    """Whether it hears whole utterances."""
+
+
 @dataclass(frozen=True)
 class Models:
     """Everything that sessions share."""
 
-    speech: SpeechModel
-    """Hears the streaming windows."""
+    front: SpeechModel | None
+    """Hears the streaming windows; None where only whole utterances are heard."""
     vad: Vad
     final: FinalPass | None = None
-    """Hears every whole utterance; None where `speech` does that too."""
+    """Hears every whole utterance; None where `front` does that too. One of the two is there."""
     punctuation: Punctuator | None = None
     """Sets marks in final text that has none of its own; None for bare words."""
     better: FinalPass | None = None
     """Hears whole utterances, too, where there is room; `model.choice` decides between the two."""
+
+    @property
+    def speech(self) -> SpeechModel:
+        """The model of the streaming windows, for who knows that there is one."""
+        assert self.front is not None, "there is no model for streaming windows"
+        return self.front
+
+    @cached_property
+    def first(self) -> FinalPass:
+        """What hears every whole utterance."""
+        return ParaformerPass(self.speech) if self.final is None else self.final
+
+    @property
+    def name(self) -> str:
+        """Name of the model that partials come from, or else the finals."""
+        return self.first.name if self.front is None else self.front.name
+
+    @cached_property
+    def listeners(self) -> tuple[Listener, ...]:
+        """All that listen."""
+        found = [] if self.better is None else [_listener(self.better)]
+        if self.final is not None:
+            found.insert(0, _listener(self.final))
+        if self.front is not None and (self.front.config.streams or self.final is None):
+            front = self.front
+            found.insert(0, Listener(front.name, front.languages, front.config.streams, self.final is None))
+        return tuple(found)
+
+
+def _listener(ear: FinalPass) -> Listener:
+    return Listener(ear.name, ear.capabilities.languages, partials=False, finals=True)
 
 
 class Runner:
@@ -48,13 +91,14 @@ class Runner:
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self._ears: dict[Ear, FinalPass] = {Ear.FIRST: models.final or ParaformerPass(models.speech)}
+        self._ears = {Ear.FIRST: models.first}
         if models.better is not None:
             self._ears[Ear.BETTER] = models.better
 
     def warm_up(self) -> None:
         """Run every model once."""
-        self.models.speech.warm_up()
+        if self.models.front is not None:
+            self.models.front.warm_up()
         if self.models.final is not None:
             self.models.final.warm_up()
         if self.models.better is not None:
@@ -73,10 +117,10 @@ class Runner:
         """Return a session on these models; see `Session` for what it goes on with."""
         return Session(
             config,
-            self.models.speech,
+            self.models.front,
             self.models.vad.new_state(),
             punctuated=self.models.punctuation is not None,
-            better=None if self.models.better is None else self.models.better.capabilities,
+            ears={ear: final_pass.capabilities for ear, final_pass in self._ears.items()},
             name=name,
             replay=replay,
         )
@@ -102,7 +146,16 @@ class Runner:
         """Compute final passes of one ear over several utterances, and yield after every few steps."""
         ear = self._ears[batch[0].ear]
         hypotheses = yield from ear.transcribe_in_slices(
-            [FinalInput(work.samples, alone=work.alone) for work in batch], steps=steps
+            [
+                FinalInput(
+                    work.samples,
+                    work.session.config.language,
+                    marks=work.session.config.punctuate,
+                    alone=work.alone,
+                )
+                for work in batch
+            ],
+            steps=steps,
         )
         for work, hypothesis in zip(batch, hypotheses, strict=True):
             _apply(work.session.apply_final, work, hypothesis)

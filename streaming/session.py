@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,9 @@ from parastream.streaming.events import (
     SessionEnded,
     SpeechEnded,
     SpeechStarted,
+    Tags,
 )
+from parastream.streaming.hearing import hearing
 from parastream.streaming.observer import FinalTiming, PartialTiming
 from parastream.streaming.rendering import (
     capitalised,
@@ -68,8 +71,6 @@ from parastream.streaming.work import Ear, FinalWork, PunctuationWork, Utterance
 
 Float32 = NDArray[np.float32]
 
-_NO_LIMIT = 3600.0  # seconds, longer than any utterance
-
 
 @dataclass(frozen=True)
 class SessionConfig:
@@ -84,6 +85,10 @@ class SessionConfig:
     """Whether final text has numbers as people write them."""
     final_pass: bool = True
     """Whether final text comes from a full-context pass; otherwise it is what the streaming pass heard."""
+    language: str | None = None
+    """What is spoken, as an ISO 639 code that the final passes know; None: they find out."""
+    tags: bool = False
+    """Whether `Tags` are told, where a model knows them."""
     endpoint: EndpointConfig = EndpointConfig()
 
 
@@ -102,11 +107,11 @@ class Session:
     def __init__(
         self,
         config: SessionConfig,
-        speech: SpeechModel,
+        speech: SpeechModel | None,
         vad: VadState,
         *,
         punctuated: bool,
-        better: Capabilities | None = None,
+        ears: Mapping[Ear, Capabilities] = MappingProxyType({}),
         name: str = "",
         replay: Replay | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -115,28 +120,27 @@ class Session:
 
         Args:
             config: What the client asked for.
-            speech: The model that hears its windows.
+            speech: The model that hears its windows, if there is one.
             vad: A fresh state.
             punctuated: Whether there is a punctuation model.
-            better: What the better ear can do, if there is one.
+            ears: What the final passes can do.
             name: Names the session in `timings`.
             replay: What has been told already, if this goes on with a session of another engine.
             clock: Stamps the timings. Nothing that the session tells its client depends on it.
 
         Raises:
-            ModelConfigError: Only the streaming pass was asked for, and the model has none.
+            ModelConfigError: Only the streaming pass was asked for, and the model has none; or the language is not
+                among those of the final pass.
         """
-        if not config.final_pass and not speech.config.streams:
-            raise ModelConfigError(
-                f"{speech.name} is a {speech.config.model}, which has no streaming form; ask for the final pass too"
-            )
+        if not config.final_pass and (speech is None or not speech.config.streams):
+            name = "the model" if speech is None else f"{speech.name} is a {speech.config.model}, which"
+            raise ModelConfigError(f"{name} has no streaming form; ask for the final pass too")
         self.config = config
         self.name = name
         self.timings: Sequence[PartialTiming | FinalTiming] = ()
         """How long the partials and finals took that `events` returned last."""
         self._clock = clock
         self._arrivals = Arrivals()
-        self._speech = speech
         self._input = AudioInput(config.format)
         self._phase = _Phase.RECEIVING
         self._samples = SampleBuffer()
@@ -144,8 +148,9 @@ class Session:
         self._vad_position = 0
         self._vad_busy = False
         earlier = Replay() if replay is None else replay
+        heard = hearing(config.endpoint, config.language, ears if config.final_pass else {})
         self._endpointer = Endpointer(
-            config.endpoint,
+            heard.endpoint,
             [round(time * SAMPLE_RATE) for time in earlier.begun],
             int(earlier.silent * SAMPLE_RATE),
         )
@@ -156,7 +161,7 @@ class Session:
         self._flushed: deque[tuple[int, int]] = deque()  # those that took effect, and the utterances before each
         self._window_busy = False
         self._punctuate = config.punctuate and punctuated
-        self._better = _longest(better) if better is not None else 0
+        self._better = heard.better
         self._goes_on = earlier.goes_on  # whether the last utterance was cut in the middle of a sentence
         self._context = Context()
         self._rejected: InputRejected | None = None
@@ -164,9 +169,10 @@ class Session:
         self._heard: list[WindowWork] = []  # windows whose partials are in the events
         self._closed: list[Utterance] = []  # utterances whose finals are in the events
         self._progress = Progress(0.0, 0.0)
-        self._streaming = (config.partials or not config.final_pass) and speech.config.streams
-        self._keep = SAMPLE_RATE * kept_seconds(config.endpoint)
-        self._longest = int(config.endpoint.max_utterance * SAMPLE_RATE)
+        streaming = speech is not None and speech.config.streams and (config.partials or not config.final_pass)
+        self._front = speech if streaming else None  # hears windows
+        self._keep = SAMPLE_RATE * kept_seconds(heard.endpoint)
+        self._longest = int(heard.endpoint.max_utterance * SAMPLE_RATE)
 
     # ------------------------------------------------------------------ input
 
@@ -249,7 +255,7 @@ class Session:
         place = self._vad_position
         if self._utterances:
             oldest, newest = self._utterances[0], self._utterances[-1]
-            if newest.end is None and self._streaming and newest.seen < newest.due:
+            if newest.end is None and self._front is not None and newest.seen < newest.due:
                 place = newest.seen
             if oldest.end is not None:
                 place = min(place, oldest.start + self._longest)
@@ -395,9 +401,9 @@ class Session:
                 case End(sample, reason):
                     self._end(self._utterances[-1], sample, reason, audio_in)
         utterance = self._utterances[-1] if self._utterances else None
-        if utterance is not None and utterance.end is None:
+        if utterance is not None and utterance.end is None and self._front is not None:
             # Fixed here, at the frame that completes a window, so that timing cannot change what is heard.
-            hop = self._speech.window_samples
+            hop = self._front.window_samples
             due = utterance.start + (self._vad_position - utterance.start) // hop * hop
             utterance.windows_in.extend([audio_in] * ((due - utterance.due) // hop))
             utterance.due = due
@@ -408,19 +414,20 @@ class Session:
         self._utterance_count += 1
 
     def _new_utterance(self, index: int, start: int) -> Utterance:
-        return Utterance(index, start, self._speech.frontend.new_state(), fed=start, due=start, seen=start)
+        frontend = None if self._front is None else self._front.frontend.new_state()
+        return Utterance(index, start, frontend, fed=start, due=start, seen=start)
 
     def _end(self, utterance: Utterance, sample: int, reason: EndReason, audio_in: float) -> None:
-        if reason == "cut" and not self.config.final_pass:
+        if reason == "cut" and self._front is not None and not self.config.final_pass:
             # Windows have gone on past the cut: what they heard there belongs to the next utterance.
-            hop = self._speech.window_samples
+            hop = self._front.window_samples
             utterance = self._utterances[-1] = self._new_utterance(utterance.index, utterance.start)
             utterance.due = utterance.start + (sample - utterance.start) // hop * hop
             utterance.windows_in.extend([audio_in] * ((utterance.due - utterance.start) // hop))
         utterance.timeline.audio_in, utterance.timeline.decided = audio_in, self._clock()
         utterance.end, utterance.reason = sample, reason
         if self.config.final_pass:  # there are no more windows
-            utterance.stream, utterance.frontend = None, self._speech.frontend.new_state()
+            utterance.stream = utterance.frontend = None
         if utterance.pass_end != sample:
             utterance.pass_end = sample
             utterance.hypotheses.clear()
@@ -446,9 +453,9 @@ class Session:
     # ---------------------------------------------------------------- passes
 
     def _next_window(self, utterance: Utterance) -> WindowWork | None:
-        if not self._streaming or self._window_busy or utterance.flushed:
+        if self._front is None or self._window_busy or utterance.flushed:
             return None
-        hop = self._speech.window_samples
+        hop = self._front.window_samples
         final_here = utterance.end is not None and self.config.final_pass
         if utterance.fed + hop <= utterance.due and not final_here:
             stop, last = utterance.fed + hop, False
@@ -458,7 +465,8 @@ class Session:
         else:
             return None
         samples = self._samples[utterance.fed : stop]
-        features = self._speech.frontend.step(samples, utterance.frontend, final=last)
+        assert utterance.frontend is not None
+        features = self._front.frontend.step(samples, utterance.frontend, final=last)
         utterance.fed = stop
         self._window_busy = True
         audio_in = utterance.timeline.audio_in if last else utterance.windows_in.popleft()
@@ -467,12 +475,14 @@ class Session:
     def _hear(self, work: WindowWork, tokens: Tokens) -> None:
         utterance = work.utterance
         utterance.heard += tokens
+        assert self._front is not None
         if work.last:
-            words = timed_words(self._speech.tokenizer, utterance.heard, (work.stop - utterance.start) / SAMPLE_RATE)
-            utterance.hypotheses[Ear.FIRST] = Hypothesis(self._speech.name, words, marked=False)
+            words = timed_words(self._front.tokenizer, utterance.heard, (work.stop - utterance.start) / SAMPLE_RATE)
+            language = self.config.language or self._front.language
+            utterance.hypotheses[Ear.FIRST] = Hypothesis(self._front.name, words, marked=False, language=language)
             utterance.timeline.done = self._clock()
         elif len(tokens) and self.config.partials and utterance.end is None:
-            heard = render(self._speech.tokenizer, utterance.heard, utterance.start, utterance.fed)
+            heard = render(self._front.tokenizer, utterance.heard, utterance.start, utterance.fed)
             self._events.append(
                 Partial(
                     utterance.index,
@@ -550,6 +560,8 @@ class Session:
         end = session_time(utterance.end)
         self._utterances.popleft()
         self._events.append(SpeechEnded(utterance.index, end, utterance.reason))
+        if self.config.tags and (said.emotion or said.sound):
+            self._events.append(Tags(utterance.index, said.emotion or "", said.sound or ""))
         self._events.append(
             Final(
                 utterance.index,
@@ -559,6 +571,7 @@ class Session:
                 words,
                 rounded_confidence(sum(word.confidence for word in words) / len(words)) if words else 0.0,
                 said.ear,
+                said.language or "",
             )
         )
 
@@ -569,8 +582,3 @@ class Session:
             if self._rejected is not None:
                 self._events.append(self._rejected)
             self._events.append(SessionEnded(session_time(self._samples.end)))
-
-
-def _longest(better: Capabilities) -> int:
-    """Return the samples of the longest utterance that an ear takes."""
-    return int(SAMPLE_RATE * (_NO_LIMIT if better.longest_seconds is None else better.longest_seconds))

@@ -46,7 +46,7 @@ class Transcriber:
 
     def __init__(
         self,
-        model: SpeechModel,
+        model: SpeechModel | None,
         *,
         punctuation: Punctuator | str | None = "",
         final: FinalPass | None = None,
@@ -57,7 +57,7 @@ class Transcriber:
         """Put the models together, loading those that are not handed in.
 
         Args:
-            model: The speech model for all passes.
+            model: The speech model for all passes; None where `final` hears alone.
             punctuation: A loaded model, a name or directory ("" is the embedded one), or None for bare words.
             final: What hears whole utterances; `model` does if left out.
             better: What hears them, too; `parastream.model.choice` decides between the two. For English free speech,

@@ -147,7 +147,8 @@ class Utterance:
     index: int
     start: int
     """Session sample at which its audio begins."""
-    frontend: FrontendState
+    frontend: FrontendState | None
+    """None once there are no more windows, or where there are none at all."""
     stream: StreamState | None = None
     """Made by whoever runs the first window: it holds MLX arrays."""
     fed: int = 0

@@ -110,7 +110,7 @@ class LocalBackend:
         """Transcribe the files one after the other; see `Backend`."""
         assert self.models is not None
         transcriber = Transcriber(
-            self.models.speech,
+            self.models.front,
             punctuation=self.models.punctuation,
             final=self.models.final,
             better=self.models.better,

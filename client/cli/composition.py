@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
 from parastream.model.config import Precision
+from parastream.model.errors import ModelError
 from parastream.model.final_pass import FinalPass
+from parastream.model.loading import is_final_only
 from parastream.server.app import Server, new_engine
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
@@ -18,7 +20,6 @@ from parastream.streaming.vad import Vad
 
 AUTO = "auto"
 """Stands for two final passes: the streaming model's own, and a better one."""
-BETTER_EAR = "whisper-tiny-en"
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,22 @@ class ModelChoice:
         """Download what is missing and load everything. Call it on the thread that will run the models.
 
         Raises:
-            ModelError: a model cannot be found, downloaded or read.
+            ModelError: a model cannot be found, downloaded or read, or does not go with another one.
         """
         offline, dtype = self.offline, self.dtype
+        final = self.final_model if self.final_model not in (None, AUTO, self.speech) else None
+        alone = is_final_only(self.speech, offline=offline)
+        if alone and final is not None:
+            raise ModelError(
+                f"{self.speech} transcribes whole utterances only, and so does {final}: name one of them, or {final}"
+                " beside a model that streams"
+            )
+        if alone:
+            final = self.speech
         return Models(
-            speech=load(self.speech, dtype=dtype, offline=offline),
-            final=self._load_ear(self.final_model) if self.final_model not in (None, AUTO, self.speech) else None,
-            better=self._load_ear(BETTER_EAR) if self.pairs else None,
+            front=None if alone else load(self.speech, dtype=dtype, offline=offline),
+            final=None if final is None else self._load_ear(final),
+            better=self._load_ear(catalogue.BETTER) if self.pairs and not alone else None,
             punctuation=(
                 None
                 if self.punctuation == "none"

@@ -19,7 +19,7 @@ from parastream.client.cli.duplex import run_duplex
 from parastream.client.client import AsyncClient
 from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent
-from parastream.server.wire.messages import Done, Final, Partial, SpeechEnded, SpeechStarted, Word
+from parastream.server.wire.messages import Done, Final, Partial, SpeechEnded, SpeechStarted, Tags, Word
 
 KEPT_SECONDS = 60.0
 """Seconds of audio that are kept for finals to come: the longest utterance, and what may wait for it."""
@@ -189,6 +189,8 @@ class LiveSession:
                 return msgspec.structs.replace(
                     event, time=round(event.time + first, 3), utterance=event.utterance + number
                 )
+            case Tags():
+                return msgspec.structs.replace(event, utterance=event.utterance + number)
             case Partial() | Final():
                 return msgspec.structs.replace(
                     event,

@@ -42,6 +42,7 @@ class SenseVoicePass:
             takes_hotwords=False,
             gives_word_times=True,
             longest_seconds=_LONGEST,
+            best_seconds=_LONGEST,
         )
         self.frontend = frontend
         self.vocabulary = vocabulary

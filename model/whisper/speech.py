@@ -37,6 +37,8 @@ FRAME = 320
 _MARGIN = SAMPLE_RATE
 """Samples of silence that the encoder hears behind an utterance. With less, the decoder repeats itself."""
 _LONGEST = AUDIO_CONTEXT * FRAME - _MARGIN
+_BEST = 15.0
+"""Seconds. A decoder's cost grows faster than its utterance, and so do the losses where it goes astray."""
 _EVERY = 16
 """Frames of the silent tail that are seen as one."""
 _BEHIND = 5
@@ -85,6 +87,7 @@ class WhisperPass:
             takes_hotwords=True,
             gives_word_times=True,
             longest_seconds=_LONGEST / SAMPLE_RATE,
+            best_seconds=_BEST,
         )
 
     @classmethod

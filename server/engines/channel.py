@@ -17,6 +17,7 @@ from parastream.streaming import EngineStats, SessionConfig
 from parastream.streaming.events import Event
 from parastream.streaming.observer import FinalTiming, PartialTiming, Turn
 from parastream.streaming.replay import Replay
+from parastream.streaming.runner import Listener
 
 _HEAD = struct.Struct("<IB")
 _STREAM = struct.Struct("<I")
@@ -67,6 +68,7 @@ class Ready(msgspec.Struct, tag=True, array_like=True):
 
     model: str
     languages: tuple[str, ...]
+    listeners: tuple[Listener, ...]
     device: str
     blas: str
     stats: EngineStats

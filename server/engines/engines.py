@@ -41,6 +41,7 @@ from parastream.streaming.capacity import has_room, no_room
 from parastream.streaming.events import Event
 from parastream.streaming.observer import FinalTiming, PartialTiming, Turn
 from parastream.streaming.replay import Replay
+from parastream.streaming.runner import Listener
 
 logger = logging.getLogger("parastream.engines")
 
@@ -209,8 +210,13 @@ class Engines:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that it knows. Raises `EngineError` before it is loaded."""
+        """Those that finals may be in. Raises `EngineError` before the models are loaded."""
         return self.about.languages
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The models that listen. Raises `EngineError` before they are loaded."""
+        return self.about.listeners
 
     def check_running(self) -> None:
         """Raise `EngineError` if nothing can be served any more."""

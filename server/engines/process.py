@@ -182,7 +182,8 @@ class _Telling(Observer):
 def _ready(engine: Engine) -> Ready:
     from parastream.model.device import on_cpu
 
-    return Ready(engine.model, engine.languages, "CPU" if on_cpu() else "GPU", str(blas.info()), engine.stats())
+    device = "CPU" if on_cpu() else "GPU"
+    return Ready(engine.model, engine.languages, engine.listeners, device, str(blas.info()), engine.stats())
 
 
 def _take_cpus(setup: Setup) -> None:

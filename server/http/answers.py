@@ -151,6 +151,7 @@ class HttpAnswers:
                     "version": _VERSION,
                     "model": self._admission.model if loaded else None,
                     "languages": self._admission.languages if loaded else None,
+                    "ears": self._admission.ears if loaded else None,
                     "protocol": PROTOCOL,
                 }
                 return json_response(connection, HTTPStatus.OK, body)

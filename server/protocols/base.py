@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
+from parastream.model.errors import EngineError
 from parastream.server.sessions.outbox import Outbox
 from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
 from parastream.server.wire import messages
@@ -22,6 +23,8 @@ from parastream.server.wire.messages import Event, Final, Partial, Start, Word
 from parastream.server.wire.refusals import INTERNAL, RefusalError
 
 logger = logging.getLogger("parastream.server")
+
+_CANTONESE = ("zh-hk", "zh-yue", "zh-hant-hk", "zh-mo")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Admits(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that it knows, as ISO 639-1 codes."""
+        """Those that finals may be in, as ISO 639 codes."""
         ...
 
     def begin(self, start: Start, deliver: Deliver, name: str) -> Transcription:
@@ -229,8 +232,14 @@ class Adapter(Handler):
 
     # for a protocol to call
 
-    def begin(self, start: Start) -> Transcription:
-        """Begin a transcription, whose events come to `apply`. Raises `RefusalError`."""
+    def begin(self, start: Start, *, language: str = "") -> Transcription:
+        """Begin a transcription, whose events come to `apply`. Raises `RefusalError`.
+
+        `language` is a tag of any form, such as `en-US`. Where the models do not know it, they find out what is spoken:
+        clients of other servers name languages without having seen ours.
+        """
+        if language:
+            start = msgspec.structs.replace(start, language=self._known(language))
 
         def deliver(event: Event | Progress) -> None:
             self._deliver(transcription, event)
@@ -238,6 +247,15 @@ class Adapter(Handler):
         transcription = self.admission.begin(start, deliver, self.name)
         self._transcriptions[transcription] = None
         return transcription
+
+    def _known(self, tag: str) -> str:
+        try:
+            languages = self.admission.languages
+        except EngineError:  # `begin` of the admission says so
+            return ""
+        tag = tag.strip().lower().replace("_", "-")
+        candidates = ("yue" if tag in _CANTONESE else "", tag.partition("-")[0])
+        return next((code for code in candidates if code in languages), "")
 
     def send(self, message: msgspec.Struct | str | bytes, *, replaces: Hashable = None) -> None:
         """Send text, bytes or a message that becomes JSON, in order; nothing once the connection is to be closed.

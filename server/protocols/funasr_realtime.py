@@ -7,7 +7,8 @@ Binary messages are 16-bit samples of one channel at 16 kHz. Text messages are c
 | `START` | `{"event":"started"}`: audio is taken from now on; before that it is ignored, as there. A session that was not stopped ends here |
 | `COMMIT` | what is being said ends here: a result with `is_final` true, after which sentences are counted anew. FunASR's server takes it only with `--endpoint-mode client`; here pauses end sentences all the same |
 | `STOP` | the last result, with `is_final` true, if there was any audio, then `{"event":"stopped"}`; another `START` may follow |
-| `HOTWORDS:one,two`, `LANGUAGE:English` | `hotwords_set` and `language_set`, which change nothing: the model takes no hotwords and knows its languages |
+| `LANGUAGE:English` | `language_set`: what is spoken in sessions without audio so far, by its name in English or Chinese or by its code, where the models know it; otherwise they find out |
+| `HOTWORDS:one,two` | `hotwords_set`, which changes nothing: the model takes no hotwords |
 | others | `{"event":"error"}`, and the connection goes on |
 
 A result has all `sentences` since `START` or the last `COMMIT`, each with `text`, `start` and `end`, and the `partial` text of
@@ -35,6 +36,11 @@ _MOST_HOTWORDS = 1000
 _MOST_WAITING = 100
 """Sessions, and messages of one, that wait until the session before them is finished."""
 _START = Start()
+_NAMES = {
+    **{"chinese": "zh", "mandarin": "zh", "english": "en", "cantonese": "yue", "japanese": "ja", "korean": "ko"},
+    **{"中文": "zh", "英文": "en", "粤语": "yue", "日文": "ja", "韩文": "ko"},
+}
+"""Languages as clients name them."""
 
 
 class Sentence(Struct, frozen=True):
@@ -124,6 +130,7 @@ class FunASRRealtime(Adapter):
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
+        self._language = ""
         self._sessions: deque[_Session] = deque()  # those that are not finished; all but the last are stopped
 
     # from the client
@@ -139,7 +146,7 @@ class FunASRRealtime(Adapter):
         if session is None or not data:
             return
         if session.transcription is None:
-            session.transcription = self.begin(_START)
+            session.transcription = self.begin(_START, language=self._language)
         session.transcription.send(data)
 
     def receive_text(self, text: str) -> None:
@@ -161,6 +168,7 @@ class FunASRRealtime(Adapter):
                 words = tuple(word.strip() for word in argument.split(",")[:_MOST_HOTWORDS] if word.strip())
                 self._reply(Notice(event="hotwords_set", hotwords=words))
             case ("LANGUAGE", ":"):
+                self._language = _NAMES.get(argument.strip().lower(), argument)
                 self._reply(Notice(event="language_set", language=argument.strip()))
             case _:
                 self._refuse(RefusalError("unexpected_message", f"there is no command {quoted(text)}", COMMANDS))

@@ -6,7 +6,7 @@ An event is a line of JSON (`type`, `data`, and how many bytes of further data a
 |---|---|
 | `describe` | `info`: one speech-to-text program with one model and its languages |
 | `ping` | `pong` |
-| `transcribe` | the next audio is for the served model: another `name` is an `error`; `language` comes back with the text; the rest is ignored |
+| `transcribe` | the next audio is for the served model: another `name` is an `error`; `language` is heeded where the models know it, and comes back with the text; where none is named, the one that was found does; the rest is ignored |
 | `audio-start`, `audio-chunk` | 16-bit PCM, 8 to 48 kHz; of several channels the first is transcribed |
 | `audio-stop` | `transcript-start`, a `transcript-chunk` for each utterance (as they end, so the first ones are sent earlier), `transcript` with all of the text, `transcript-stop`; then another `transcribe` may follow |
 | others | ignored, as the protocol wants it |
@@ -310,7 +310,7 @@ class Wyoming(Adapter):
         if audio.width != 2:
             raise RefusalError("unsupported", f"samples of {audio.width} bytes; allowed are samples of 2 bytes", ("2",))
         start = Start(rate=audio.rate, channels=audio.channels, model=self._wanted.name or "")
-        transcription = self._transcription = self.begin(start)
+        transcription = self._transcription = self.begin(start, language=self._wanted.language or "")
         self._answers[transcription] = self._wanted, []
         self._wanted = Transcribe()
         return transcription
@@ -325,6 +325,9 @@ class Wyoming(Adapter):
         asked, texts = self._answers[transcription]
         match event:
             case Final() if event.text:
+                if asked.language is None and event.language:
+                    asked = msgspec.structs.replace(asked, language=event.language)
+                    self._answers[transcription] = asked, texts
                 if not texts:
                     self._say(TranscriptStart(language=asked.language, context=asked.context))
                 texts.append(event.text)

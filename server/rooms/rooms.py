@@ -117,7 +117,8 @@ class Room:
                         for word in event.words
                     )
                     shown = RoomLine(line, speaker, start, end, event.text)
-                    self._lines[line] = shown, AttributedUtterance(event.text, start, end, words, speaker, event.ear)
+                    said = AttributedUtterance(event.text, start, end, words, speaker, event.ear, event.language)
+                    self._lines[line] = shown, said
                     if len(self._lines) > LINES_KEPT:
                         del self._lines[min(self._lines)]
                 self._settle(RoomFinal(line, speaker, start, end, event.text))

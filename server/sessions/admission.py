@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from parastream.model import catalogue
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
@@ -12,7 +13,7 @@ from parastream.server.sessions.mailbox import Mailbox, Post
 from parastream.server.sessions.recogniser import Recogniser, RecogniserStream
 from parastream.server.sessions.refused import RefusalLog
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
-from parastream.server.wire.messages import Error, Start
+from parastream.server.wire.messages import Ear, Error, Start
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import SessionConfig
 from parastream.streaming.events import Event
@@ -61,8 +62,18 @@ class Admission:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that it knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
+        """Those that finals may be in, as ISO 639 codes. Raises `EngineError` before the models are loaded."""
         return self._engine.languages
+
+    @property
+    def ears(self) -> tuple[Ear, ...]:
+        """The models that listen. Raises `EngineError` before they are loaded."""
+        found = []
+        for name, languages, partials, finals in self._engine.listeners:
+            card = catalogue.card(name)
+            about, figures, licence = (card.description, card.figures, card.licence) if card else ("", "", "")
+            found.append(Ear(name, partials, finals, languages, about, figures, licence))
+        return tuple(found)
 
     @property
     def not_ready(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from parastream.server.config import ServerConfig
 from parastream.streaming import EngineConfig, EngineStats, SessionConfig
 from parastream.streaming.events import Event
+from parastream.streaming.runner import Listener
 
 
 def engine_config(config: ServerConfig) -> EngineConfig:
@@ -51,7 +52,12 @@ class Recogniser(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that the model knows, as ISO 639-1 codes. Raises `EngineError` before it is loaded."""
+        """Those that finals may be in, as ISO 639 codes. Raises `EngineError` before the models are loaded."""
+        ...
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The models that listen. Raises `EngineError` before they are loaded."""
         ...
 
     def check_running(self) -> None:

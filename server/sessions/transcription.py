@@ -86,6 +86,8 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
             punctuate=start.punctuation,
             itn=start.itn,
             final_pass=start.final_pass,
+            language=start.language or None,
+            tags=start.tags,
             endpoint=endpoint,
         )
         for audio in formats
@@ -248,6 +250,38 @@ class Transcription:
     def _apply(self, index: int, event: events.Event) -> None:
         channel = self.configs[index].format.channel
         match event:
+            case events.SpeechStarted() | events.Partial() | events.SpeechEnded() | events.Tags() | events.Final():
+                self._utter(index, channel, event)
+            case events.Flushed():
+                before = min(self._flushed)
+                self._flushed[index] += 1
+                if min(self._flushed) > before:
+                    self._tell(messages.Flushed(event.time))
+            case events.Progress():
+                self._progress[index] = event.time
+                self._hand_over(Progress(channel, event.settled))
+            case events.InputRejected(code="incomplete_sample"):
+                self._incomplete = event.message  # the same for each channel
+            case events.InputRejected(code="internal_error"):
+                self.fail(RefusalError("internal", event.message))
+            case events.InputRejected(code="unsupported"):
+                self.fail(RefusalError("unsupported", event.message))
+            case events.InputRejected():
+                self.fail(RefusalError("invalid_audio", event.message))
+            case events.SessionEnded():
+                self._running -= 1
+                self._duration = max(self._duration, event.time)
+                if not self._running:
+                    self._finish()
+
+    def _utter(
+        self,
+        index: int,
+        channel: int,
+        event: events.SpeechStarted | events.Partial | events.SpeechEnded | events.Tags | events.Final,
+    ) -> None:
+        """Tell of an utterance."""
+        match event:
             case events.SpeechStarted():
                 self._utterances[index, event.utterance] = self._count
                 self._tell(messages.SpeechStarted(self._count, event.time, channel))
@@ -279,29 +313,12 @@ class Transcription:
                         event.confidence,
                         channel,
                         event.ear,
+                        event.language,
                     )
                 )
-            case events.Flushed():
-                before = min(self._flushed)
-                self._flushed[index] += 1
-                if min(self._flushed) > before:
-                    self._tell(messages.Flushed(event.time))
-            case events.Progress():
-                self._progress[index] = event.time
-                self._hand_over(Progress(channel, event.settled))
-            case events.InputRejected(code="incomplete_sample"):
-                self._incomplete = event.message  # the same for each channel
-            case events.InputRejected(code="internal_error"):
-                self.fail(RefusalError("internal", event.message))
-            case events.InputRejected(code="unsupported"):
-                self.fail(RefusalError("unsupported", event.message))
-            case events.InputRejected():
-                self.fail(RefusalError("invalid_audio", event.message))
-            case events.SessionEnded():
-                self._running -= 1
-                self._duration = max(self._duration, event.time)
-                if not self._running:
-                    self._finish()
+            case events.Tags():
+                utterance = self._utterances[index, event.utterance]
+                self._tell(messages.Tags(utterance, event.emotion, event.sound, channel))
 
     def _finish(self) -> None:
         self._state = State.ENDED

@@ -9,7 +9,7 @@ from enum import StrEnum
 from parastream.model.text import join
 from parastream.server.transcripts.cues import Cue, SubtitleStyle, cues
 from parastream.server.transcripts.labels import speaker_prefix
-from parastream.server.transcripts.utterance import SpokenUtterance, ear_of, speaker_of
+from parastream.server.transcripts.utterance import SpokenUtterance, ear_of, language_of, speaker_of
 
 
 class TranscriptFormat(StrEnum):
@@ -133,6 +133,7 @@ def _as_object(utterances: Sequence[SpokenUtterance], file: str) -> dict[str, ob
                 ],
             }
             | ({"ear": ear_of(utterance)} if ear_of(utterance) else {})
+            | ({"language": language_of(utterance)} if language_of(utterance) else {})
             for utterance in utterances
         ],
     }

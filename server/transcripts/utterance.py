@@ -64,18 +64,27 @@ class AttributedUtterance:
     """Name of the speaker; empty where lines have no names."""
     ear: str = ""
     """Name of the model that heard it; empty if it is not known."""
+    language: str = ""
+    """What was spoken, as an ISO 639 code; empty if it is not known."""
 
 
 def spoken(final: SpokenUtterance, channel: int, labels: Sequence[str]) -> AttributedUtterance:
     """Attribute an utterance to the speaker on its channel; to nobody where `labels` has no name for it."""
     speaker = labels[channel] if channel < len(labels) else ""
-    return AttributedUtterance(final.text, final.start, final.end, tuple(final.words), speaker, ear_of(final))
+    words = tuple(final.words)
+    return AttributedUtterance(final.text, final.start, final.end, words, speaker, ear_of(final), language_of(final))
 
 
 def ear_of(utterance: SpokenUtterance) -> str:
     """Return the name of the model that heard an utterance; nothing where that is not known."""
     ear: str = getattr(utterance, "ear", "")
     return ear
+
+
+def language_of(utterance: SpokenUtterance) -> str:
+    """Return the language of an utterance; nothing where that is not known."""
+    language: str = getattr(utterance, "language", "")
+    return language
 
 
 def speaker_of(utterance: SpokenUtterance) -> str:

@@ -117,6 +117,10 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     """Whether finals have numbers, dates, times and amounts as people write them: inverse text normalisation."""
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
+    language: str = ""
+    """What is spoken, one of `languages` of `ready`; empty: the models find out."""
+    tags: bool = False
+    """Whether to get `tags` with the finals."""
     room: str = ""
     """The caption room that shows the session; empty for none. See `room_name`."""
     stats: Annotated[float, Meta(ge=0)] = 0.0
@@ -155,6 +159,24 @@ ClientMessage = Start | Flush | Stop | Resume
 # --- server to client --------------------------------------------------------------------------------
 
 
+class Ear(Struct, frozen=True):
+    """A model that listens."""
+
+    name: str
+    partials: bool
+    """Whether it hears speech while it lasts."""
+    finals: bool
+    """Whether it hears whole utterances."""
+    languages: tuple[str, ...]
+    """ISO 639 codes."""
+    about: str = ""
+    """What it hears well; empty where that is not known, as the next two."""
+    figures: str = ""
+    """How well, as measured."""
+    licence: str = ""
+    """Of its weights."""
+
+
 class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     """Answer to `start` and `resume`: audio may be sent."""
 
@@ -175,7 +197,9 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     flushes: int = 0
     """`flush` messages accepted so far; a resuming client sends only those after them again."""
     languages: tuple[str, ...] = ()
-    """Those that the model knows, as ISO 639-1 codes; empty when they are not known."""
+    """Those that finals may be in, as ISO 639 codes; empty when they are not known."""
+    ears: tuple[Ear, ...] = ()
+    """The models that listen."""
 
 
 class Acknowledged(Struct, frozen=True, tag_field="type", tag="acknowledged"):
@@ -244,6 +268,20 @@ class Final(Struct, frozen=True, tag_field="type", tag="final"):
     channel: int = 0
     ear: str = ""
     """Name of the model that heard the text."""
+    language: str = ""
+    """What was spoken, as an ISO 639 code; empty if it is not known."""
+    seq: int = 0
+
+
+class Tags(Struct, frozen=True, tag_field="type", tag="tags"):
+    """What else is to be heard in an utterance; right before its final, for clients that asked for it."""
+
+    utterance: int
+    emotion: str
+    """`happy`, `sad`, `angry`, `neutral`, `fearful`, `disgusted`, `surprised`, or empty."""
+    sound: str
+    """`speech`, `music`, `laughter`, `applause`, `crying`, `sneeze`, `breath`, `cough`, `singing`, or empty."""
+    channel: int = 0
     seq: int = 0
 
 
@@ -288,7 +326,7 @@ class Done(Struct, frozen=True, tag_field="type", tag="done"):
     seq: int = 0
 
 
-Event = SpeechStarted | Partial | Final | SpeechEnded | Flushed | Error | Done
+Event = SpeechStarted | Partial | SpeechEnded | Tags | Final | Flushed | Error | Done
 """Messages with a `seq`: they belong to the session, and a client that resumes gets those that it missed."""
 ServerMessage = Ready | Acknowledged | Stats | Event
 

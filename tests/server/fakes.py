@@ -29,6 +29,7 @@ from parastream.streaming.events import (
     SpeechStarted,
     Word,
 )
+from parastream.streaming.runner import Listener
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -143,6 +144,10 @@ class FakeEngine:
         self.refusal: Exception | None = None
         self.languages: tuple[str, ...] = ("en",)
         self.loading = False
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return (Listener("scripted", self.languages, partials=True, finals=True),)
 
     @property
     def model(self) -> str:

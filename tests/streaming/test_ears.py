@@ -17,6 +17,9 @@ from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, 
 from .scripted import hypothesis, token
 
 WHISPER = Capabilities(("en",), writes_marks=True, takes_hotwords=True, gives_word_times=True, longest_seconds=29.0)
+PARAFORMER = Capabilities(
+    ("en",), writes_marks=False, takes_hotwords=False, gives_word_times=True, longest_seconds=None
+)
 SPEECH, SILENCE = [0.9] * 30, [0.0] * 30
 
 
@@ -31,7 +34,8 @@ class Talk:
         self, models: Models, config: SessionConfig = SessionConfig(), ears: Capabilities | None = WHISPER
     ) -> None:
         vad = models.vad.new_state()
-        self.session = Session(config, models.speech, vad, punctuated=True, better=ears)
+        each = {Ear.FIRST: PARAFORMER} | ({} if ears is None else {Ear.BETTER: ears})
+        self.session = Session(config, models.speech, vad, punctuated=True, ears=each)
         self.passes: list[FinalWork] = []
         self.marks: list[PunctuationWork] = []
 
@@ -145,6 +149,16 @@ def test_a_pass_of_either_ear_over_a_pause_is_void_when_speech_goes_on(models: M
     talk.hear(Ear.FIRST, hypothesis())
     talk.hear(Ear.BETTER, better("In time."))
     assert [final.text for final in talk.finals()] == ["In time."]
+
+
+def test_utterances_are_cut_earlier_while_the_better_ear_listens(models: Models) -> None:
+    config = SessionConfig(endpoint=EndpointConfig(max_utterance=6.0, cut_search=1.0))
+    talk = Talk(models, config, replace(WHISPER, best_seconds=4.0))
+    talk.say([0.9] * 130)
+    assert 3.0 <= min(work.end for work in talk.passes if work.ear is Ear.FIRST) / 16000 <= 4.0
+    streaming = Talk(models, replace(config, final_pass=False), replace(WHISPER, best_seconds=4.0))
+    streaming.say([0.9] * 130)
+    assert not streaming.finals()
 
 
 def test_an_utterance_that_is_too_long_for_the_better_ear_does_without(models: Models) -> None:

@@ -15,7 +15,7 @@ from parastream.streaming.vad import Vad
 
 prepare_process()
 ended = threading.Event()
-engine = Engine(lambda: Models(speech=load(offline=True), vad=Vad(silero_weights.load(offline=True))))
+engine = Engine(lambda: Models(front=load(offline=True), vad=Vad(silero_weights.load(offline=True))))
 engine.start()
 engine.wait_ready()
 stream = engine.open(SessionConfig(), lambda events: ended.set())

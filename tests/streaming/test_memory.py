@@ -61,7 +61,7 @@ def test_a_session_takes_what_is_stated(models: Models, sample: Audio, max_utter
 
 def test_a_model_that_remembers_everything_takes_more_the_longer_an_utterance_may_be(models: Models) -> None:
     speech = models.speech
-    unlimited = replace(models, speech=replace(speech, config=replace(speech.config, encoder_look_back=-1)))
+    unlimited = replace(models, front=replace(speech, config=replace(speech.config, encoder_look_back=-1)))
     short, long = (
         session_memory(unlimited, SessionConfig(endpoint=EndpointConfig(max_utterance=seconds))).network
         for seconds in (10.0, 20.0)

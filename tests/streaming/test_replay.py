@@ -17,6 +17,7 @@ from parastream.streaming.events import (
     Progress,
     SpeechEnded,
     SpeechStarted,
+    Tags,
 )
 from parastream.streaming.replay import Continuity
 from parastream.streaming.runner import Runner
@@ -194,3 +195,13 @@ def test_utterances_begin_before_a_flush_ends_them() -> None:
     begin, end = endpointer.flush(2 * FRAME)
     assert (begin.sample if isinstance(begin, Start) else None) == 600
     assert not isinstance(end, Start)
+
+
+def test_tags_have_the_number_of_their_utterance() -> None:
+    continuity = Continuity(AudioFormat(), EndpointConfig())
+    final = Final(0, 0.0, 1.0, "", (), 0.0)
+    first: list[Event] = [SpeechStarted(0, 0.0), SpeechEnded(0, 1.0, "silence"), final, SpeechStarted(1, 1.0)]
+    assert continuity.receive(first) == first
+    continuity.replay()
+    told = continuity.receive([SpeechStarted(0, 0.0), Tags(0, "sad", "")])
+    assert told == [Tags(1, "sad", "")]

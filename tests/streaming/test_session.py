@@ -228,13 +228,13 @@ def test_a_sample_that_is_no_number_ends_the_input_but_loses_nothing(
 
 def test_a_model_without_streaming_form_needs_the_final_pass(models: Models, speech: SpeechModel) -> None:
     offline = replace(speech, config=replace(speech.config, model="Paraformer"))
-    runner = Runner(replace(models, speech=offline))
+    runner = Runner(replace(models, front=offline))
     with pytest.raises(ModelConfigError, match="no streaming form"):
         runner.new_session(SessionConfig(final_pass=False))
 
 
 def test_an_offline_model_still_gives_finals(models: Models, speech: SpeechModel, sample: Audio) -> None:
-    offline = replace(models, speech=replace(speech, config=replace(speech.config, model="Paraformer")))
+    offline = replace(models, front=replace(speech, config=replace(speech.config, model="Paraformer")))
     events = converse(offline, [sample.tobytes()], SessionConfig())
     assert not [e for e in events if isinstance(e, Partial)]
     assert [f.text for f in finals(events)] == SAMPLE_TEXTS

@@ -11,7 +11,8 @@
 | `punctuate`, `smart_format` | marks and capitals, and `punctuated_word`; otherwise plain words |
 | `numerals`, `smart_format` | numbers as people write them, in results with `is_final` |
 | `callback`, `redact` | refused: a client that asks for them relies on them, and results go to it unaltered |
-| `model`, `language`, `diarize`, `keyterm` and all others | ignored: the server has its own model, and `model_info` names it |
+| `language` | what is spoken, where the models know it (`en-US` counts as `en`); otherwise, and with `multi`, they find out. With `multi` or `detect_language`, final results have `languages` |
+| `model`, `diarize`, `keyterm` and all others | ignored: the server has its own model, and `model_info` names it |
 
 | Message of the client | What happens |
 |---|---|
@@ -137,7 +138,7 @@ class Deepgram(Adapter):
             self._begin(self._options.format)
 
     def _begin(self, audio: AudioFormat) -> Transcription:
-        transcription = self._transcription = self.begin(self._options.start(audio))
+        transcription = self._transcription = self.begin(self._options.start(audio), language=self._options.language)
         self._channels = [_Channel(index, config.endpoint) for index, config in enumerate(transcription.configs)]
         return transcription
 
@@ -262,6 +263,7 @@ class Deepgram(Adapter):
             final.text,
             final.start,
             final.end,
+            language=final.language,
             is_final=True,
             speech_final=from_finalize or (self._options.speech_final and final.utterance not in channel.cut),
             from_finalize=from_finalize,
@@ -341,12 +343,14 @@ class Deepgram(Adapter):
         start: float,
         end: float,
         *,
+        language: str = "",
         is_final: bool = False,
         speech_final: bool = False,
         from_finalize: bool = False,
     ) -> None:
         confidence = math.fsum(word.confidence for word in words) / len(words) if words else 0.0
-        alternative = messages.Alternative(text, round(confidence, 4), tuple(map(self._word, words)))
+        languages = (language,) if language and self._options.tells_language else UNSET
+        alternative = messages.Alternative(text, round(confidence, 4), tuple(map(self._word, words)), languages)
         message = messages.Results(
             channel_index=self._place(channel),
             duration=round(end - start, 3),

@@ -60,6 +60,8 @@ class Alternative(Struct, frozen=True):
     confidence: float
     """Mean over the words; 0 without words."""
     words: tuple[SpokenWord, ...]
+    languages: tuple[str, ...] | UnsetType = UNSET
+    """What was spoken in a final result; with `language=multi` or `detect_language`, and where it is known."""
 
 
 class Alternatives(Struct, frozen=True):

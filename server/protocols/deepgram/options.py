@@ -56,6 +56,10 @@ class Options:
     """Seconds of silence that end an utterance; None: the server's."""
     utterance_end: float | None
     """Seconds without a word before `UtteranceEnd`."""
+    language: str
+    """What is spoken; empty: the models find out."""
+    tells_language: bool
+    """Whether results say what was found."""
 
     def start(self, audio: AudioFormat) -> Start:
         """Return what the transcription is asked for."""
@@ -93,6 +97,8 @@ def read_options(request: Request) -> Options:
         if not interim_results:
             raise _BadRequestError("unsupported", "utterance_end_ms needs interim_results=true")
         silence = silence and min(silence, utterance_end)
+    language = request.get("language")
+    several = language.lower() == "multi"
     return Options(
         format=_format(request),
         multichannel=_flag(request, "multichannel"),
@@ -103,6 +109,8 @@ def read_options(request: Request) -> Options:
         speech_final=endpointing != "false",
         min_silence=silence,
         utterance_end=utterance_end,
+        language="" if several else language,
+        tells_language=several or _flag(request, "detect_language"),
     )
 
 

@@ -10,9 +10,10 @@ recordings:
   if the audio turns out to be WAV), `wav_name` and `itn` hold for the recordings that follow and for one without audio
   yet. `itn` true asks for numbers as people write them, in the texts of `2pass-offline` and `offline`.
 - `is_end` with the end of a recording asks for an acknowledgement.
-- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `hotwords`, `svs_lang`,
-  `svs_itn` and all unknown fields are accepted with any value, which changes nothing that is heard: the model has one
-  chunk size, and takes no hotwords.
+- `svs_lang` says what is spoken, where the models know it; else, and with `auto`, they find out.
+- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `hotwords`, `svs_itn` and all
+  unknown fields are accepted with any value, which changes nothing that is heard: the model has one chunk size, and takes
+  no hotwords.
 
 Answers always have `mode`, `text`, `wav_name` and `is_final`, which is true only in the last message for a recording:
 
@@ -81,6 +82,7 @@ class _Settings:
     prefixed: bool = True
     """Whether answers are named as the C++ server names them in every mode: `2pass-online` and `2pass-offline`."""
     itn: bool = False
+    language: str = ""
 
     def updated(self, message: ClientMessage, *, first: bool) -> _Settings:
         """Return these settings with those of a message, which may be the first one.
@@ -100,6 +102,7 @@ class _Settings:
             _name(message.wav_name) if _given(message.wav_name) else self.name,
             prefixed,
             bool(_flag("itn", message.itn)) if _given(message.itn) else self.itn,
+            message.svs_lang if isinstance(message.svs_lang, str) else self.language,
         )
 
     @property
@@ -283,7 +286,7 @@ class FunASR(Adapter):
                     f"audio in the format {quoted(recording.settings.format)} cannot be read, but pcm and wav",
                     _RAW,
                 )
-            recording.transcription = self.begin(recording.start)
+            recording.transcription = self.begin(recording.start, language=recording.settings.language)
         recording.transcription.send(audio)
 
     def _end(self, recording: _Recording, *, acknowledge: bool) -> None:

@@ -32,6 +32,8 @@ class ClientMessage(Struct, frozen=True):
     is_speaking: Any = None
     is_finished: Any = None
     is_end: Any = None
+    svs_lang: Any = None
+    """The language, as clients of SenseVoice name it."""
     itn: Any = None
     """Whether numbers are written as people write them."""
     hotwords: Any = None

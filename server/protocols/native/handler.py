@@ -106,6 +106,7 @@ class NativeHandler(Handler, Connected):
             resume_window=self._settings.resume_window,
             flushes=session.transcription.flushes,
             languages=self._registry.admission.languages,
+            ears=self._registry.admission.ears,
         )
 
     def _let_go(self) -> None:

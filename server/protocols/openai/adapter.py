@@ -2,7 +2,7 @@
 
 | Event of the client | What happens |
 |---|---|
-| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `model`, `language`, `prompt` and `noise_reduction` change nothing: the server's own model hears the audio as it is. Nor do the fields of conversations (`instructions`, `tools`, `audio.output` and so on): nobody answers |
+| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `language` is heeded until the first audio, where the models know it; `model`, `prompt` and `noise_reduction` change nothing: the server's own models hear the audio as it is. Nor do the fields of conversations (`instructions`, `tools`, `audio.output` and so on): nobody answers |
 | `transcription_session.update` | the same in the form of the beta, and answered in that form; from then on `conversation.item.created` takes the place of `.added` and `.done` |
 | `conversation.item.retrieve` | `conversation.item.retrieved`: one of the last items, with its text |
 | `input_audio_buffer.append` | audio in base64 |
@@ -230,7 +230,9 @@ class OpenAIRealtime(Adapter):
             message = f"{len(audio)} bytes of audio; allowed: at most {LARGEST_APPEND} in one event"
             raise ClientError("invalid_value", message, "audio")
         if self._transcription is None:
-            self._transcription = self.begin(start_of(self._session))
+            options = self._session.audio.input.transcription
+            language = "" if options is None else options.language or ""
+            self._transcription = self.begin(start_of(self._session), language=language)
         self._buffered += len(audio)
         self._transcription.send(audio)
 

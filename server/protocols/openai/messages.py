@@ -54,7 +54,7 @@ class SemanticVad(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ty
 
 
 class TranscriptionOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Accepted and ignored: there is one model, which takes no hints."""
+    """Accepted; all but `language` are ignored."""
 
     model: str | None = None
     language: str | None = None

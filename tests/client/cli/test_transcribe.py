@@ -45,6 +45,24 @@ def test_two_ears_hear_unless_one_is_named(run: Run) -> None:
     assert words(run("transcribe", SAMPLE, "--final-model", "whisper-tiny-en").out).startswith(BOTH[0])
 
 
+SENSEVOICE = Path(__file__).parents[2] / "reference" / "sensevoice" / "model"
+
+
+def test_a_model_for_whole_utterances_hears_alone(run: Run) -> None:
+    """A small one with random weights: what it writes means nothing."""
+    transcript = json.loads(run("transcribe", SAMPLE, "--model", SENSEVOICE, "--format", "jsonl").out)
+    assert {(each["ear"], each["language"]) for each in transcript["utterances"]} <= {
+        ("model", language) for language in ("zh", "en", "yue", "ja", "ko")
+    }
+    assert transcript["text"]
+    result = run("transcribe", SAMPLE, "--model", SENSEVOICE, "--final-model", "whisper-tiny-en")
+    assert result.status == 1
+    assert "transcribes whole utterances only, and so does whisper-tiny-en: name one of them" in result.err
+    result = run("transcribe", SAMPLE, "--model", SENSEVOICE, "--streaming")
+    assert result.status == 1
+    assert "the model has no streaming form" in result.err
+
+
 def test_transcribe_as_text(run: Run) -> None:
     result = run(*TRANSCRIBE, SAMPLE)
     assert (result.status, result.err) == (0, "")

@@ -20,8 +20,10 @@ from parastream.server.engines.channel import (
 )
 from parastream.streaming import EngineStats
 from parastream.streaming.events import Final, SessionEnded, SpeechEnded, SpeechStarted
+from parastream.streaming.runner import Listener
 
-READY = Ready("scripted", ("en",), "CPU", "none", EngineStats(capacity=2))
+EARS = (Listener("scripted", ("en",), partials=True, finals=True),)
+READY = Ready("scripted", ("en",), EARS, "CPU", "none", EngineStats(capacity=2))
 
 
 class Scripted:

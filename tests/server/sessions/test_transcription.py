@@ -9,6 +9,7 @@ from parastream.server.protocols.vosk import Vosk
 from parastream.server.sessions.transcription import Progress, State, Transcription
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Start
+from parastream.streaming import events
 from parastream.streaming.events import Partial as PartialOfTheEngine
 
 from ..fakes import UTTERANCE, FakeEngine, admission
@@ -23,6 +24,20 @@ def test_listeners_hear_of_the_event_at_which_a_slow_client_is_cut_off() -> None
     session.transcription.send(bytes(UTTERANCE))
     assert session.aborted
     assert heard == ["SpeechStarted", "SpeechEnded", "Final", "Error", "ended"]
+
+
+def test_tags_and_languages_reach_the_client() -> None:
+    delivered: list[Event | Progress] = []
+    engine = FakeEngine()
+    admission(engine).begin(Start(language="en", tags=True), delivered.append, "session")
+    (stream,) = engine.streams
+    assert (stream.config.language, stream.config.tags) == ("en", True)
+    final = events.Final(0, 0.0, 1.0, "ha", (), 0.0, "model", "en")
+    stream.tell([events.SpeechStarted(0, 0.0), events.Tags(0, "happy", "laughter"), final])
+    assert delivered[1:] == [
+        messages.Tags(0, "happy", "laughter"),
+        messages.Final(0, 0.0, 1.0, "ha", (), 0.0, ear="model", language="en"),
+    ]
 
 
 def test_a_listener_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from parastream.server.wire.messages import (
     Acknowledged,
     ClientMessage,
     Done,
+    Ear,
     EndpointOptions,
     Error,
     ErrorCode,
@@ -27,6 +28,7 @@ from parastream.server.wire.messages import (
     Start,
     Stats,
     Stop,
+    Tags,
     Word,
     decode_server_message,
     encode,
@@ -40,11 +42,13 @@ WORDS = (Word("hello", 0.5, 0.9, 0.75),)
     "message",
     [
         Ready("s", "parastream.v1", "m", "s16le", 16000, 1, 0, 320, 20.0, 30.0),
+        Ready("s", "p", "m", "s16le", 8000, 1, 0, 0, 20.0, 30.0, 0, ("en",), (Ear("m", True, False, ("en",)),)),
         Acknowledged(640),
         Stats(1.5, 0.25),
         SpeechStarted(0, 0.5, seq=1),
         Partial(0, 0.5, 1.0, "hel", "lo", WORDS, seq=2),
-        Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", seq=3),
+        Tags(0, "happy", "laughter", seq=3),
+        Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", language="en", seq=3),
         SpeechEnded(0, 1.0, seq=4),
         Flushed(1.0, seq=5),
         Error("unknown_model", "no", ("a", "b"), seq=5),
@@ -63,7 +67,8 @@ def test_client_messages_survive_the_wire(message: ClientMessage) -> None:
 
 
 def test_final_on_the_wire() -> None:
-    assert msgspec.json.decode(encode(Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", seq=3))) == {
+    final = Final(0, 0.5, 1.0, "Hello.", WORDS, 0.75, ear="asr-small-en", language="en", seq=3)
+    assert msgspec.json.decode(encode(final)) == {
         "type": "final",
         "utterance": 0,
         "start": 0.5,
@@ -73,6 +78,7 @@ def test_final_on_the_wire() -> None:
         "confidence": 0.75,
         "channel": 0,
         "ear": "asr-small-en",
+        "language": "en",
         "seq": 3,
     }
 
