@@ -23,7 +23,7 @@ import msgspec
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
-PROTOCOLS = ("parastream", "deepgram", "funasr", "funasr-realtime", "openai", "sherpa", "vosk", "wyoming")
+PROTOCOLS = ("parastream", "deepgram", "flux", "funasr", "funasr-realtime", "openai", "sherpa", "vosk", "wyoming")
 """Names of the protocols that can have a port of their own. `parastream.server.routes` knows who speaks them."""
 TOKENLESS_PROTOCOLS = ("wyoming",)
 """Those in which a client cannot present a token."""

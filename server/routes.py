@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from parastream.server.protocols.base import Adapter, Request
 from parastream.server.protocols.deepgram.adapter import Deepgram
+from parastream.server.protocols.deepgram.flux import Flux
 from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.server.protocols.funasr_realtime import FunASRRealtime
 from parastream.server.protocols.openai.adapter import OpenAIRealtime
@@ -27,6 +28,7 @@ FUNASR = "funasr"
 ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
     {
         "deepgram": Deepgram,
+        "flux": Flux,
         FUNASR: FunASR,
         "funasr-realtime": FunASRRealtime,
         "openai": OpenAIRealtime,
@@ -43,6 +45,7 @@ WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
         STREAM_PATH: NATIVE,
         "/funasr-realtime": "funasr-realtime",
         "/v1/listen": "deepgram",
+        "/v2/listen": "flux",
         "/v1/realtime": "openai",
         "/sherpa": "sherpa",
         "/vosk": "vosk",

@@ -90,7 +90,7 @@ class FakeStream:
         """Seconds of audio that it has not looked at."""
         self.failure: Exception | None = None
         self.hold_end = False
-        """Whether finals at the end are a long time coming."""
+        """Whether finals at the end, and at a flush, are a long time coming."""
 
     def send(self, data: bytes) -> None:
         if self.failure is not None:
@@ -118,6 +118,8 @@ class FakeStream:
         self.tell([event for event in events if self.config.partials or not isinstance(event, Partial)])
 
     def flush(self) -> None:
+        if self.hold_end:
+            return
         if len(self.audio) > UTTERANCE * self.utterances:
             self._hear()
         self.tell([Flushed(len(self.audio) / 32000)])

@@ -25,9 +25,12 @@ that, but here each end of an utterance ends one, and people pause for longer be
 MOST_SILENCE = 10_000
 
 
-class _BadRequestError(RefusalError):
+class BadRequestError(RefusalError):
+    """A query that is refused, in the form in which Deepgram's clients expect it."""
+
     @property
     def error(self) -> Error:
+        """See `RefusalError`."""
         return BadRequest(
             self.code,
             self.message,
@@ -84,28 +87,28 @@ def read_options(request: Request) -> Options:
     """
     for name in ("callback", "redact"):
         if request.get(name, "false") != "false":
-            raise _BadRequestError("unsupported", f"{name} is not supported; leave it out")
-    interim_results = _flag(request, "interim_results")
+            raise BadRequestError("unsupported", f"{name} is not supported; leave it out")
+    interim_results = flag(request, "interim_results")
     endpointing = request.get("endpointing", "true").lower()
     silence = None
     if endpointing not in ("true", "false"):
-        given = _number(request, "endpointing", 0, "milliseconds, true or false")
+        given = number(request, "endpointing", 0, "milliseconds, true or false")
         silence = min(max(given, LEAST_SILENCE), MOST_SILENCE) / 1000
     utterance_end = None
     if "utterance_end_ms" in request.query:
-        utterance_end = _number(request, "utterance_end_ms", 1000, "milliseconds from 1000 on") / 1000
+        utterance_end = number(request, "utterance_end_ms", 1000, "milliseconds from 1000 on") / 1000
         if not interim_results:
-            raise _BadRequestError("unsupported", "utterance_end_ms needs interim_results=true")
+            raise BadRequestError("unsupported", "utterance_end_ms needs interim_results=true")
         silence = silence and min(silence, utterance_end)
     language = request.get("language")
     several = language.lower() == "multi"
     return Options(
-        format=_format(request),
-        multichannel=_flag(request, "multichannel"),
+        format=audio_format(request),
+        multichannel=flag(request, "multichannel"),
         interim_results=interim_results,
-        punctuate=_flag(request, "punctuate") or _flag(request, "smart_format"),
-        itn=_flag(request, "numerals") or _flag(request, "smart_format"),
-        vad_events=_flag(request, "vad_events"),
+        punctuate=flag(request, "punctuate") or flag(request, "smart_format"),
+        itn=flag(request, "numerals") or flag(request, "smart_format"),
+        vad_events=flag(request, "vad_events"),
         speech_final=endpointing != "false",
         min_silence=silence,
         utterance_end=utterance_end,
@@ -114,37 +117,40 @@ def read_options(request: Request) -> Options:
     )
 
 
-def _format(request: Request) -> AudioFormat | None:
+def audio_format(request: Request) -> AudioFormat | None:
+    """Return how samples are written; None if the audio says that itself. Raises `RefusalError`."""
     encoding = request.get("encoding")
     if not encoding:
         return None
     if encoding not in ENCODINGS:
-        raise _BadRequestError(
+        raise BadRequestError(
             "unsupported",
             f"encoding {quoted(encoding)} is not supported (leave it out for audio that begins with a WAV header)",
             tuple(ENCODINGS),
         )
     if "sample_rate" not in request.query and encoding.startswith("linear"):
-        raise _BadRequestError("unsupported", f"encoding={encoding} needs a sample_rate as well")
-    rate = _number(request, "sample_rate", 1, "Hz") if "sample_rate" in request.query else 8000
-    channels = _number(request, "channels", 1, "whole numbers") if "channels" in request.query else 1
+        raise BadRequestError("unsupported", f"encoding={encoding} needs a sample_rate as well")
+    rate = number(request, "sample_rate", 1, "Hz") if "sample_rate" in request.query else 8000
+    channels = number(request, "channels", 1, "whole numbers") if "channels" in request.query else 1
     try:
         return AudioFormat(Encoding(ENCODINGS[encoding]), rate, channels)
     except AudioError as error:
-        raise _BadRequestError("unsupported", str(error)) from error
+        raise BadRequestError("unsupported", str(error)) from error
 
 
-def _flag(request: Request, name: str) -> bool:
+def flag(request: Request, name: str) -> bool:
+    """Return a parameter that is true or false. Raises `RefusalError`."""
     value = request.get(name, "false").lower()
     if value not in ("true", "false"):
-        raise _BadRequestError(
+        raise BadRequestError(
             "unsupported", f"{name}={shortened(request.get(name))} is not supported", ("true", "false")
         )
     return value == "true"
 
 
-def _number(request: Request, name: str, low: int, allowed: str) -> int:
+def number(request: Request, name: str, low: int, allowed: str, high: int = 10**9) -> int:
+    """Return a parameter that is a whole number, at least `low` and at most `high`. Raises `RefusalError`."""
     text = request.get(name)
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= low):
-        raise _BadRequestError("unsupported", f"{name}={shortened(text)} is not supported; allowed: {allowed}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+        raise BadRequestError("unsupported", f"{name}={shortened(text)} is not supported; allowed: {allowed}")
     return int(text)

@@ -146,6 +146,12 @@ def hear_deepgram(heard: Heard, message: Message) -> None:
             heard.spoken.append((best["words"][0]["start"], best["words"][-1]["end"]))
 
 
+def hear_flux(heard: Heard, message: Message) -> None:
+    if message.get("event") == "EndOfTurn":
+        heard.texts.append(message["transcript"])
+        heard.spoken.append((message["words"][0]["start"], message["words"][-1]["end"]))
+
+
 def hear_vosk(heard: Heard, message: Message) -> None:
     if message.get("text"):
         heard.texts.append(message["text"])
@@ -199,6 +205,14 @@ CLIENTS = {
         as_it_is,
         ['{"type":"CloseStream"}'],
         hear_deepgram,
+    ),
+    "flux": Client(
+        "/v2/listen?model=flux-general-en&encoding=linear16&sample_rate=16000",
+        [],
+        s16le,
+        as_it_is,
+        ['{"type":"CloseStream"}'],
+        hear_flux,
     ),
     "vosk": Client(
         "/vosk", ['{"config":{"sample_rate":16000,"words":1}}'], s16le, as_it_is, ['{"eof":1}'], hear_vosk, joins=True

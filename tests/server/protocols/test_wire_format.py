@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from parastream.server.protocols import sherpa, vosk, wyoming
+from parastream.server.protocols.deepgram import flux_messages as flux
 from parastream.server.protocols.deepgram import messages as deepgram
 from parastream.server.protocols.funasr import messages as funasr
 from parastream.server.protocols.openai import messages as openai
@@ -275,7 +276,41 @@ WYOMING = [
 ]
 
 
-ALL = [*DEEPGRAM, *OPENAI, *FUNASR, *VOSK, *SHERPA, *WYOMING]
+FLUX = [
+    (flux.Connected("r", 0), '{"type":"Connected","request_id":"r","sequence_id":0}'),
+    (
+        flux.TurnInfo(
+            request_id="r",
+            sequence_id=1,
+            event="EndOfTurn",
+            turn_index=0,
+            audio_window_start=0.5,
+            audio_window_end=2.0,
+            transcript="One.",
+            words=(flux.TurnWord("One.", 0.75, 0.5, 0.75),),
+            end_of_turn_confidence=0.7,
+            trigger="model",
+        ),
+        '{"type":"TurnInfo","request_id":"r","sequence_id":1,"event":"EndOfTurn","turn_index":0,"audio_window_start":0.5,'
+        '"audio_window_end":2.0,"transcript":"One.","words":[{"word":"One.","confidence":0.75,"start":0.5,"end":0.75}],'
+        '"end_of_turn_confidence":0.7,"trigger":"model"}',
+    ),
+    (
+        flux.ConfigureSuccess("r", flux.Thresholds(None, 0.7, 5000), ("x",), None, 2),
+        '{"type":"ConfigureSuccess","request_id":"r","thresholds":{"eager_eot_threshold":null,"eot_threshold":0.7,'
+        '"eot_timeout_ms":5000},"keyterms":["x"],"language_hints":null,"sequence_id":2}',
+    ),
+    (
+        flux.ConfigureFailure("r", 3, "CONFIGURE_THRESHOLDS", "why"),
+        '{"type":"ConfigureFailure","request_id":"r","sequence_id":3,"code":"CONFIGURE_THRESHOLDS","description":"why"}',
+    ),
+    (
+        flux.ErrorMessage(4, "INTERNAL", "why"),
+        '{"type":"Error","sequence_id":4,"code":"INTERNAL","description":"why"}',
+    ),
+]
+
+ALL = [*DEEPGRAM, *FLUX, *OPENAI, *FUNASR, *VOSK, *SHERPA, *WYOMING]
 
 
 @pytest.mark.parametrize(("message", "expected"), ALL, ids=lambda each: type(each).__name__)
@@ -287,7 +322,10 @@ def _tags(union: Any) -> set[str]:
     return {str(kind.__struct_config__.tag) for kind in union.__args__}
 
 
-@pytest.mark.parametrize(("union", "table"), [(deepgram.ServerMessage, DEEPGRAM), (openai.ServerEvent, OPENAI)])
+@pytest.mark.parametrize(
+    ("union", "table"),
+    [(deepgram.ServerMessage, DEEPGRAM), (flux.ServerMessage, FLUX), (openai.ServerEvent, OPENAI)],
+)
 def test_every_kind_of_message_is_above(union: Any, table: list[tuple[msgspec.Struct, str]]) -> None:
     assert {json.loads(expected).get("type") for _, expected in table} >= _tags(union)
 
