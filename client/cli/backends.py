@@ -50,6 +50,8 @@ class Outcome:
     """What was recognised; None if nothing was transcribed at all."""
     error: Exception | None = None
     """Why that is not all."""
+    seconds: float = 0.0
+    """Length of what was transcribed."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ class Backend(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of everything; nothing can be transcribed any more."""
+
 
 @dataclass
 class LocalBackend:
@@ -105,6 +110,10 @@ class LocalBackend:
     def prepare(self) -> None:
         """Load the models."""
         self.models = self.choice.load()
+
+    def close(self) -> None:
+        """Let go of the models."""
+        self.models = None
 
     async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
         """Transcribe the files one after the other; see `Backend`."""
@@ -169,6 +178,9 @@ class RemoteBackend:
 
     def prepare(self) -> None:
         """Do nothing: the server has everything."""
+
+    def close(self) -> None:
+        """Do nothing: each recording has a session of its own."""
 
     async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
         """Send the files, `jobs` at a time; see `Backend`."""
@@ -254,12 +266,14 @@ class _Heard:
         self.begun = False
         """Whether there may be something to hear."""
         self.utterances: list[SpokenUtterance] = []
+        self._seconds = 0.0
 
     async def watched(self, source: FileSource) -> AsyncIterator[NDArray[Any]]:
         """Yield the blocks of a source, and tell the watcher."""
         async with contextlib.aclosing(source.__aiter__()) as blocks:
             async for block in blocks:
                 yield block
+                self._seconds += len(block) / source.rate
                 self.watcher.advance(self.index, len(block) / source.rate, source.estimated_duration())
 
     async def outcome(self, work: Awaitable[None]) -> Outcome:
@@ -270,5 +284,5 @@ class _Heard:
             if os.environ.get("PARASTREAM_DEBUG"):
                 traceback.print_exc()
             damaged = self.begun and isinstance(error, SourceError)
-            return Outcome(self.index, self.utterances if damaged or self.utterances else None, error)
-        return Outcome(self.index, self.utterances)
+            return Outcome(self.index, self.utterances if damaged or self.utterances else None, error, self._seconds)
+        return Outcome(self.index, self.utterances, None, self._seconds)

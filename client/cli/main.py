@@ -20,7 +20,9 @@ from parastream.client.cli.options import (
     DtypeOption,
     Ears,
     FinalModelOption,
+    ForceOption,
     GroupSize,
+    JobsOption,
     LabelOption,
     Language,
     LineLengthOption,
@@ -252,7 +254,11 @@ def serve(
 def transcribe(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Recordings or videos of nearly any kind; - is the standard input."),
+        typer.Argument(
+            metavar="FILE|DIR|@LIST",
+            help="Recordings or videos of nearly any kind; - is the standard input. With --output, also all in a"
+            " directory, or in a list with a name a line, but for those that have a transcript there.",
+        ),
     ],
     server: ServerOption = None,
     token: TokenOption = None,
@@ -264,12 +270,8 @@ def transcribe(
             help="With --server: 1 sends at real-time speed, 0 as fast as the server accepts.  [default: 0]",
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, metavar="N", help="With --server: recordings sent at a time.  [default: 4]"
-        ),
-    ] = None,
+    jobs: JobsOption = None,
+    force: ForceOption = False,
     form: Annotated[
         TranscriptFormat, typer.Option("--format", "-f", help="Format of the transcripts.")
     ] = TranscriptFormat.TEXT,
@@ -319,7 +321,6 @@ def transcribe(
     """
     if server is None:
         refuse(pace is not None, "--pace", "needs --server")
-        refuse(jobs is not None, "--jobs", "needs --server")
         refuse(save is not None, "--save", "needs --server")
     else:
         refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
@@ -338,13 +339,16 @@ def transcribe(
     refuse(not (channel is None or channel == "all" or channel.isdecimal()), "--channel", "must be a number or all")
     refuse(bool(label) and channel != "all", "--label", "needs --channel all")
     style = style_of(form, line_length=line_length, lines=lines, min_cue=min_cue, max_cue=max_cue, max_speed=max_speed)
+    archive = [file for file in files if str(file).startswith("@") or file.is_dir()]
+    refuse(bool(archive) and output is None, "--output", f"is needed for {archive[0] if archive else ''}")
+    refuse(force and not archive, "--force", "is for directories and lists: other transcripts are always made anew")
     if output is None:
         refuse(
             len(files) > 1 and form in (TranscriptFormat.SRT, TranscriptFormat.VTT),
             "--output",
             f"is needed to write {form.value} for several recordings",
         )
-    else:
+    elif not archive:
         names: dict[str, Path] = {}
         for file in files:
             stem = "stdin" if file == Path("-") else file.stem
@@ -352,7 +356,8 @@ def transcribe(
             refuse(other is not file, "FILE", f"{other} and {file} would both become {stem}{form.suffix}")
 
     _prepare()
-    from parastream.client.cli import backends
+    from parastream.client.cli import archive as archives
+    from parastream.client.cli import backends, workers
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice
     from parastream.model import catalogue
@@ -369,7 +374,8 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        backend = backends.LocalBackend(choice, final_pass=not streaming, channels=channels, itn=itn)
+        local = backends.LocalBackend(choice, final_pass=not streaming, channels=channels, itn=itn)
+        backend = local if jobs in (None, 1) else workers.ProcessesBackend(local, jobs)
     else:
         backend = backends.RemoteBackend(
             server,
@@ -383,7 +389,11 @@ def transcribe(
             itn=itn,
             save=save,
         )
-    raise typer.Exit(command.run(files, backend, form, output, style))
+    written = command.Form(form, style)
+    if archive:
+        assert output is not None
+        raise typer.Exit(archives.run(files, backend, written, output, force=force))
+    raise typer.Exit(command.run(files, backend, written, output))
 
 
 @app.command("itn")

@@ -110,6 +110,19 @@ TokenOption = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", envvar="PARASTREAM_TOKEN", help="Token that the server requires."),
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        metavar="N",
+        help="Recordings at a time: with --server, as many sessions; else as many processes.  [default: 4; else 1]",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="With directories and lists: also those that have a transcript.")
+]
 LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME", help="Name of a channel's speaker; repeat it for further channels."),

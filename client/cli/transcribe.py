@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from parastream.client.cli.backends import Backend, Outcome
@@ -18,25 +20,51 @@ from parastream.server.transcripts.formats import TranscriptFormat, render, runn
 from parastream.server.transcripts.utterance import speaker_of
 
 
-def run(
-    files: Sequence[Path], backend: Backend, form: TranscriptFormat, output: Path | None, style: SubtitleStyle
-) -> int:
+@dataclass(frozen=True)
+class Form:
+    """How transcripts are written."""
+
+    format: TranscriptFormat
+    style: SubtitleStyle
+
+    @property
+    def suffix(self) -> str:
+        """Ending of their files."""
+        return self.format.suffix
+
+
+def run(files: Sequence[Path], backend: Backend, form: Form, output: Path | None) -> int:
     """Transcribe recordings, write the transcripts, and return the exit status: 1 if a recording failed in part.
 
     Raises:
         ParastreamError: nothing could be transcribed, for example because a model cannot be loaded.
         OSError: the directory of the transcripts cannot be made, or nobody reads them any more.
     """
+    targets = None
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
+        targets = [output / (("stdin" if file == STANDARD_INPUT else file.stem) + form.suffix) for file in files]
+    if (status := prepare(backend)) is not None:
+        return status
+    try:
+        writer = Writer(files, form, targets)
+        status = run_interruptible(transcribe(files, backend, writer))
+    finally:
+        backend.close()
+    return status or (1 if writer.failed else 0)
+
+
+def prepare(backend: Backend) -> int | None:
+    """Prepare a backend; return the exit status if a signal breaks that off."""
     try:
         backend.prepare()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return run_interruptible(_run(files, backend, _Writer(files, form, output, style)))
+    return None
 
 
-async def _run(files: Sequence[Path], backend: Backend, writer: _Writer) -> int:
+async def transcribe(files: Sequence[Path], backend: Backend, writer: Writer) -> int:
+    """Transcribe recordings, hand the outcomes to the writer as they come, and return 0."""
     with ProgressBars(files) as bars:
         try:
             async with contextlib.aclosing(backend.outcomes(files, bars)) as outcomes:
@@ -47,28 +75,29 @@ async def _run(files: Sequence[Path], backend: Backend, writer: _Writer) -> int:
         finally:  # after Ctrl-C, too
             with bars.hidden():
                 writer.finish()
-    return 1 if writer.failed else 0
+    return 0
 
 
-class _Writer:
+class Writer:
     """Writes transcripts and errors: to the standard output in the order of the recordings, to files at once."""
 
-    def __init__(
-        self, files: Sequence[Path], form: TranscriptFormat, output: Path | None, style: SubtitleStyle
-    ) -> None:
+    def __init__(self, files: Sequence[Path], form: Form, targets: Sequence[Path] | None) -> None:
+        """Write to `targets`, one for each of `files`, or else to the standard output."""
         self._files = files
-        self._form = form
-        self._output = output
-        self._style = style
+        self._form = form.format
+        self._targets = targets
+        self._style = form.style
         self._waiting: dict[int, Outcome] = {}
         self._next = 0
-        self.failed = False
-        """Whether anything went wrong so far."""
+        self.written = 0
+        """Transcripts."""
+        self.failed: set[int] = set()
+        """Recordings with which anything went wrong."""
 
     def take(self, outcome: Outcome) -> None:
         """Write an outcome, or keep it until those before it have come."""
         self._waiting[outcome.index] = outcome
-        if self._output is not None:
+        if self._targets is not None:
             self.finish()
         while self._next in self._waiting:
             self._write(self._waiting.pop(self._next))
@@ -82,19 +111,19 @@ class _Writer:
     def _write(self, outcome: Outcome) -> None:
         file = self._files[outcome.index]
         if outcome.error is not None:
-            self._report(file, outcome.error)
+            self._report(outcome.index, outcome.error)
         if outcome.utterances is None:
             return
         try:
-            if self._output is None:
+            if self._targets is None:
                 self._print(self._text(outcome, file), display_name(file))
             else:
-                stem = "stdin" if file == STANDARD_INPUT else file.stem
-                self._save(self._text(outcome, file), self._output / (stem + self._form.suffix))
+                self._save(self._text(outcome, file), self._targets[outcome.index])
+            self.written += 1
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
-            self._report(file, error)
+            self._report(outcome.index, error)
 
     def _text(self, outcome: Outcome, file: Path) -> str:
         assert outcome.utterances is not None
@@ -104,8 +133,15 @@ class _Writer:
         return render(outcome.utterances, self._form, file=str(file), error=error, style=self._style)
 
     def _save(self, text: str, path: Path) -> None:
-        # A file's name may hold bytes that are not UTF-8: as \udcxx they are valid in JSON.
-        path.write_text(text, "utf-8", errors="backslashreplace")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever finds a transcript finds a whole one. Others may be at the same one, on another machine.
+        part = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}")
+        try:
+            # A file's name may hold bytes that are not UTF-8: as \udcxx they are valid in JSON.
+            part.write_text(text, "utf-8", errors="backslashreplace")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _print(self, text: str, name: str) -> None:
         if len(self._files) > 1 and self._form is TranscriptFormat.TEXT:
@@ -123,9 +159,9 @@ class _Writer:
             text = "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in text)
         print(text, end="", flush=True)
 
-    def _report(self, file: Path, error: Exception) -> None:
-        self.failed = True
-        print(f"error: {_described(file, error)}", file=sys.stderr, flush=True)
+    def _report(self, index: int, error: Exception) -> None:
+        self.failed.add(index)
+        print(f"error: {_described(self._files[index], error)}", file=sys.stderr, flush=True)
 
 
 def _described(file: Path, error: Exception) -> str:

@@ -347,6 +347,8 @@ class Stuck:
 
     def prepare(self) -> None: ...
 
+    def close(self) -> None: ...
+
     async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
         yield Outcome(1, [AttributedUtterance("Finished.", 0.0, 1.0, ())])
         os.kill(os.getpid(), signal.SIGINT)
@@ -355,7 +357,7 @@ class Stuck:
 
 def test_interrupt_prints_what_waits_for_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "first.wav", tmp_path / "second.wav"]
-    assert transcribe.run(files, Stuck(), TranscriptFormat.TEXT, None, SubtitleStyle()) == 130
+    assert transcribe.run(files, Stuck(), transcribe.Form(TranscriptFormat.TEXT, SubtitleStyle()), None) == 130
     assert capsys.readouterr().out == f"{files[1]}: Finished.\n"
 
 
