@@ -113,7 +113,7 @@ def read_options(request: Request) -> Options:
         min_silence=silence,
         utterance_end=utterance_end,
         language="" if several else language,
-        tells_language=several or _flag(request, "detect_language"),
+        tells_language=several or flag(request, "detect_language"),
     )
 
 
