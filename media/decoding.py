@@ -34,8 +34,16 @@ _GAP, _FLAC_GAP = 0.08, 0.005  # seconds that may lie between frames: time stamp
 _LONGEST_GAP = 60.0  # seconds of silence in the place of what is missing; a longer gap is a wrong time stamp
 _MOST_BETWEEN = 512  # bytes between two packets of the only stream
 _MOST_READ_ERRORS = 16  # in a row
+_NO_FILE = -1
 _SMALL_SAMPLES = frozenset({"s16", "s16p", "u8", "u8p"})
 """FFmpeg's sample formats that fit into signed 16-bit samples without loss."""
+
+
+class Source(Protocol):
+    """Bytes as they come."""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, once there are some; none at the end."""
 
 
 class SourceError(Exception):
@@ -74,21 +82,20 @@ class Damage:
 class Recording:
     """An audio file, or the sound of a video, that is open to be decoded once. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | Source) -> None:
         """Open a recording and read its header.
 
         Args:
-            path: a file or a pipe; `-` for the standard input.
+            source: a file or a pipe; `-` for the standard input; or what gives the bytes as they come.
 
         Raises:
             SourceError: it cannot be read as audio.
         """
-        self.path = path
-        self.name = display_name(path)
+        self.name = display_name(source) if isinstance(source, Path) else "the audio"
         self.damage = Damage()
         """What was found to be damaged while decoding."""
         try:
-            self._input = _Input(path)
+            self._input = _Input(source)
         except OSError as error:
             raise SourceError(f"{self.name}: {error.strerror or error}") from error
         try:
@@ -264,9 +271,6 @@ class Recording:
                 if errors == _MOST_READ_ERRORS or not isinstance(error, FFmpegError):
                     return
 
-    def _is_cut_ogg(self) -> bool:
-        return self._container.format.name == "ogg" and ends_within_page(self._input.tail())
-
     def _is_contiguous(self) -> bool:
         """Return whether a jump of the time stamps means that something is missing; a pause is stored as sound."""
         return self._container.format.name in ("flac", "ogg")
@@ -290,34 +294,46 @@ class _Tags:
 class _Input(io.RawIOBase):
     """The bytes of a recording, which is all that FFmpeg sees of it; a pipe has neither a size nor an end to seek."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | Source) -> None:
         super().__init__()
         self.head = b""
         """The first bytes."""
         self.position = 0
+        self.reopens = False
+        self.size: int | None = None
+        self._source = source
         self._tail = b""
         self._unread = b""  # of a pipe
         self._repairs: list[tuple[int, bytes]] = []
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path != STANDARD_INPUT else os.dup(0)
+        self._file = _NO_FILE
+        if isinstance(source, Path):
+            self._file = os.open(source, os.O_RDONLY | os.O_CLOEXEC) if source != STANDARD_INPUT else os.dup(0)
         try:
-            status = os.fstat(self._file)
-            if stat.S_ISDIR(status.st_mode):
-                os.read(self._file, 1)  # raises what that is called
-            self.reopens = stat.S_ISREG(status.st_mode) and path != STANDARD_INPUT
-            self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+            if isinstance(source, Path):
+                status = os.fstat(self._file)
+                if stat.S_ISDIR(status.st_mode):
+                    os.read(self._file, 1)  # raises what that is called
+                self.reopens = stat.S_ISREG(status.st_mode) and source != STANDARD_INPUT
+                self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
             if self.size is None:
                 self._begin_pipe()
             if self.size is not None:
                 head = os.pread(self._file, _HEAD, 0)
                 self._repairs = wav_repairs(head, self.size, lambda place, count: os.pread(self._file, count, place))
                 self.head = self._repaired(head, 0)
-        except OSError:
-            os.close(self._file)
+        except BaseException:
+            self.close()
             raise
+
+    def _next(self, size: int) -> bytes:
+        """Return the next bytes of the file or of the source."""
+        if self._file == _NO_FILE and not isinstance(self._source, Path):
+            return self._source.read(size)
+        return os.read(self._file, size)
 
     def _begin_pipe(self) -> None:
         """Read the first bytes. MP4 usually has its index at the end: it goes into a temporary file first."""
-        while len(self._unread) < 8 and (data := os.read(self._file, _HEAD)):
+        while len(self._unread) < 8 and (data := self._next(_HEAD)):
             self._unread += data
         if self._unread[4:8] != b"ftyp":
             return
@@ -325,8 +341,11 @@ class _Input(io.RawIOBase):
             data = self._unread
             while data:
                 whole.write(data)
-                data = os.read(self._file, _HEAD)
-            os.dup2(whole.fileno(), self._file, inheritable=False)
+                data = self._next(_HEAD)
+            if self._file == _NO_FILE:
+                self._file = os.dup(whole.fileno())
+            else:
+                os.dup2(whole.fileno(), self._file, inheritable=False)
         os.lseek(self._file, 0, os.SEEK_SET)
         self.size = os.fstat(self._file).st_size
 
@@ -346,7 +365,7 @@ class _Input(io.RawIOBase):
         if self.size is None and self._unread:
             data, self._unread = self._unread[:size], self._unread[size:]
         else:
-            data = self._repaired(os.read(self._file, size), self.position)
+            data = self._repaired(self._next(size), self.position)
         self.position += len(data)
         if self.size is None:
             if len(self.head) < _HEAD:
@@ -378,8 +397,9 @@ class _Input(io.RawIOBase):
         return os.pread(self._file, 2 * _HEAD, max(0, self.size - 2 * _HEAD))
 
     def close(self) -> None:
-        if not self.closed:
+        if self._file != _NO_FILE:
             os.close(self._file)
+            self._file = _NO_FILE
         super().close()
 
 

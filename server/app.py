@@ -19,7 +19,7 @@ from parastream.server.protocols.native.registry import Registry
 from parastream.server.rooms.rooms import Rooms
 from parastream.server.rooms.saving import Saving
 from parastream.server.rooms.viewer import Viewer
-from parastream.server.routes import ADAPTERS, NATIVE, ROOM, TCP_ADAPTERS, room_at
+from parastream.server.routes import ADAPTERS, NATIVE, POSTED, ROOM, TCP_ADAPTERS, room_at
 from parastream.server.sessions.admission import SHUTTING_DOWN, Admission
 from parastream.server.sessions.observer import MetricsObserver
 from parastream.server.sessions.recogniser import Recogniser, engine_config
@@ -180,7 +180,7 @@ class Server:
             assert room is not None
             unsent, refuse = self.config.max_unsent, self._admission.refuse
             return Viewer(self._rooms, room, name=f"viewer {peer}", max_unsent=unsent, refuse=refuse)
-        kind = ADAPTERS.get(protocol) or TCP_ADAPTERS[protocol]
+        kind = ADAPTERS.get(protocol) or TCP_ADAPTERS.get(protocol) or POSTED[protocol]
         name = f"{protocol} {peer}"
         logger.info("session %s: opened", name)
         return kind(self._admission, request, name=name, max_unsent=self.config.max_unsent)

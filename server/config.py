@@ -122,6 +122,8 @@ class ServerConfig:
     """How long a room, with its transcript, outlives its last speaker and viewer."""
     max_message: Bytes = 1 << 20
     """Largest WebSocket message."""
+    max_upload: Bytes = 4 << 30
+    """Largest recording in the body of an HTTP request."""
     max_message_rate: float = 1000.0
     """Most messages a second that are read from a connection; a faster client is slowed down."""
     max_unsent_bytes: Bytes = 1 << 20
@@ -197,7 +199,15 @@ class ServerConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and not (0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value}; allowed are finite numbers above 0")
-        for name in ("max_sessions", "max_rooms", "max_viewers", "max_message", "max_unsent", "max_unsent_bytes"):
+        for name in (
+            "max_sessions",
+            "max_rooms",
+            "max_viewers",
+            "max_message",
+            "max_upload",
+            "max_unsent",
+            "max_unsent_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; allowed is 1 or more")
         if not 0 <= self.engines <= MOST_ENGINES:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 from parastream.server.config import ServerConfig
@@ -14,10 +15,12 @@ from parastream.server.protocols.base import Request
 from parastream.server.routes import ADAPTERS, TCP_ADAPTERS, parse, protocol_at, subprotocols
 from parastream.server.transport.connection import Socket
 from parastream.server.transport.files import Places, Refusing, most_connections
+from parastream.server.transport.http import BadRequestError, Door, HttpSocket
 from parastream.server.transport.tcp import TcpSocket
 from parastream.server.transport.websocket import ListeningConnection, WebSocket
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
@@ -33,6 +36,8 @@ _TURNS_OF_ACCEPTING = 4
 _SAVED_FILES = 5
 """Files of a session that is saved: its events, three forms of the transcript, and one that is written anew."""
 
+_Serves = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+_Selects = Callable[[HttpRequest, Sequence[Subprotocol]], Subprotocol | None]
 Serve = Callable[[Socket, str, Request, str], Awaitable[None]]
 """Serves a socket until it is closed, given the name of its protocol, the request, and the client's address."""
 
@@ -47,8 +52,9 @@ class Listeners:
         self._websocket: list[WebSocketServer] = []
         self._tcp: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
-        self._tcp_tasks: set[asyncio.Task[None]] = set()
-        self._open: set[ListeningConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[ListeningConnection | Door] = set()
+        self._asking: set[HttpSocket] = set()  # those whose request is read or answered right here
         self._last_closed = asyncio.Event()
         self._places = Places(
             most_connections(sessions=config.max_sessions, files_each=_SAVED_FILES if config.save else 0)
@@ -97,35 +103,71 @@ class Listeners:
         for connection in self._open:
             if not connection.upgraded:
                 connection.transport.abort()
+        for socket in self._asking:
+            socket.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the last connection has been closed."""
         websockets_closed = (listener.wait_closed() for listener in self._websocket)
-        await asyncio.gather(*websockets_closed, *self._tcp_tasks, return_exceptions=True)
+        await asyncio.gather(*websockets_closed, *self._tasks, return_exceptions=True)
         while self._open:
             self._last_closed.clear()
             await self._last_closed.wait()
 
-    def _connection(self, *args: Any, **options: Any) -> asyncio.Protocol:
-        """Make what serves a connection that a client opens."""
+    def _connection(self, plain: _Serves, select: _Selects, *args: Any, **options: Any) -> asyncio.Protocol:
+        """Make what serves a connection that a client opens.
+
+        Args:
+            plain: serves it if it cannot become a WebSocket.
+            select: chooses the subprotocol if it does.
+            args: of websockets, as are the `options`.
+            options: see `args`.
+        """
         config = self._config
         if not self._places.free:
             return Refusing()
-        return ListeningConnection(
-            *args,
-            max_message_rate=config.max_message_rate,
-            max_unsent_bytes=config.max_unsent_bytes,
+
+        def websocket() -> ListeningConnection:
+            return ListeningConnection(
+                *args,
+                select=select,
+                max_message_rate=config.max_message_rate,
+                max_unsent_bytes=config.max_unsent_bytes,
+                on_opened=self._enter,
+                on_closed=self._leave,
+                **options,
+            )
+
+        return Door(
+            websocket,
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), partial(self._begin, plain)),
+            timeout=config.start_timeout,
             # Not before: one whose TLS handshake fails is never told that it is closed.
             on_opened=self._enter,
-            on_closed=self._leave,
-            **options,
+            on_left=self._leave,
         )
 
-    def _enter(self, connection: ListeningConnection) -> None:
+    def _begin(self, serve: _Serves, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection that is no WebSocket, on a task of its own."""
+        if not self._places.free:
+            writer.transport.abort()
+            return
+        self._places.enter()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._places.leave()
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+        task = asyncio.create_task(serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+
+    def _enter(self, connection: ListeningConnection | Door) -> None:
         self._places.enter()
         self._open.add(connection)
 
-    def _leave(self, connection: ListeningConnection) -> None:
+    def _leave(self, connection: ListeningConnection | Door) -> None:
         self._places.leave()
         self._open.discard(connection)
         if not self._open:
@@ -153,22 +195,25 @@ class Listeners:
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
                 assert isinstance(connection, ListeningConnection)
                 connection.expect_large_messages(max(kind.max_message, config.max_message))
-            return await self._http.answer(connection, request, spoken, pages=protocol is None)
+            peer = connection.remote_address[:2]
+            answer = await self._http.answer(peer, request, spoken, pages=protocol is None)
+            return answer if isinstance(answer, Response) else None
 
-        def select(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        def select(request: HttpRequest, offered: Sequence[Subprotocol]) -> Subprotocol | None:
             """One of the protocol's if it is offered; a client that offers nothing, or only its token, gets none."""
-            assert connection.request is not None
-            spoken = name(connection.request)
+            spoken = name(request)
             known = () if spoken is None else subprotocols(spoken)
             return next((subprotocol for subprotocol in offered if subprotocol in known), None)
+
+        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve_plain(reader, writer, pages=protocol is None)
 
         listener = await serve(
             handle,
             config.host or None,
             port,
-            create_connection=cast(type[ServerConnection], self._connection),
+            create_connection=cast(type[ServerConnection], partial(self._connection, plain, select)),
             process_request=process,
-            select_subprotocol=select,
             ssl=self._tls,
             ssl_handshake_timeout=config.start_timeout if self._tls else None,
             compression=None,  # PCM hardly shrinks, and the event loop has better things to do
@@ -183,26 +228,37 @@ class Listeners:
         self._websocket.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
+    async def _serve_plain(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pages: bool) -> None:
+        """Answer a request, or have it served if it brings audio."""
+        config = self._config
+        socket = HttpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
+        self._asking.add(socket)
+        try:
+            try:
+                async with asyncio.timeout(config.start_timeout):
+                    request = await socket.request()
+                answer = await self._http.answer(socket.address, request, None, pages=pages)
+            except BadRequestError as error:
+                answer = self._http.bad_request(socket.address, error.status, str(error))
+            assert answer is not None, "only what websockets has read may become a WebSocket"
+            if isinstance(answer, Response):
+                await socket.send(answer.serialize())
+                await socket.close(1000, "")
+                return
+        except (ConnectionClosed, TimeoutError):
+            return
+        finally:
+            self._asking.discard(socket)
+        await self._serve(socket, answer.protocol, answer.request, socket.peer)
+
     async def _open_tcp(self, port: int, protocol: str | None) -> int:
         config = self._config
         assert protocol is not None
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if not self._places.free:
-                writer.transport.abort()
-                return
-            self._places.enter()
-            task = asyncio.current_task()
-            assert task is not None
-            self._tcp_tasks.add(task)
             socket = TcpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
-            try:
-                await self._serve(socket, protocol, Request(), socket.peer)
-            finally:
-                self._places.leave()
-                self._tcp_tasks.discard(task)
-                socket.abort()
+            await self._serve(socket, protocol, Request(), socket.peer)
 
-        listener = await asyncio.start_server(handle, config.host or None, port)
+        listener = await asyncio.start_server(partial(self._begin, handle), config.host or None, port)
         self._tcp.append(listener)
         return int(listener.sockets[0].getsockname()[1])

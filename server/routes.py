@@ -11,10 +11,14 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from parastream.server.protocols.base import Adapter, Request
 from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.deepgram.flux import Flux
+from parastream.server.protocols.deepgram.upload import DeepgramUpload
 from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.server.protocols.funasr_realtime import FunASRRealtime
 from parastream.server.protocols.openai.adapter import OpenAIRealtime
+from parastream.server.protocols.openai.http import MODELS_PATH, ClientSecrets
+from parastream.server.protocols.openai.upload import OpenAIUpload
 from parastream.server.protocols.sherpa import Sherpa
+from parastream.server.protocols.upload import Posted
 from parastream.server.protocols.vosk import Vosk
 from parastream.server.protocols.wyoming import Wyoming
 from parastream.server.wire.messages import PROTOCOL, ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
@@ -39,6 +43,18 @@ ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
 """Protocols of other servers, by name."""
 TCP_ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({"wyoming": Wyoming})
 """Those that are no WebSockets, and so have no path."""
+POSTED: Mapping[str, type[Posted]] = MappingProxyType(
+    {"transcriptions": OpenAIUpload, "prerecorded": DeepgramUpload, "client secrets": ClientSecrets}
+)
+"""Those that are requests with a body, of which each gets one response."""
+POST_PATHS: Mapping[str, str] = MappingProxyType(
+    {
+        "/v1/audio/transcriptions": "transcriptions",
+        "/v1/listen": "prerecorded",
+        "/v1/realtime/client_secrets": "client secrets",
+    }
+)
+"""Their names by path."""
 WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     {
         "/": FUNASR,
@@ -52,7 +68,7 @@ WEBSOCKET_PATHS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Names of protocols by the path they are found at."""
-HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info")
+HTTP_PATHS = ("/healthz", "/readyz", "/metrics", "/v1/info", MODELS_PATH)
 
 
 def protocol_at(path: str) -> str | None:
@@ -62,7 +78,7 @@ def protocol_at(path: str) -> str | None:
 
 def meant_by(path: str) -> str | None:
     """Guess which path was meant by one that does not exist; None if that cannot be guessed."""
-    known = [each for each in (*WEBSOCKET_PATHS, *HTTP_PATHS) if each != "/"]
+    known = [each for each in (*WEBSOCKET_PATHS, *HTTP_PATHS, *POST_PATHS) if each != "/"]
     lower = path.lower()
     for each in known:
         if lower.endswith(each) or lower.startswith(f"{each}/") or (lower.count("/") == 1 and each.endswith(lower)):

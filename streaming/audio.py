@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
+from parastream.media.mixing import Mixer
 from parastream.model.errors import AudioError
 
 SAMPLE_RATE = 16000
@@ -53,6 +54,10 @@ class Encoding(StrEnum):
     F32LE = "f32le"
     MULAW = "mulaw"
     ALAW = "alaw"
+    U8 = "u8"
+    S24LE = "s24le"
+    S32LE = "s32le"
+    F64LE = "f64le"
 
     @classmethod
     def _missing_(cls, value: object) -> Encoding:
@@ -69,7 +74,12 @@ _WIRE_TYPES: dict[Encoding, np.dtype[np.generic]] = {
     Encoding.F32LE: np.dtype("<f4"),
     Encoding.MULAW: np.dtype(np.uint8),
     Encoding.ALAW: np.dtype(np.uint8),
+    Encoding.U8: np.dtype(np.uint8),
+    Encoding.S24LE: np.dtype((np.void, 3)),
+    Encoding.S32LE: np.dtype("<i4"),
+    Encoding.F64LE: np.dtype("<f8"),
 }
+_FLOATS = (Encoding.F32LE, Encoding.F64LE)
 _COMPANDED: dict[Encoding, NDArray[np.float32]] = {
     Encoding.MULAW: _mulaw_table(),
     Encoding.ALAW: _alaw_table(),
@@ -89,8 +99,8 @@ class AudioFormat:
     """Sample frames per second, 8000 to 48000."""
     channels: int = 1
     """1 to 8, interleaved."""
-    channel: int = 0
-    """The channel that is recognised, counted from 0."""
+    channel: int | Literal["mix"] = 0
+    """The channel that is recognised, counted from 0; `mix`: all of them together."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", Encoding(self.encoding))
@@ -100,8 +110,15 @@ class AudioFormat:
             ("channel", 0, self.channels - 1 if isinstance(self.channels, int) else 0),
         ):
             value = getattr(self, name)
+            if name == "channel" and value == "mix":
+                continue
             if type(value) is not int or not low <= value <= high:
                 raise AudioError(f"audio {name} {value!r} is not supported; allowed: whole numbers {low} to {high}")
+
+    @property
+    def number(self) -> int:
+        """The number by which the recognised channel goes; a mixture is number 0."""
+        return 0 if self.channel == "mix" else self.channel
 
     @property
     def frame_bytes(self) -> int:
@@ -125,6 +142,8 @@ class AudioInput:
         """Why no more audio is taken."""
         self._tail = b""  # an incomplete sample frame, shorter than frame_bytes
         self._resampler = None if audio_format.rate == SAMPLE_RATE else StreamResampler(audio_format.rate)
+        mixed = audio_format.channel == "mix" and audio_format.channels > 1
+        self._mixer = Mixer(audio_format.channels, audio_format.rate) if mixed else None
 
     @property
     def leftover(self) -> int:
@@ -147,6 +166,9 @@ class AudioInput:
         self._tail = data[whole:]
         samples = self._usable(self._decode(data[:whole]))
         self.frames_received += len(samples)
+        return self._resampled(samples if self._mixer is None else self._mixer.push(samples))
+
+    def _resampled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         return samples if self._resampler is None else self._resampler.push(samples)
 
     def finish(self) -> NDArray[np.float32]:
@@ -156,27 +178,47 @@ class AudioInput:
             The samples (n,) that the resampler still held. In all, round(frames_received * 16000 / rate) samples have
             then come out, give or take one.
         """
-        if self._resampler is None:
-            return np.zeros(0, np.float32)
-        return self._resampler.finish()
+        rest = np.zeros(0, np.float32) if self._mixer is None else self._resampled(self._mixer.finish())
+        return rest if self._resampler is None else np.concatenate((rest, self._resampler.finish()))
 
     def _decode(self, data: bytes) -> NDArray[np.float32]:
-        encoding = self.format.encoding
-        wire = np.frombuffer(data, _WIRE_TYPES[encoding])[self.format.channel :: self.format.channels]
-        if encoding in _COMPANDED:
-            return _COMPANDED[encoding][wire]
-        samples = wire.astype(np.float32)
-        return samples / np.float32(32768) if encoding is Encoding.S16LE else samples
+        """Return the samples (n,) of the channel, or those (n, channels) that are to be mixed."""
+        encoding, channels = self.format.encoding, self.format.channels
+        wire = np.frombuffer(data, _WIRE_TYPES[encoding])
+        wire = wire[self.format.number :: channels] if self._mixer is None else wire.reshape(-1, channels)
+        match encoding:
+            case Encoding.MULAW | Encoding.ALAW:
+                return _COMPANDED[encoding][wire]
+            case Encoding.U8:
+                return (wire.astype(np.float32) - 128) / np.float32(128)
+            case Encoding.S16LE:
+                return wire.astype(np.float32) / np.float32(32768)
+            case Encoding.S24LE:
+                return _from_24_bits(wire)
+            case Encoding.S32LE:
+                return (wire / float(1 << 31)).astype(np.float32)
+            case Encoding.F32LE | Encoding.F64LE:
+                with np.errstate(over="ignore", invalid="ignore"):  # what is too large is found, not warned about
+                    return wire.astype(np.float32)
 
     def _usable(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.format.encoding is not Encoding.F32LE:
+        if self.format.encoding not in _FLOATS:
             return samples
         first = _first_unusable(samples)
         if first is None:
             return samples
-        self.error = _unusable(self.frames_received + first, samples[first])
+        first //= samples[0].size
+        self.error = _unusable(self.frames_received + first, samples[first].flat[_first_unusable(samples[first]) or 0])
         self._tail = b""
         return samples[:first]
+
+
+def _from_24_bits(wire: NDArray[np.void]) -> NDArray[np.float32]:
+    """Return signed samples of three bytes as floats with full scale 1."""
+    wide = np.zeros((*wire.shape, 4), np.uint8)
+    wide[..., 1:] = np.ascontiguousarray(wire).view(np.uint8).reshape(*wire.shape, 3)
+    samples: NDArray[np.float32] = (wide.view("<i4")[..., 0] / float(1 << 31)).astype(np.float32)
+    return samples
 
 
 class StreamResampler:

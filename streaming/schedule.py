@@ -24,16 +24,20 @@ INDULGENCE = 0.25
 """Seconds after the end of an utterance, beyond what the pass itself takes, for which its final waits for the better
 ear."""
 
+_MUCH_LATER = 24 * 3600.0
+"""Seconds by which audio that has no claim on being recognised in real time is always ahead of it."""
+
 _PIECES = 4  # of a slice: it is left at the end of a piece
 
 
 class Pace:
     """When a session's audio is due: when it comes or, for what comes ahead of real time, when it would have come.
 
-    This is the virtual clock of a token bucket.
+    This is the virtual clock of a token bucket. Audio of a session that is entitled to nothing is always ahead.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, entitled: bool = True) -> None:
+        self._later = 0.0 if entitled else _MUCH_LATER
         self._newest = now  # when the newest audio would have come
         self._since = now  # when the oldest that waits came
         self._waits = False
@@ -54,7 +58,7 @@ class Pace:
 
     def due(self, behind: float) -> float:
         """Return when work is due on the audio that lies so many seconds before the newest."""
-        return max(self._newest - behind, self._since)
+        return max(self._newest - behind, self._since) + self._later
 
 
 W_co = TypeVar("W_co", covariant=True)

@@ -90,6 +90,8 @@ class SessionConfig:
     tags: bool = False
     """Whether `Tags` are told, where a model knows them."""
     endpoint: EndpointConfig = EndpointConfig()
+    entitled: bool = True
+    """Whether a second of its audio has a claim on being recognised each second; an uploaded recording has none."""
 
 
 class _Phase(Enum):

@@ -38,7 +38,7 @@ class Stream:
         self._observers = observers
         self.session = session
         self._on_events = on_events
-        self._pace = Pace(time.monotonic())
+        self._pace = Pace(time.monotonic(), entitled=session.config.entitled)
         self._inbox: deque[tuple[bytes | None, float]] = deque()  # with arrivals; None stands for a flush
         self._inbox_bytes = 0
         self._fresh_bytes = 0  # of them, those that came since the last look

@@ -18,7 +18,7 @@ LONGEST = 600
 
 ALLOWED = {
     "model": ["model"],
-    "streaming": ["streaming", "model"],
+    "streaming": ["streaming", "model", "media.mixing"],
     "media": ["media"],
     "server": ["server", "streaming", "model", "media"],
     "client": ["client", "server.wire.messages", "server.transcripts", "model.text", "media"],

@@ -17,7 +17,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = typer.main.get_command(app)
-OTHERS_COMMANDS = {"git", "cd", "pip", "apt-get", "pre-commit"}
+OTHERS_COMMANDS = {"git", "cd", "pip", "apt-get", "curl", "pre-commit"}
 """Programs whose arguments are not checked."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

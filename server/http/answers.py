@@ -1,4 +1,4 @@
-"""What the server answers over plain HTTP, upgrades that it refuses included. websockets answers GET only."""
+"""What the server answers over plain HTTP, upgrades that it refuses included."""
 
 from __future__ import annotations
 
@@ -6,31 +6,65 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib.metadata import version
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-import msgspec
+from parastream.model.errors import EngineError
 from parastream.server.config import ServerConfig
 from parastream.server.http.auth import Guesses, address_of, presented_tokens, refuse_request
+from parastream.server.http.cors import cors_headers, preflight
 from parastream.server.http.pages import elsewhere, page
 from parastream.server.metrics import CONTENT_TYPE, Metrics
 from parastream.server.protocols.base import Request
+from parastream.server.protocols.openai.http import MODELS_PATH, model_names, model_object, openai_error
+from parastream.server.protocols.upload import status_of
 from parastream.server.rooms.rooms import Rooms
-from parastream.server.routes import ADAPTERS, HTTP_PATHS, ROOM, WEBSOCKET_PATHS, meant_by, parse, room_at
+from parastream.server.routes import (
+    ADAPTERS,
+    HTTP_PATHS,
+    POST_PATHS,
+    POSTED,
+    ROOM,
+    WEBSOCKET_PATHS,
+    meant_by,
+    parse,
+    room_at,
+)
 from parastream.server.sessions.admission import Admission
+from parastream.server.sessions.secrets import is_secret
 from parastream.server.transcripts.cues import CueCache
 from parastream.server.transcripts.formats import TranscriptFormat, json_line, srt_file, text_file, vtt_file
 from parastream.server.transcripts.utterance import AttributedUtterance
 from parastream.server.wire import messages
+from parastream.server.wire.http import empty_response, json_response, text_response
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
-from parastream.server.wire.refusals import RefusalError, quoted
+from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from parastream.server.wire.room_names import NAMES_OF_ROOMS
-from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that is served as a connection is: who speaks its protocol, and what it says."""
+
+    protocol: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request and where it comes from."""
+
+    http: HttpRequest
+    request: Request
+    """The same, as protocols see it."""
+    protocol: str | None
+    peer: tuple[str, int]
+
 
 _VERSION = version("parastream")  # read from the disk
 MOST_LINES = 500
@@ -56,94 +90,140 @@ class HttpAnswers:
         self._clock = time.monotonic
 
     async def answer(
-        self, connection: ServerConnection, http: HttpRequest, protocol: str | None, *, pages: bool
-    ) -> Response | None:
-        """Return the response to a request, or None to let the handshake of a WebSocket go on.
+        self, peer: tuple[str, int], http: HttpRequest, protocol: str | None, *, pages: bool
+    ) -> Response | Admitted | None:
+        """Return the response to a request, or who serves it; None lets the handshake of a WebSocket go on.
 
         Args:
-            connection: The connection that makes responses.
+            peer: Host and port of the client.
             http: The request.
-            protocol: Name of the protocol spoken at its path or port; None if there is none.
-            pages: Whether the port serves the web pages, too. A port for one protocol does not: pages could not reach
-                the native protocol there.
+            protocol: Name of the protocol that WebSockets speak at its path or port; None if there is none.
+            pages: Whether the port serves the web pages and other requests, too. A port for one protocol does not:
+                pages could not reach the native protocol there.
         """
-        method = getattr(http, "method", "GET")  # which is all that older versions of websockets let through
-        if method not in ("GET", "HEAD"):
-            return None  # websockets says so
-        response = await self._answer(connection, http, protocol, pages=pages)
-        return replace(response, body=b"") if response is not None and method == "HEAD" else response
+        headers = cors_headers(http.headers, self._config)
+        request = parse(http.path, http.headers)
+        if http.method == "OPTIONS":
+            return preflight(http, methods_at(request.path, pages=pages), headers)
+        answer = await self._answer(_Asked(http, request, protocol, peer), pages=pages)
+        if isinstance(answer, Admitted):
+            return replace(answer, request=replace(answer.request, reply_headers=headers))
+        if answer is not None:
+            for name, value in headers.items():
+                answer.headers[name] = value
+        return replace(answer, body=b"") if answer is not None and http.method == "HEAD" else answer
 
-    async def _answer(
-        self, connection: ServerConnection, http: HttpRequest, protocol: str | None, *, pages: bool
-    ) -> Response | None:
-        request = parse(http.path)
-        upgrade = "websocket" in http.headers.get("Upgrade", "").lower()
+    def bad_request(self, peer: tuple[str, int], status: int, message: str) -> Response:
+        """Answer to what is no request."""
+        asked = _Asked(HttpRequest("", Headers()), Request(), None, peer)
+        error = RefusalError("invalid_message", f"not a request: {message}").error
+        return self._refuse(asked, HTTPStatus(status), error)
+
+    async def _answer(self, asked: _Asked, *, pages: bool) -> Response | Admitted | None:
+        http, request, protocol = asked.http, asked.request, asked.protocol
+        reads = http.method in ("GET", "HEAD")
+        upgrade = reads and "websocket" in http.headers.get("Upgrade", "").lower()
         viewing = protocol == ROOM
         if not upgrade:
-            response = self._public(connection, request) or (_page(http, request.path) if pages else None)
+            response = (self._public(request) or (_page(http, request.path) if pages else None)) if reads else None
             if response is not None:
                 return response
             viewing = viewing or _transcript_at(request.path) is not None
-            if not viewing and request.path not in HTTP_PATHS and request.path not in WEBSOCKET_PATHS:
-                return json_response(connection, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
+            methods = methods_at(request.path, pages=pages)
+            if not viewing and not methods and request.path not in WEBSOCKET_PATHS:
+                return json_response(HTTPStatus.NOT_FOUND, _nothing_at(request.path))
+            if http.method not in methods:
+                return self._wrong_method(asked, methods)
         elif protocol is None:
-            return self._refuse(connection, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
-        peer, now = address_of(connection.remote_address[0], http.headers), self._clock()
-        wait = self._guesses.wait(peer, now)
-        if wait:
-            message = f"too many wrong tokens came from {peer}; try again in {math.ceil(wait)} s"
-            error = messages.Error("unauthorized", message)
-            response = self._refuse(connection, HTTPStatus.TOO_MANY_REQUESTS, error, protocol)
-            response.headers["Retry-After"] = str(math.ceil(wait))
-            return response
-        refused = refuse_request(http.path, http.headers, self._config, viewing=viewing, upgrade=upgrade)
+            return self._refuse(asked, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
+        refused = self._turned_away(asked, viewing=viewing, upgrade=upgrade)
         if refused is not None:
-            if refused[0] is HTTPStatus.UNAUTHORIZED:
-                self._guesses.note(peer, len(presented_tokens(http.path, http.headers)), now)
-            return self._refuse(connection, *refused, protocol)
-        if not upgrade:
-            return await self._private(connection, request)
-        if protocol is not None and protocol in ADAPTERS:
-            try:
+            return refused
+        try:
+            if not upgrade:
+                return await self._private(request) if reads else self._admit(asked)
+            if protocol is not None and protocol in ADAPTERS:
                 ADAPTERS[protocol].check(request)
-            except RefusalError as refusal:
-                return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error, protocol)
+        except RefusalError as refusal:
+            return self._refuse(asked, status_of(refusal.code), refusal.error)
         return None
 
-    def _refuse(
-        self, connection: ServerConnection, status: HTTPStatus, error: messages.Error, protocol: str | None = None
-    ) -> Response:
-        host, port = connection.remote_address[:2]
+    def _turned_away(self, asked: _Asked, *, viewing: bool, upgrade: bool) -> Response | None:
+        """Answer who has no token, or is of a page that may not connect."""
+        http, config = asked.http, self._config
+        address, now = address_of(asked.peer[0], http.headers), self._clock()
+        wait = self._guesses.wait(address, now)
+        if wait:
+            message = f"too many wrong tokens came from {address}; try again in {math.ceil(wait)} s"
+            error = messages.Error("unauthorized", message)
+            response = self._refuse(asked, HTTPStatus.TOO_MANY_REQUESTS, error)
+            response.headers["Retry-After"] = str(math.ceil(wait))
+            return response
+        tokens = presented_tokens(http.path, http.headers)
+        known = asked.protocol == "openai" and any(is_secret(each, config.token, time.time()) for each in tokens)
+        refused = refuse_request(http.path, http.headers, config, viewing=viewing, upgrade=upgrade, known=known)
+        if refused is None:
+            return None
+        if refused[0] is HTTPStatus.UNAUTHORIZED:
+            self._guesses.note(address, len(tokens), now)
+        return self._refuse(asked, *refused)
+
+    def _admit(self, asked: _Asked) -> Response | Admitted:
+        """Let a request that brings a body be served, if it can be."""
+        length = asked.http.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > self._config.max_upload:
+            message = f"the body has {shortened(length)} bytes; allowed: up to {self._config.max_upload}"
+            return self._refuse(asked, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, messages.Error("unsupported", message))
+        return Admitted(POST_PATHS[asked.request.path], asked.request)
+
+    def _wrong_method(self, asked: _Asked, methods: tuple[str, ...]) -> Response:
+        path, method = asked.request.path, asked.http.method
+        if path in WEBSOCKET_PATHS and method in ("GET", "HEAD"):
+            message = f"{path} is for WebSockets: open one, or POST a recording where that is allowed"
+            response = self._refuse(asked, HTTPStatus.UPGRADE_REQUIRED, messages.Error("wrong_method", message))
+            response.headers["Upgrade"] = "websocket"
+        else:
+            message = f"{shortened(method)} is not possible at {quoted(path)}"
+            error = messages.Error("wrong_method", message, methods)
+            response = self._refuse(asked, HTTPStatus.METHOD_NOT_ALLOWED, error)
+        response.headers["Allow"] = ", ".join((*methods, "OPTIONS"))
+        return response
+
+    def _refuse(self, asked: _Asked, status: HTTPStatus, error: messages.Error) -> Response:
+        host, port = asked.peer
+        protocol = asked.protocol
         self._admission.refuse(f"{protocol or 'HTTP'} {host}:{port}", error)
-        response = json_response(connection, status, error)
+        body: object = error
+        if protocol is None and asked.request.path in POST_PATHS:
+            body = POSTED[POST_PATHS[asked.request.path]].describe(error)
+        elif asked.request.path.startswith(MODELS_PATH):
+            body = openai_error(error)
+        response = json_response(status, body)
         if protocol is not None and protocol in ADAPTERS:
             for name, value in ADAPTERS[protocol].headers_of(error).items():
-                _set(response, name, value)
+                response.headers[name] = value
         if status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
-    def _public(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _public(self, request: Request) -> Response | None:
         """Answer what needs no token."""
         match request.path:
             case "/healthz":
-                return json_response(connection, HTTPStatus.OK, {"status": "ok"})
+                return json_response(HTTPStatus.OK, {"status": "ok"})
             case "/readyz":
                 reason = self._admission.not_ready
                 if reason is None:
-                    body = {"status": "ready", "model": self._admission.model}
-                    return json_response(connection, HTTPStatus.OK, body)
+                    return json_response(HTTPStatus.OK, {"status": "ready", "model": self._admission.model})
                 body = {"status": "not ready", "reason": reason}
-                return json_response(connection, HTTPStatus.SERVICE_UNAVAILABLE, body)
+                return json_response(HTTPStatus.SERVICE_UNAVAILABLE, body)
         return None
 
-    async def _private(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _private(self, request: Request) -> Response:
         """Answer what needs the token, if the server has one."""
         match request.path:
             case "/metrics":
-                response = connection.respond(HTTPStatus.OK, self._metrics.render().decode())
-                _set(response, "Content-Type", CONTENT_TYPE)
-                return response
+                return text_response(HTTPStatus.OK, self._metrics.render(), CONTENT_TYPE)
             case "/v1/info":
                 loaded = self._admission.not_ready is None
                 body = {
@@ -154,37 +234,46 @@ class HttpAnswers:
                     "ears": self._admission.ears if loaded else None,
                     "protocol": PROTOCOL,
                 }
-                return json_response(connection, HTTPStatus.OK, body)
+                return json_response(HTTPStatus.OK, body)
         watched = room_at(request.path)
         if watched is not None:
-            return self._history(connection, request, watched)
+            return self._history(request, watched)
         transcript = _transcript_at(request.path)
         if transcript is not None:
             room, form = transcript
             utterances = self._rooms.transcript(room)
             if utterances is None:
                 error = messages.Error("unknown_path", f"nobody has spoken in the room {quoted(room)}")
-                return json_response(connection, HTTPStatus.NOT_FOUND, error)
+                return json_response(HTTPStatus.NOT_FOUND, error)
             text = await asyncio.to_thread(self._transcript, utterances, form, room)  # long ones take their time
-            response = connection.respond(HTTPStatus.OK, text)
-            _set(response, "Content-Type", _CONTENT_TYPES[form])
-            _set(response, "Cache-Control", "no-store")
+            response = text_response(HTTPStatus.OK, text.encode(), _CONTENT_TYPES[form])
+            response.headers["Cache-Control"] = "no-store"
             return response
-        return None  # websockets says that an upgrade is required
+        return self._model(request.path)
 
-    def _history(self, connection: ServerConnection, request: Request, room: str) -> Response:
-        """Answer with lines of a room from before those that a viewer knows."""
+    def _model(self, path: str) -> Response:
+        """Answer what OpenAI's clients ask about models. Raises `RefusalError`."""
         try:
-            before = _number(request, "before", 0, None)
-            limit = _number(request, "limit", 1, MOST_LINES)
-        except RefusalError as refusal:
-            return self._refuse(connection, HTTPStatus.BAD_REQUEST, refusal.error)
+            names = model_names(self._admission.model)
+        except EngineError as error:
+            raise RefusalError("not_ready", f"{error}, try again later") from error
+        if path == MODELS_PATH:
+            return json_response(HTTPStatus.OK, {"object": "list", "data": [model_object(name) for name in names]})
+        name = unquote(path.removeprefix(f"{MODELS_PATH}/"))
+        if name not in names:
+            raise RefusalError("unknown_model", f"there is no model {quoted(name)}", names)
+        return json_response(HTTPStatus.OK, model_object(name))
+
+    def _history(self, request: Request, room: str) -> Response:
+        """Answer with lines of a room from before those that a viewer knows. Raises `RefusalError`."""
+        before = _number(request, "before", 0, None)
+        limit = _number(request, "limit", 1, MOST_LINES)
         found = self._rooms.history(room, before, limit or MOST_LINES)
         if found is None:
             error = messages.Error("unknown_path", f"nobody has spoken in the room {quoted(room)}")
-            return json_response(connection, HTTPStatus.NOT_FOUND, error)
-        response = json_response(connection, HTTPStatus.OK, found)
-        _set(response, "Cache-Control", "no-store")
+            return json_response(HTTPStatus.NOT_FOUND, error)
+        response = json_response(HTTPStatus.OK, found)
+        response.headers["Cache-Control"] = "no-store"
         return response
 
     def _transcript(self, utterances: Sequence[AttributedUtterance], form: TranscriptFormat, room: str) -> str:
@@ -207,8 +296,8 @@ def _nothing_at(path: str) -> messages.Error:
         message += f"; {NAMES_OF_ROOMS}"
     elif meant is not None:
         message += f"; did you mean {meant}?"
-    paths = ("/", *HTTP_PATHS, *(path for path in WEBSOCKET_PATHS if path != "/"))
-    return RefusalError("unknown_path", message, paths).error
+    paths = dict.fromkeys(("/", *HTTP_PATHS, *(path for path in WEBSOCKET_PATHS if path != "/"), *POST_PATHS))
+    return RefusalError("unknown_path", message, tuple(paths)).error
 
 
 def _number(request: Request, name: str, least: int, most: int | None) -> int | None:
@@ -244,21 +333,19 @@ def _page(http: HttpRequest, path: str) -> Response | None:
 
 
 def _redirect(status: HTTPStatus, location: str) -> Response:
-    headers = {"Location": location, "Content-Length": "0", "Connection": "close", "X-Content-Type-Options": "nosniff"}
-    return Response(status, status.phrase, Headers(headers), b"")
+    return empty_response(status, {"Location": location, "Content-Length": "0"})
 
 
-def json_response(connection: ServerConnection, status: HTTPStatus, body: object) -> Response:
-    """Return a response with a JSON body."""
-    response = connection.respond(status, msgspec.json.encode(body).decode() + "\n")
-    _set(response, "Content-Type", "application/json")
-    return response
-
-
-def _set(response: Response, name: str, value: str) -> None:
-    if name in response.headers:
-        del response.headers[name]
-    response.headers[name] = value
+def methods_at(path: str, *, pages: bool) -> tuple[str, ...]:
+    """Return the methods by which a path may be asked for; none if there is nothing."""
+    reads = (
+        path in HTTP_PATHS
+        or path.startswith(f"{MODELS_PATH}/")
+        or room_at(path) is not None
+        or _transcript_at(path) is not None
+        or (pages and page(path) is not None)
+    )
+    return (("GET", "HEAD") if reads else ()) + (("POST",) if path in POST_PATHS else ())
 
 
 _FORMS = {

@@ -69,24 +69,30 @@ def address_of(peer: str, headers: Headers) -> str:
 
 
 def refuse_request(
-    target: str, headers: Headers, config: ServerConfig, *, viewing: bool = False, upgrade: bool = True
+    target: str,
+    headers: Headers,
+    config: ServerConfig,
+    *,
+    viewing: bool = False,
+    upgrade: bool = True,
+    known: bool = False,
 ) -> tuple[HTTPStatus, Error] | None:
     """Check a request whose request line names `target` (path and query).
 
-    `viewing`: it only watches a room; `upgrade`: it opens a WebSocket.
+    `viewing`: it only watches a room; `upgrade`: it opens a WebSocket; `known`: it has presented another valid token.
 
     Returns None when it may go on, else the HTTP status and the error for the response's body.
     """
     allowed = [config.token, config.viewer_token] if viewing and config.viewer_token else [config.token]
     presented = presented_tokens(target, headers)
-    if config.token and not any(_equal(token, one) for token in presented for one in allowed):
+    if config.token and not known and not any(_equal(token, one) for token in presented for one in allowed):
         message = (
             "a valid token is required: `Authorization: Bearer <token>`, "
             f"the subprotocol `{TOKEN_SUBPROTOCOL}<token>`, or `?token=<token>`"
         )
         return HTTPStatus.UNAUTHORIZED, Error("unauthorized", message)
     origins = headers.get_all("Origin")
-    if not all(_allowed_origin(origin, headers, config) for origin in origins):
+    if not all(allowed_origin(origin, headers, config) for origin in origins):
         message = f"pages of {shortened(', '.join(origins))} may not connect; the setting `origins` allows others"
         if "null" in origins:
             message += " (a page that was opened from a file: `--origin null`)"
@@ -139,7 +145,7 @@ def presented_tokens(target: str, headers: Headers) -> list[str]:
     return tokens
 
 
-def _allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool:
+def allowed_origin(origin: str, headers: Headers, config: ServerConfig) -> bool:
     """Return whether pages of an origin may connect. Requests without `Origin` do not come from browsers."""
     if origin in config.origins:
         return True

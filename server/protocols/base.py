@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
 from parastream.model.errors import EngineError
+from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.outbox import Outbox
 from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
 from parastream.server.wire import messages
@@ -36,6 +37,8 @@ class Request:
     """Values by name, in their order."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Values by name in small letters; there may be a token among them."""
+    reply_headers: Mapping[str, str] = field(default_factory=dict)
+    """What every response to the request has to say."""
 
     def get(self, name: str, default: str = "") -> str:
         """Return the last value of a query parameter."""
@@ -163,12 +166,27 @@ class Admits(Protocol):
         """Those that finals may be in, as ISO 639 codes."""
         ...
 
-    def begin(self, start: Start, deliver: Deliver, name: str) -> Transcription:
+    def begin(
+        self, start: Start, deliver: Deliver, name: str, *, decoding: Decoding | None = None, entitled: bool = True
+    ) -> Transcription:
         """See `Admission.begin`."""
         ...
 
     def complain(self, who: str, refusal: RefusalError) -> None:
         """See `Admission.complain`."""
+        ...
+
+    def decode(self, *, channels: int | None, live: bool, name: str) -> Decoding:
+        """See `Admission.decode`."""
+        ...
+
+    @property
+    def max_upload(self) -> int:
+        """Most bytes of a recording in the body of a request."""
+        ...
+
+    def make_secret(self, expires: int) -> str:
+        """See `Admission.make_secret`."""
         ...
 
 
@@ -232,8 +250,10 @@ class Adapter(Handler):
 
     # for a protocol to call
 
-    def begin(self, start: Start, *, language: str = "") -> Transcription:
-        """Begin a transcription, whose events come to `apply`. Raises `RefusalError`.
+    def begin(
+        self, start: Start, *, language: str = "", decoding: Decoding | None = None, entitled: bool = True
+    ) -> Transcription:
+        """Begin a transcription, whose events come to `apply`; see `Admission.begin`. Raises `RefusalError`.
 
         `language` is a tag of any form, such as `en-US`. Where the models do not know it, they find out what is spoken:
         clients of other servers name languages without having seen ours.
@@ -244,7 +264,8 @@ class Adapter(Handler):
         def deliver(event: Event | Progress) -> None:
             self._deliver(transcription, event)
 
-        transcription = self.admission.begin(start, deliver, self.name)
+        transcription = self.admission.begin(start, deliver, self.name, decoding=decoding, entitled=entitled)
+        transcription.on_drained = lambda: self.on_progress()
         self._transcriptions[transcription] = None
         return transcription
 

@@ -9,11 +9,13 @@ from parastream.model import catalogue
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
+from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.mailbox import Mailbox, Post
 from parastream.server.sessions.recogniser import Recogniser, RecogniserStream
 from parastream.server.sessions.refused import RefusalLog
+from parastream.server.sessions.secrets import make_secret
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
-from parastream.server.wire.messages import Ear, Error, Start
+from parastream.server.wire.messages import ENCODED, Ear, Error, Start
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import SessionConfig
 from parastream.streaming.events import Event
@@ -42,8 +44,10 @@ class Admission:
         """Called when the last transcription has ended."""
         self.make_room: Callable[[], bool] = lambda: False
         """Called when there is no room for a transcription; ends one that can be spared, or returns False."""
+        self._post = post
         self._mailbox = Mailbox(post)
         self._refusals = RefusalLog()
+        self._decodings = 0
         self._listen = listen
         self._open: dict[Transcription, None] = {}
 
@@ -88,8 +92,23 @@ class Admission:
             return str(error)
         return "loading the model"
 
-    def begin(self, start: Start, deliver: Deliver, name: str) -> Transcription:
-        """Begin what `start` asks for; its events go to `deliver`. `name` is for the log.
+    def begin(
+        self,
+        start: Start,
+        deliver: Deliver,
+        name: str,
+        *,
+        decoding: Decoding | None = None,
+        entitled: bool = True,
+    ) -> Transcription:
+        """Begin what `start` asks for; its events go to `deliver`.
+
+        Args:
+            start: what the client asks for.
+            deliver: takes the events.
+            name: for the log.
+            decoding: decodes audio that is `encoded`; a new one if left out.
+            entitled: whether the client speaks; a recording that is uploaded has no claim on real time.
 
         Raises:
             RefusalError: it cannot be had, or not now.
@@ -97,8 +116,10 @@ class Admission:
         reason = self.not_ready
         if reason is not None:
             raise RefusalError("not_ready", f"{reason}, try again later")
-        configs = session_configs(start, self.model, self._config.model)
-        transcription = Transcription(name, start, configs, deliver)
+        configs = session_configs(start, self.model, self._config.model, entitled=entitled)
+        if start.format == ENCODED and decoding is None:
+            decoding = self.decode(channels=start.channels, live=entitled, name=name)
+        transcription = Transcription(name, start, configs, deliver, decoding)
         try:
             self._open_with_room(transcription)
         except CapacityError as error:
@@ -113,6 +134,31 @@ class Admission:
         for listen in self._listen:
             listen(transcription)
         return transcription
+
+    def decode(self, *, channels: int | None, live: bool, name: str) -> Decoding:
+        """Return what decodes a client's audio; see `Decoding`.
+
+        Raises:
+            RefusalError: there are too many already.
+        """
+        if self._decodings >= self._config.max_sessions:
+            raise RefusalError("capacity", f"all {self._config.max_sessions} sessions are in use; try again later")
+        self._decodings += 1
+        decoding = Decoding(self._post, channels=channels, live=live, name=name)
+        decoding.on_stopped = self._decoded
+        return decoding
+
+    @property
+    def max_upload(self) -> int:
+        """Most bytes of a recording in the body of a request."""
+        return self._config.max_upload
+
+    def make_secret(self, expires: int) -> str:
+        """Return a token with which a client may connect until an instant, in seconds since 1970."""
+        return make_secret(self._config.token, expires)
+
+    def _decoded(self) -> None:
+        self._decodings -= 1
 
     def _open_with_room(self, transcription: Transcription) -> None:
         """Open a transcription; those that nobody is connected to give way to it. Raises what the engine raises."""

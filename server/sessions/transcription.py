@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import msgspec
 from parastream.model.errors import AudioError, ParastreamError
+from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.recogniser import RecogniserStream
 from parastream.server.transcripts.labels import channel_labels, clean_label
 from parastream.server.wire import messages
-from parastream.server.wire.messages import Event, Start
+from parastream.server.wire.messages import ENCODED, Event, Start
 from parastream.server.wire.refusals import INTERNAL, RefusalError, quoted
 from parastream.streaming import SessionConfig, events
-from parastream.streaming.audio import AudioFormat, Encoding
+from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
 
 logger = logging.getLogger("parastream.server")
@@ -51,10 +52,10 @@ class State(enum.Enum):
     """The last event has been delivered, or nobody waits for it any more."""
 
 
-def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]:
+def session_configs(start: Start, model: str, alias: str, *, entitled: bool = True) -> list[SessionConfig]:
     """Return what a `start` asks of the engine: a configuration for each channel that is recognised.
 
-    The engine serves `model`, which may also be called by its `alias`.
+    The engine serves `model`, which may also be called by its `alias`. `entitled`: see `SessionConfig`.
 
     Raises:
         RefusalError: it asks for something that is not there.
@@ -69,7 +70,10 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
     except ValueError as error:
         raise RefusalError("unsupported", f"{error} - at `$.endpoint`") from error
     try:
-        first = AudioFormat(Encoding(start.format), start.rate, start.channels)
+        if start.format == ENCODED:
+            first = AudioFormat(Encoding.F32LE, SAMPLE_RATE, start.channels)
+        else:
+            first = AudioFormat(Encoding(start.format), start.rate, start.channels)
         channels = range(first.channels) if start.channel == "all" else [start.channel]
         formats = [AudioFormat(first.encoding, first.rate, first.channels, channel) for channel in channels]
     except AudioError as error:
@@ -89,6 +93,7 @@ def session_configs(start: Start, model: str, alias: str) -> list[SessionConfig]
             language=start.language or None,
             tags=start.tags,
             endpoint=endpoint,
+            entitled=entitled,
         )
         for audio in formats
     ]
@@ -100,13 +105,21 @@ class Transcription:
     However it fails, audio that was accepted is recognised first: the input ends, the finals come, then the error.
     """
 
-    def __init__(self, name: str, start: Start, configs: Sequence[SessionConfig], deliver: Deliver) -> None:
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        configs: Sequence[SessionConfig],
+        deliver: Deliver,
+        decoding: Decoding | None = None,
+    ) -> None:
+        """Prepare to begin; see `Admission.begin`."""
         self.name = name
         """For the log and the names of files."""
         self.start = msgspec.structs.replace(start, labels=tuple(map(clean_label, start.labels)))
         self.configs = configs
         self.accepted = 0
-        """Bytes of audio."""
+        """Bytes of audio, as the client sends it."""
         self.flushes = 0
         """Calls of `flush` that were accepted."""
         self.finals = 0
@@ -114,7 +127,11 @@ class Transcription:
         """Get each event before `deliver`, which may end all of this. One that raises gets no more."""
         self.on_ended: list[Callable[[], None]] = []
         """Called once, after the last event or when nobody waits for it any more."""
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called when less audio waits to be decoded."""
         self._deliver = deliver
+        self._decoding = decoding
+        self._samples = 0  # bytes of samples
         self._state = State.LISTENING
         self._streams: list[RecogniserStream] = []
         self._running = len(configs)  # streams that have more to tell
@@ -137,6 +154,9 @@ class Transcription:
                 stream.cancel()
             self._streams.clear()
             raise
+        if self._decoding is not None:
+            self._decoding.attach(self)
+            self._decoding.on_drained = lambda: self.on_drained()
 
     def _listener(self, index: int) -> Callable[[Sequence[events.Event]], None]:
         return lambda new: self._apply_all(index, new)
@@ -158,9 +178,9 @@ class Transcription:
 
     @property
     def seconds(self) -> float:
-        """Length of the audio accepted, in whole samples."""
+        """Length of the audio accepted, in whole samples, as far as it has been decoded."""
         audio = self.configs[0].format
-        return self.accepted // audio.frame_bytes / audio.rate
+        return self._samples // audio.frame_bytes / audio.rate
 
     @property
     def progress(self) -> float:
@@ -170,36 +190,65 @@ class Transcription:
     @property
     def labels(self) -> dict[int, str]:
         """The speakers' names by channel: as given, else a number where there are several, else empty."""
-        channels = [config.format.channel for config in self.configs]
+        channels = [config.format.number for config in self.configs]
         names = self.start.labels or (channel_labels(len(channels)) if len(channels) > 1 else ("",))
         return dict(zip(channels, names, strict=True))
 
     @property
     def backlog(self) -> float:
         """Seconds of audio accepted that have not been looked at."""
-        return 0.0 if self._state is State.ENDED else self.seconds - self.progress
+        if self._state is State.ENDED:
+            return 0.0
+        return self.seconds - self.progress + (self._decoding.waiting if self._decoding is not None else 0.0)
 
     # what the client sends
 
     def send(self, data: bytes) -> None:
         """Take audio. Ignored once the input has ended."""
-        if self._state is State.LISTENING:
-            self.accepted += len(data)
-            self._each(lambda stream: stream.send(data))
-            if self._failure is not None:
-                self.accepted -= len(data)
+        if self._state is not State.LISTENING:
+            return
+        self.accepted += len(data)
+        if self._decoding is not None:
+            self._decoding.send(data)
+        else:
+            self.hear(data)
 
     def flush(self) -> None:
         """End the open utterances with the audio accepted so far; `Flushed` follows their finals."""
         if self._state is State.LISTENING:
             self.flushes += 1
-            self._each(lambda stream: stream.flush())
+            if self._decoding is not None:
+                self._decoding.flush()
+            else:
+                self.mark_flush()
 
     def end(self) -> None:
         """End the audio: finals and `Done` follow."""
         if self._state is State.LISTENING:
             self._state = State.ENDING
-            self._each(lambda stream: stream.end())
+            if self._decoding is not None:
+                self._decoding.end()
+            else:
+                self.mark_end()
+
+    # what is decoded of it, or is samples already
+
+    def hear(self, samples: bytes) -> None:
+        """Pass samples on to the engine."""
+        if self._state is not State.ENDED:
+            self._samples += len(samples)
+            self._each(lambda stream: stream.send(samples))
+            if self.state is State.ENDED:  # the engine has not taken them
+                self._samples -= len(samples)
+                self.accepted -= 0 if self._decoding is not None else len(samples)
+
+    def mark_flush(self) -> None:
+        """Flush behind the samples so far."""
+        self._each(lambda stream: stream.flush())
+
+    def mark_end(self) -> None:
+        """End behind the samples so far."""
+        self._each(lambda stream: stream.end())
 
     def _each(self, action: Callable[[RecogniserStream], None]) -> None:
         try:
@@ -248,7 +297,7 @@ class Transcription:
             self.abort(INTERNAL)
 
     def _apply(self, index: int, event: events.Event) -> None:
-        channel = self.configs[index].format.channel
+        channel = self.configs[index].format.number
         match event:
             case events.SpeechStarted() | events.Partial() | events.SpeechEnded() | events.Tags() | events.Final():
                 self._utter(index, channel, event)
@@ -258,7 +307,7 @@ class Transcription:
                 if min(self._flushed) > before:
                     self._tell(messages.Flushed(event.time))
             case events.Progress():
-                self._progress[index] = event.time
+                self._advance(index, event.time)
                 self._hand_over(Progress(channel, event.settled))
             case events.InputRejected(code="incomplete_sample"):
                 self._incomplete = event.message  # the same for each channel
@@ -320,6 +369,12 @@ class Transcription:
                 utterance = self._utterances[index, event.utterance]
                 self._tell(messages.Tags(utterance, event.emotion, event.sound, channel))
 
+    def _advance(self, index: int, time: float) -> None:
+        """Note up to where a stream has looked at its audio, in seconds."""
+        self._progress[index] = time
+        if self._decoding is not None:
+            self._decoding.look(self.progress)
+
     def _finish(self) -> None:
         self._state = State.ENDED
         if self._incomplete is not None:
@@ -328,6 +383,8 @@ class Transcription:
         self._ended()
 
     def _ended(self) -> None:
+        if self._decoding is not None:
+            self._decoding.cancel()
         for callback in self.on_ended:
             try:
                 callback()

@@ -48,6 +48,10 @@ class Socket(Protocol):
         """Return the next message; None if the client sends nothing more, but reads on. Raises `ConnectionClosed`."""
         ...
 
+    async def gone(self) -> None:
+        """Wait until the client, which sends nothing more, is gone."""
+        ...
+
     async def send(self, message: bytes) -> None:
         """Send a message. Raises `ConnectionClosed`."""
         ...
@@ -206,7 +210,7 @@ class Connection:
                 return
             if data is None:
                 self._guarded(self.handler.end_input)
-                await self._interrupted.wait()
+                await self._socket.gone()
                 return
             before = self.handler.unframed
             self._guarded(partial(self.handler.receive, data))

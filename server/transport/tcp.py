@@ -78,14 +78,21 @@ class TcpSocket:
 
     async def recv(self) -> bytes | None:
         """Return the next bytes; None at their end. Raises `ConnectionClosed`."""
+        return await self._read(_PIECE) or None
+
+    async def _read(self, most: int) -> bytes:
         await asyncio.sleep(0)
         try:
-            data = await self._reader.read(_PIECE)
+            data = await self._reader.read(most)
         except OSError as error:
             raise ConnectionClosedError(None, None) from error
         self.heard = asyncio.get_running_loop().time()
         self._ended = not data
-        return data or None
+        return data
+
+    async def gone(self) -> None:
+        """Wait for ever: a client that sends nothing more may still read, and only sending tells whether it does."""
+        await asyncio.get_running_loop().create_future()
 
     async def send(self, message: bytes) -> None:
         """Send bytes. Raises `ConnectionClosed`, also when the client does not take them in time."""
@@ -127,7 +134,8 @@ class TcpSocket:
             self._leaving = _Leaving()
             transport.set_protocol(self._leaving)
             transport.resume_reading()
-            transport.write_eof()
+            if transport.can_write_eof():  # TLS cannot
+                transport.write_eof()
         leaving = self._leaving
         while not leaving.gone.is_set() and (until := min(leaving.heard + self._close_timeout, end)) > clock():
             with contextlib.suppress(TimeoutError):

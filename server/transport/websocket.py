@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from parastream.server.transport.limits import Budget
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
-from websockets.typing import StatusLike
+from websockets.typing import StatusLike, Subprotocol
 
 logger = logging.getLogger("parastream.server")
 
@@ -40,6 +40,7 @@ class ListeningConnection(ServerConnection):
     def __init__(
         self,
         *args: Any,
+        select: Callable[[Request, Sequence[Subprotocol]], Subprotocol | None] = lambda request, offered: None,
         max_message_rate: float = 1000.0,
         max_unsent_bytes: int = 1 << 20,
         on_opened: Callable[[ListeningConnection], None] = lambda _: None,
@@ -50,6 +51,7 @@ class ListeningConnection(ServerConnection):
 
         Args:
             args: For websockets, as are the further `options`.
+            select: Chooses one of the subprotocols that the client offers.
             max_message_rate: See `ServerConfig`.
             max_unsent_bytes: See `ServerConfig`.
             on_opened: Called when its socket is open, and the TLS handshake done if there is one.
@@ -71,6 +73,8 @@ class ListeningConnection(ServerConnection):
         self._on_closed = on_closed
         # The only way to all answers, also to those that websockets gives to what is no request at all.
         self._reject = self.protocol.reject
+        self._select = select
+        self.protocol.select_subprotocol = self._select_subprotocol  # type: ignore[assignment, method-assign]
         self.protocol.reject = self._answer  # type: ignore[method-assign]
         self._parsing = False
         self._ignoring = False
@@ -103,6 +107,9 @@ class ListeningConnection(ServerConnection):
         """Perform the closing handshake."""
         self.ignore_messages()
         await super().close(code, reason)
+
+    def _select_subprotocol(self, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        return None if self.request is None else self._select(self.request, offered)
 
     def _answer(self, status: StatusLike, text: str) -> Response:
         response = self._reject(status, text)
@@ -212,7 +219,7 @@ class ListeningConnection(ServerConnection):
     def _let_go(self) -> None:
         """Break the circles of references, so that memory comes back at once."""
         self.recv_messages.pause = self.recv_messages.resume = _nothing
-        del self._reject, self.protocol.reject
+        del self._reject, self.protocol.reject, self.protocol.select_subprotocol
 
 
 def _nothing() -> None:
@@ -246,6 +253,10 @@ class WebSocket:
     async def recv(self) -> str | bytes:
         """Return the next message. Raises `ConnectionClosed`."""
         return await self._connection.recv()
+
+    async def gone(self) -> None:
+        """Wait until the connection is closed."""
+        await self._connection.wait_closed()
 
     async def send(self, message: bytes) -> None:
         """Send a text message, waiting while the client does not read. Raises `ConnectionClosed`."""

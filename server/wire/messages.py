@@ -28,10 +28,17 @@ TOKEN_SUBPROTOCOL = "parastream.token."
 Label = Annotated[str, Meta(max_length=100)]
 """Name of a speaker."""
 
+ENCODED: Literal["encoded"] = "encoded"
+SampleFormat = Literal["s16le", "f32le", "mulaw", "alaw", "u8", "s24le", "s32le", "f64le"]
+"""Names of the ways in which samples are written."""
+Format = Literal["s16le", "f32le", "mulaw", "alaw", "u8", "s24le", "s32le", "f64le", "encoded"]
+"""The same, and `ENCODED`: the bytes say themselves what they are, as those of WebM or MP3 do."""
+
 ErrorCode = Literal[
     "unauthorized",
     "forbidden_origin",
     "unknown_path",
+    "wrong_method",
     "start_timeout",
     "invalid_json",
     "invalid_message",
@@ -71,7 +78,7 @@ CLOSE_CODES: Mapping[str, int] = MappingProxyType(
 )
 """How the connection is closed after each error.
 
-The other codes do not close a connection: `done` follows `incomplete_sample`, and the first three are answers to the
+The other codes do not close a connection: `done` follows `incomplete_sample`, and the first four are answers to the
 HTTP upgrade.
 """
 
@@ -100,12 +107,13 @@ class EndpointOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):
     """First message of a new session."""
 
-    format: Literal["s16le", "f32le", "mulaw", "alaw"] = "s16le"
+    format: Format = "s16le"
     rate: int = 16000
-    """Sample rate in Hz."""
+    """Sample rate in Hz; what is encoded says that itself."""
     channels: int = 1
-    channel: int | Literal["all"] = 0
-    """Which of the interleaved channels is transcribed; `all`: each one, separately."""
+    """How many there are, interleaved. Of what is encoded, 1 mixes all; another number must be the one that it has."""
+    channel: int | Literal["all", "mix"] = 0
+    """Which of the channels is transcribed; `all`: each one, separately; `mix`: all of them together."""
     labels: Annotated[tuple[Label, ...], Meta(max_length=8)] = ()
     """Names of the speakers, one for each channel that is transcribed: shown in rooms and saved transcripts."""
     model: str = ""
@@ -187,7 +195,7 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     format: str
     rate: int
     channels: int
-    channel: int | Literal["all"]
+    channel: int | Literal["all", "mix"]
     acknowledged: int
     """Bytes of audio accepted so far; a resuming client goes on from there."""
     heartbeat: float

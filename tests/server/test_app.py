@@ -658,6 +658,7 @@ async def test_a_drain_sends_finals_and_lets_nobody_in() -> None:
         engine.streams[0].hold_end = True
         closing = asyncio.create_task(server.close())
         await until(lambda: engine.streams[0].ended)
+        await until(lambda: not any(listener.is_serving() for listener in server._listeners._websocket))
         with pytest.raises(OSError, match="Connect call failed"):
             await connect(server.url)
         engine.streams[0].tell([*heard(4, b"the rest"), SessionEnded(0.4)])

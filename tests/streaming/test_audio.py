@@ -44,7 +44,16 @@ def received(format: AudioFormat, parts: Iterable[bytes]) -> NDArray[np.float32]
 
 def encoded(samples: NDArray[np.floating], encoding: Encoding) -> bytes:
     """Raw bytes of samples (n,) or (n, channels), written by soundfile."""
-    subtype = {"s16le": "PCM_16", "f32le": "FLOAT", "mulaw": "ULAW", "alaw": "ALAW"}[encoding]
+    subtype = {
+        "s16le": "PCM_16",
+        "f32le": "FLOAT",
+        "mulaw": "ULAW",
+        "alaw": "ALAW",
+        "u8": "PCM_U8",
+        "s24le": "PCM_24",
+        "s32le": "PCM_32",
+        "f64le": "DOUBLE",
+    }[encoding]
     file = io.BytesIO()
     soundfile.write(file, samples, 8000, format="RAW", subtype=subtype, endian="LITTLE")
     return file.getvalue()
@@ -61,7 +70,7 @@ def framings(draw: st.DrawFn) -> tuple[AudioFormat, bytes, list[int]]:
         draw(st.sampled_from(list(Encoding))),
         draw(st.sampled_from(RATES) | st.integers(8000, 48000)),
         channels,
-        draw(st.integers(0, channels - 1)),
+        draw(st.integers(0, channels - 1) | st.just("mix")),
     )
     samples = speechlike(draw(st.integers(0, 4000)) * channels, draw(st.integers(0, 99))).reshape(-1, channels)
     data = encoded(samples, format.encoding) + bytes(draw(st.integers(0, format.frame_bytes - 1)))
@@ -102,6 +111,37 @@ def test_every_companded_code(encoding: Encoding, subtype: str) -> None:
         io.BytesIO(codes), format="RAW", subtype=subtype, samplerate=16000, channels=1, dtype="float32"
     )
     np.testing.assert_array_equal(AudioInput(AudioFormat(encoding)).push(codes), expected)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "error"),
+    [(Encoding.U8, 2**-7), (Encoding.S24LE, 2**-23), (Encoding.S32LE, 2**-31), (Encoding.F64LE, 0)],
+)
+def test_samples_of_other_widths(encoding: Encoding, error: float) -> None:
+    samples = speechlike(1000)
+    heard = AudioInput(AudioFormat(encoding)).push(encoded(samples, encoding))
+    np.testing.assert_allclose(heard, samples.astype(np.float32), atol=error, rtol=1e-6)
+
+
+def test_channels_are_mixed_and_none_takes_another_away() -> None:
+    one = speechlike(16000)
+    for encoding in (Encoding.F32LE, Encoding.S24LE):
+        format = AudioFormat(encoding, 16000, 2, "mix")
+        alike = received(format, [encoded(np.stack([one, one], axis=1), encoding)])
+        inverted = received(format, [encoded(np.stack([one, -one], axis=1), encoding)])
+        half = received(format, [encoded(np.stack([one, 0 * one], axis=1), encoding)])
+        np.testing.assert_allclose(alike, one, atol=1e-6)
+        np.testing.assert_allclose(inverted[8000:], one[8000:], atol=1e-6)
+        np.testing.assert_allclose(half, one / 2, atol=1e-6)
+
+
+def test_a_bad_sample_of_a_mixture_ends_the_input_before_it() -> None:
+    samples = np.zeros((100, 2), "<f4")
+    samples[60, 1] = np.nan
+    audio = AudioInput(AudioFormat(Encoding.F32LE, 16000, 2, "mix"))
+    audio.push(samples.tobytes())
+    assert "audio sample 60 is nan" in str(audio.error)
+    assert audio.frames_received == 60
 
 
 def test_companded_landmarks_of_g711() -> None:
@@ -225,7 +265,10 @@ def test_leftover_bytes_are_counted() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"encoding": "mp3"}, "audio encoding 'mp3' is not supported; allowed: s16le, f32le, mulaw, alaw"),
+        (
+            {"encoding": "mp3"},
+            "audio encoding 'mp3' is not supported; allowed: s16le, f32le, mulaw, alaw, u8, s24le, s32le, f64le",
+        ),
         ({"rate": 7999}, "audio rate 7999 is not supported; allowed: whole numbers 8000 to 48000"),
         ({"rate": 96000}, "audio rate 96000 is not supported; allowed: whole numbers 8000 to 48000"),
         ({"rate": 16000.0}, "audio rate 16000.0 is not supported; allowed: whole numbers 8000 to 48000"),

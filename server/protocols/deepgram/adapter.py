@@ -3,7 +3,7 @@
 | Parameter | What happens |
 |---|---|
 | `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding` the audio begins with a WAV header, which says all three |
-| `multichannel` | every channel is transcribed; otherwise only the first |
+| `multichannel` | every channel is transcribed; otherwise all of them mixed |
 | `interim_results` | the text so far, whole, with `is_final` false |
 | `endpointing` | milliseconds of silence (clamped to 300 to 10000) that end an utterance, whose result then has `speech_final`; 600 if it is `true` or left out; `false`: utterances end as well, but none has `speech_final` |
 | `utterance_end_ms` | `UtteranceEnd` after that long without a word (1000 or more; needs `interim_results`); also ends an utterance if `endpointing` is longer |
@@ -29,12 +29,10 @@ that was cut because it became too long has no `speech_final`.
 from __future__ import annotations
 
 import hashlib
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import ClassVar
 
 from msgspec import UNSET
@@ -43,6 +41,7 @@ from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.protocols.deepgram import messages
 from parastream.server.protocols.deepgram.messages import ClientMessage, CloseStream, Configure, Finalize, KeepAlive
 from parastream.server.protocols.deepgram.options import ENCODINGS, read_options
+from parastream.server.protocols.deepgram.words import mean_confidence, model_info, model_uuid, spoken_words
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
@@ -70,9 +69,6 @@ _CLOSES = {
 }
 """What Deepgram calls errors, and how it closes after them."""
 _IDLE = 10.0
-_VERSION = version("parastream")  # read from the disk
-_MARKS = ".,;:!?\"'()[]{}。，、？！；：…“”‘’（）《》"
-"""What a plain word is without; signs such as those of `$25` and `35%` belong to it."""
 
 
 _reader = Reader[ClientMessage](ClientMessage)
@@ -348,9 +344,9 @@ class Deepgram(Adapter):
         speech_final: bool = False,
         from_finalize: bool = False,
     ) -> None:
-        confidence = math.fsum(word.confidence for word in words) / len(words) if words else 0.0
         languages = (language,) if language and self._options.tells_language else UNSET
-        alternative = messages.Alternative(text, round(confidence, 4), tuple(map(self._word, words)), languages)
+        spoken = spoken_words(words, punctuate=self._options.punctuate)
+        alternative = messages.Alternative(text, mean_confidence(words), spoken, languages)
         message = messages.Results(
             channel_index=self._place(channel),
             duration=round(end - start, 3),
@@ -361,17 +357,8 @@ class Deepgram(Adapter):
             channel=messages.Alternatives((alternative,)),
             metadata=messages.ResultsMetadata(
                 self._request_id,
-                messages.ModelInfo(self._model, _VERSION),
-                str(uuid.uuid5(uuid.NAMESPACE_URL, self._model)),
+                model_info(self._model),
+                model_uuid(self._model),
             ),
         )
         self.send(message, replaces=None if is_final else ("interim", channel.index))
-
-    def _word(self, word: Word) -> messages.SpokenWord:
-        return messages.SpokenWord(
-            word=word.text.strip(_MARKS).lower() or word.text,
-            start=word.start,
-            end=word.end,
-            confidence=word.confidence,
-            punctuated_word=word.text if self._options.punctuate else UNSET,
-        )

@@ -9,9 +9,10 @@ from typing import Literal
 from parastream.model.errors import AudioError
 from parastream.server.protocols.base import Request
 from parastream.server.protocols.deepgram.messages import BadRequest
-from parastream.server.wire.messages import EndpointOptions, Error, Start
+from parastream.server.wire.messages import ENCODED, EndpointOptions, Error, Start
 from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from parastream.streaming import AudioFormat, Encoding
+from parastream.streaming.audio import SAMPLE_RATE
 
 ENCODINGS: dict[str, Literal["s16le", "f32le", "mulaw", "alaw"]] = {
     "linear16": "s16le",
@@ -64,14 +65,14 @@ class Options:
     tells_language: bool
     """Whether results say what was found."""
 
-    def start(self, audio: AudioFormat) -> Start:
-        """Return what the transcription is asked for."""
+    def start(self, audio: AudioFormat | None) -> Start:
+        """Return what the transcription is asked for; without a format the audio says itself what it is."""
         endpoint = EndpointOptions() if self.min_silence is None else EndpointOptions(min_silence=self.min_silence)
         return Start(
-            format=audio.encoding.value,
-            rate=audio.rate,
-            channels=audio.channels,
-            channel="all" if self.multichannel else 0,
+            format=ENCODED if audio is None else audio.encoding.value,
+            rate=SAMPLE_RATE if audio is None else audio.rate,
+            channels=1 if audio is None else audio.channels,
+            channel="all" if self.multichannel else "mix",
             partials=self.interim_results,
             punctuation=self.punctuate,
             itn=self.itn,

@@ -55,6 +55,7 @@ class NativeSession:
         """Whether events were dropped to end at once."""
         self._outbox: Outbox[Event] = Outbox(max_unsent, replay=max_unsent)
         self.transcription = begin(start, self._deliver, name[:8])
+        self.transcription.on_drained = lambda: self.connected.progressed()
 
     @property
     def listening(self) -> bool:

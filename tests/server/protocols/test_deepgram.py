@@ -127,7 +127,7 @@ def transcripts(sent: Sequence[Message], *, final: bool = True) -> list[str]:
 )
 def test_formats(query: str, encoding: Encoding, rate: int, channels: int) -> None:
     format = Talk(query).stream.config.format
-    assert (format.encoding, format.rate, format.channels, format.channel) == (encoding, rate, channels, 0)
+    assert (format.encoding, format.rate, format.channels, format.channel) == (encoding, rate, channels, "mix")
 
 
 def test_what_is_not_asked_for_is_off() -> None:
@@ -439,10 +439,10 @@ def test_each_channel_has_its_results() -> None:
     assert talk.sent()[-1]["channels"] == 2
 
 
-def test_without_multichannel_the_first_channel_is_heard() -> None:
+def test_without_multichannel_all_channels_are_mixed() -> None:
     talk = Talk("encoding=linear16&sample_rate=16000&channels=2")
     assert len(talk.engine.streams) == 1
-    assert (talk.stream.config.format.channels, talk.stream.config.format.channel) == (2, 0)
+    assert (talk.stream.config.format.channels, talk.stream.config.format.channel) == (2, "mix")
 
 
 # --- WAV ---------------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ class Pipe:
             raise ConnectionClosedError(None, None)
         return data
 
+    async def gone(self) -> None:
+        await asyncio.Event().wait()
+
     async def send(self, message: bytes) -> None:
         await self.taking.wait()
         self.sent.append(message)

@@ -88,7 +88,7 @@ def test_fields_of_a_newer_server_are_ignored() -> None:
 
 
 def test_every_error_that_closes_has_a_close_code() -> None:
-    not_closing = {"unauthorized", "forbidden_origin", "unknown_path", "incomplete_sample"}
+    not_closing = {"unauthorized", "forbidden_origin", "unknown_path", "wrong_method", "incomplete_sample"}
     assert set(CLOSE_CODES) == set(get_args(ErrorCode)) - not_closing
 
 

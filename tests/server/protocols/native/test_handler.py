@@ -56,7 +56,7 @@ START_FIELDS = Start.__struct_fields__
         (
             '{"type":"start","format":"mp3"}',
             "Invalid enum value 'mp3' - at `$.format`",
-            ("alaw", "f32le", "mulaw", "s16le"),
+            ("alaw", "encoded", "f32le", "f64le", "mulaw", "s16le", "s24le", "s32le", "u8"),
         ),
         (
             '{"type":"start","endpoint":{"silence":1}}',
