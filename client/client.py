@@ -81,6 +81,8 @@ def connect(
     partials: bool = True,
     punctuation: bool = True,
     itn: bool = False,
+    replace: Sequence[str] = (),
+    profanity: Literal["", "keep", "mask", "drop"] = "",
     final_pass: bool = True,
     language: str = "",
     tags: bool = False,
@@ -106,6 +108,8 @@ def connect(
         partials: whether to get `Partial` events while an utterance lasts.
         punctuation: whether finals are punctuated.
         itn: whether finals have numbers as people write them.
+        replace: rules for replacing words, such as `wrong => right`.
+        profanity: what becomes of swear words; empty for what the server does.
         final_pass: False for finals as the streaming pass recognised them.
         language: what is spoken, as an ISO 639 code; empty where the models are to find out.
         tags: whether to get `Tags` events: emotions and sounds, where a model hears them.
@@ -128,6 +132,8 @@ def connect(
         partials=partials,
         punctuation=punctuation,
         itn=itn,
+        replace=tuple(replace),
+        profanity=profanity,
         final_pass=final_pass,
         language=language,
         tags=tags,

@@ -6,6 +6,7 @@ ParastreamError
 │   │   └── ModelConfigError   a configuration, vocabulary or CMVN file cannot be used
 │   └── HubError               a model name is unknown or its files cannot be fetched
 ├── AudioError                 audio bytes or samples that cannot be used
+├── ReplacementError           a rule for replacing words cannot be read
 ├── CapacityError              the engine cannot serve another session in real time
 └── EngineError                the engine has stopped or failed
 
@@ -37,6 +38,10 @@ class HubError(ModelError):
 
 class AudioError(ParastreamError):
     """Audio bytes or samples that cannot be used."""
+
+
+class ReplacementError(ParastreamError):
+    """A rule for replacing words cannot be read."""
 
 
 class CapacityError(ParastreamError):

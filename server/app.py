@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from parastream.model.errors import ReplacementError
+from parastream.model.replacements import Replacements
 from parastream.server.announcement import Announcement
 from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.http.answers import HttpAnswers
@@ -23,6 +25,7 @@ from parastream.server.routes import ADAPTERS, NATIVE, POSTED, ROOM, TCP_ADAPTER
 from parastream.server.sessions.admission import SHUTTING_DOWN, Admission
 from parastream.server.sessions.observer import MetricsObserver
 from parastream.server.sessions.recogniser import Recogniser, engine_config
+from parastream.server.sessions.wording import Wording
 from parastream.server.transport.connection import Connection, Socket
 from parastream.server.transport.ticker import Ticker
 from parastream.server.wire.messages import STREAM_PATH
@@ -61,7 +64,7 @@ class Server:
         self._saving = _saving(config.save) if config.save else None
         self._announcement = Announcement(config.announce, config.host) if config.announce else None
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
-        self._admission = Admission(engine, config, metrics, self._post, listen)
+        self._admission = Admission(engine, config, metrics, self._post, listen, _wording(config))
         self._registry = Registry(
             self._admission, clock, resume_window=config.resume_window, max_unsent=config.max_unsent
         )
@@ -202,3 +205,13 @@ def _saving(directory: str) -> Saving:
         return Saving(Path(directory))
     except OSError as error:
         raise ConfigError(f"cannot save transcripts in {directory}: {error.strerror or error}") from error
+
+
+def _wording(config: ServerConfig) -> Wording:
+    if not config.replace:
+        return Wording(swearing=config.profanity)
+    try:
+        lines = Path(config.replace).read_text("utf-8-sig").splitlines()
+        return Wording(Replacements.read(lines, where=f"{config.replace}, "), config.profanity)
+    except (OSError, UnicodeDecodeError, ReplacementError) as error:
+        raise ConfigError(f"cannot use the rules for replacing words: {error}") from error

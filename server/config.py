@@ -65,6 +65,10 @@ class ServerConfig:
     `fixed` they wait, so that the same audio gives the same text however busy the server is."""
     punctuation: str = ""
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
+    replace: str = ""
+    """File with rules for replacing words, such as `wrong => right`, a rule a line; empty: none."""
+    profanity: Literal["keep", "mask", "drop"] = "keep"
+    """What becomes of swear words unless a client says: `mask` shows them as `f***`, `drop` leaves them out."""
     dtype: Literal["", "float16", "float32", "bfloat16"] = ""
     """Type in which a GPU computes; empty: bfloat16. A CPU takes float32 only."""
     engines: int = 0

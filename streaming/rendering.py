@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from parastream.model import itn
 from parastream.model.final_pass import TimedWord
 from parastream.model.paraformer_pass import timed_words
+from parastream.model.replacements import Replacements
 from parastream.model.text import join
 from parastream.model.tokenizer import Tokenizer
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Word
+from parastream.streaming.wording import replaced_so_far
 
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _MARKS = "\"'“”‘’«»()[]（）「」『』,.;:?!…，。；：？！、-"
@@ -32,9 +33,9 @@ class Rendering:
     """An utterance's text so far."""
 
     stable: str
-    """All words but the last: further tokens cannot change them."""
+    """The words that further tokens cannot change: all but the last, and but those that a rule might replace yet."""
     draft: str
-    """The last word, which may still grow; spacing included."""
+    """Those behind them, the last of which may still grow; spacing included."""
     words: tuple[Word, ...]
 
     @property
@@ -53,11 +54,14 @@ def rounded_confidence(value: float) -> float:
     return round(value, 4)
 
 
-def render(tokenizer: Tokenizer, tokens: Tokens, start: int, end: int) -> Rendering:
-    """Render the tokens of an utterance whose audio is samples `start` to `end` of its session."""
-    spoken = timed_words(tokenizer, tokens, (end - start) / SAMPLE_RATE)
+def render(
+    tokenizer: Tokenizer, tokens: Tokens, start: int, end: int, rules: Replacements = Replacements()
+) -> Rendering:
+    """Render the tokens of an utterance whose audio is samples `start` to `end` of its session, by rules."""
+    heard = timed_words(tokenizer, tokens, (end - start) / SAMPLE_RATE)
+    spoken, settled = replaced_so_far(heard, rules, max(0, len(heard) - 1))
     words = _words(spoken, [word.text for word in spoken], start)
-    text, stable = join(word.text for word in words), join(word.text for word in words[:-1])
+    text, stable = join(word.text for word in words), join(word.text for word in words[:settled])
     return Rendering(stable, text[len(stable) :], words)
 
 
@@ -70,22 +74,6 @@ def placed_words(words: Sequence[TimedWord], start: int) -> tuple[str, tuple[Wor
 def spelled_words(words: Sequence[TimedWord], spelled: Sequence[str]) -> list[TimedWord]:
     """Return words with another spelling of each."""
     return [replace(word, text=text) for word, text in zip(words, spelled, strict=True)]
-
-
-def with_numbers(words: Sequence[TimedWord], language: str | None) -> list[TimedWord]:
-    """Write numbers as people write them; a written word lasts as long as all that it stands for.
-
-    Args:
-        words: Spelled as they would be shown otherwise.
-        language: See `parastream.model.itn.normalise`.
-    """
-    written = itn.normalise([word.text for word in words], language)
-    return [merged(words[each.first : each.stop], each.text) for each in written]
-
-
-def merged(words: Sequence[TimedWord], text: str) -> TimedWord:
-    """Return one word in place of several that follow each other."""
-    return TimedWord(text, words[0].start, words[-1].end, min(word.confidence for word in words))
 
 
 def _words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[Word, ...]:

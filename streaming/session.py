@@ -25,6 +25,7 @@ from parastream.model.errors import ModelConfigError
 from parastream.model.final_pass import Capabilities, Hypothesis
 from parastream.model.paraformer_pass import timed_words
 from parastream.model.punctuation import Context
+from parastream.model.replacements import Replacements
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
 from parastream.streaming.endpoint import (
@@ -62,11 +63,11 @@ from parastream.streaming.rendering import (
     session_time,
     spelled_words,
     unmarked,
-    with_numbers,
 )
 from parastream.streaming.replay import Replay
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
+from parastream.streaming.wording import replaced, with_numbers
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, Utterance, VadWork, WindowWork, Work
 
 Float32 = NDArray[np.float32]
@@ -83,6 +84,8 @@ class SessionConfig:
     """Whether final text gets marks and capitals."""
     itn: bool = False
     """Whether final text has numbers as people write them."""
+    replacements: Replacements = Replacements()
+    """What is to stand in place of words that were heard."""
     final_pass: bool = True
     """Whether final text comes from a full-context pass; otherwise it is what the streaming pass heard."""
     language: str | None = None
@@ -484,7 +487,8 @@ class Session:
             utterance.hypotheses[Ear.FIRST] = Hypothesis(self._front.name, words, marked=False, language=language)
             utterance.timeline.done = self._clock()
         elif len(tokens) and self.config.partials and utterance.end is None:
-            heard = render(self._front.tokenizer, utterance.heard, utterance.start, utterance.fed)
+            rules = self.config.replacements
+            heard = render(self._front.tokenizer, utterance.heard, utterance.start, utterance.fed, rules)
             self._events.append(
                 Partial(
                     utterance.index,
@@ -553,7 +557,7 @@ class Session:
             spelled = continued(spelled) if self._goes_on else capitalised(spelled)
             spelled = spelled if self.config.punctuate else unmarked(spelled)
         self._goes_on = utterance.reason == "cut" and not ends_sentence(spelled)
-        written = spelled_words(said.words, spelled)
+        written = replaced(spelled_words(said.words, spelled), self.config.replacements)
         if self.config.itn:
             written = with_numbers(written, said.language)
         text, words = placed_words(written, utterance.start)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice
@@ -19,6 +19,8 @@ from parastream.client.errors import ServerError
 from parastream.client.session import ClientEvent
 from parastream.client.sources import Channel, FileSource, open_source
 from parastream.media.decoding import SourceError, display_name
+from parastream.model.profanity import Profanity
+from parastream.model.replacements import Replacements
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, spoken
 from parastream.server.wire.messages import Final
@@ -105,6 +107,7 @@ class LocalBackend:
     final_pass: bool
     channels: ChannelChoice
     itn: bool = False
+    replacements: Replacements = Replacements()
     models: Models | None = None
 
     def prepare(self) -> None:
@@ -124,7 +127,9 @@ class LocalBackend:
             final=self.models.final,
             better=self.models.better,
             vad=self.models.vad,
-            config=SessionConfig(partials=False, itn=self.itn, final_pass=self.final_pass),
+            config=SessionConfig(
+                partials=False, itn=self.itn, replacements=self.replacements, final_pass=self.final_pass
+            ),
         )
         for index, file in enumerate(files):
             heard = _Heard(index, watcher)
@@ -169,6 +174,9 @@ class RemoteBackend:
     """1 is real time, 0 as fast as the server accepts."""
     jobs: int
     itn: bool = False
+    replace: Sequence[str] = ()
+    """Rules for replacing words."""
+    profanity: Literal["", Profanity] = ""
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -220,6 +228,8 @@ class RemoteBackend:
             partials=False,
             punctuation=self.punctuate,
             itn=self.itn,
+            replace=self.replace,
+            profanity=self.profanity,
             final_pass=self.final_pass,
         )
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
 from parastream.model.config import Precision
-from parastream.model.errors import ModelError
+from parastream.model.errors import ModelError, ReplacementError
 from parastream.model.final_pass import FinalPass
 from parastream.model.loading import is_final_only
+from parastream.model.replacements import Replacements
 from parastream.server.app import Server, new_engine
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
@@ -83,6 +85,22 @@ def model_choice(config: ServerConfig, *, offline: bool) -> ModelChoice:
     return ModelChoice(
         config.model or None, config.final_model or None, config.punctuation, offline, config.dtype or None
     )
+
+
+def read_rules(file: Path | None) -> Replacements:
+    """Read the rules for replacing words in a file; none if there is no file.
+
+    Raises:
+        ReplacementError: it is not UTF-8, or a line is no rule.
+        OSError: it cannot be read.
+    """
+    if file is None:
+        return Replacements()
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ReplacementError(f"{file} is not UTF-8: {error}") from error
+    return Replacements.read(lines, where=f"{file}, ")
 
 
 @contextlib.asynccontextmanager

@@ -35,7 +35,9 @@ from parastream.client.cli.options import (
     OfflineOption,
     PlainCommand,
     Precision,
+    ProfanityOption,
     PunctuationOption,
+    ReplaceOption,
     ServerOption,
     TokenOption,
     refuse,
@@ -131,6 +133,8 @@ def serve(
         ),
     ] = None,
     punctuation: PunctuationOption = None,
+    replace: ReplaceOption = None,
+    profanity: ProfanityOption = None,
     dtype: DtypeOption = None,
     engines: Annotated[
         int | None,
@@ -226,6 +230,8 @@ def serve(
         "final_model": final_model,
         "ears": ears.value if ears else None,
         "punctuation": punctuation,
+        "replace": str(replace) if replace else None,
+        "profanity": profanity.value if profanity else None,
         "dtype": dtype.value if dtype else None,
         "engines": engines,
         "devices": tuple(devices.split(",")) if devices else None,
@@ -293,6 +299,8 @@ def transcribe(
         bool,
         typer.Option("--itn", help="Print numbers, dates, times and amounts as people write them (English, Mandarin)."),
     ] = False,
+    replace: ReplaceOption = None,
+    profanity: ProfanityOption = None,
     channel: Annotated[
         str | None,
         typer.Option(
@@ -359,9 +367,11 @@ def transcribe(
     from parastream.client.cli import archive as archives
     from parastream.client.cli import backends, workers
     from parastream.client.cli import transcribe as command
-    from parastream.client.cli.composition import ModelChoice
+    from parastream.client.cli.composition import ModelChoice, read_rules
     from parastream.model import catalogue
+    from parastream.model import profanity as swearing
 
+    rules = read_rules(replace)
     chosen: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
     channels = backends.ChannelChoice(chosen, label or ())
     punctuate = not no_punctuation and punctuation != "none"
@@ -374,7 +384,13 @@ def transcribe(
             offline=offline,
             dtype=dtype.value if dtype else None,
         )
-        local = backends.LocalBackend(choice, final_pass=not streaming, channels=channels, itn=itn)
+        local = backends.LocalBackend(
+            choice,
+            final_pass=not streaming,
+            channels=channels,
+            itn=itn,
+            replacements=rules.before(swearing.rules(profanity.value if profanity else "keep")),
+        )
         backend = local if jobs in (None, 1) else workers.ProcessesBackend(local, jobs)
     else:
         backend = backends.RemoteBackend(
@@ -387,6 +403,8 @@ def transcribe(
             pace=pace or 0.0,
             jobs=jobs or 4,
             itn=itn,
+            replace=rules.lines,
+            profanity=profanity.value if profanity else "",
             save=save,
         )
     written = command.Form(form, style)

@@ -53,6 +53,14 @@ class Language(StrEnum):
     MANDARIN = "zh"
 
 
+class Swearing(StrEnum):
+    """What becomes of swear words."""
+
+    KEEP = "keep"
+    MASK = "mask"
+    DROP = "drop"
+
+
 class Bits(StrEnum):
     """Bits per quantised weight."""
 
@@ -85,6 +93,16 @@ FinalModelOption = Annotated[
 PunctuationOption = Annotated[
     str | None,
     typer.Option("--punctuation", metavar="NAME|DIR|none", help="Punctuation model.  [default: the embedded one]"),
+]
+ReplaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--replace", metavar="FILE", help="Rules for replacing words, one a line: wrong => right (docs/words.md)."
+    ),
+]
+ProfanityOption = Annotated[
+    Swearing | None,
+    typer.Option("--profanity", help="Swear words: mask shows f***, drop leaves them out.  [default: keep]"),
 ]
 BenchModelOption = Annotated[
     str | None,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from parastream.model.itn import english, mandarin
-from parastream.model.itn.spans import Written, on_words
+from parastream.model.spans import Written, on_words
 from parastream.model.text import is_unspaced
 
 LANGUAGES = ("en", "zh")

@@ -22,7 +22,7 @@ from parastream.model.itn.numerals import (
     ordinal,
     spelled_digits,
 )
-from parastream.model.itn.spans import Written
+from parastream.model.spans import Written
 
 _MARKS = "\"'“”‘’«»()[],;:?!…"
 _WORD = re.compile(rf"([{re.escape(_MARKS)}.]*)(.*?)([{re.escape(_MARKS)}.]*)", re.DOTALL)

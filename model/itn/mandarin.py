@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from parastream.model.itn.spans import Written
+from parastream.model.spans import Written
 
 _DIGITS = {"零": 0, "〇": 0, "幺": 1, "两": 2, "兩": 2, **{digit: i for i, digit in enumerate("一二三四五六七八九", 1)}}
 _POWERS = {"十": 10, "百": 100, "千": 1000}

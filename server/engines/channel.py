@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
 import msgspec
+from parastream.model.replacements import Replacements
 from parastream.server.config import ServerConfig
 from parastream.streaming import EngineStats, SessionConfig
 from parastream.streaming.events import Event
@@ -113,7 +114,21 @@ FromEngine = Ready | Failed | Stats | Refused | Told | Observed
 
 _TOLD: tuple[type[Any], ...] = (*get_args(Event), *get_args(Observation))
 _PLACES = {kind: place for place, kind in enumerate(_TOLD)}
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: Any) -> list[str]:
+    """Return how rules cross, all that is said here and that MessagePack does not know."""
+    assert isinstance(value, Replacements)
+    return value.lines
+
+
+def _read(kind: type[Any], plain: list[str]) -> Replacements:
+    """Undo `_plain`."""
+    assert kind is Replacements
+    return Replacements.of(plain)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoders = [msgspec.msgpack.Decoder(kind) for kind in _TOLD]
 
 
@@ -159,7 +174,7 @@ class Channel(asyncio.Protocol):
             on_audio: Called with the number of a stream and bytes of audio.
             on_lost: Called when the other end is gone; everything that it sent has been told before.
         """
-        self._decoder = msgspec.msgpack.Decoder(receives)
+        self._decoder = msgspec.msgpack.Decoder(receives, dec_hook=_read)
         self._on_message = on_message
         self._on_audio = on_audio
         self._on_lost = on_lost

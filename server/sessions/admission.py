@@ -15,6 +15,7 @@ from parastream.server.sessions.recogniser import Recogniser, RecogniserStream
 from parastream.server.sessions.refused import RefusalLog
 from parastream.server.sessions.secrets import make_secret
 from parastream.server.sessions.transcription import Deliver, Transcription, session_configs
+from parastream.server.sessions.wording import Wording
 from parastream.server.wire.messages import ENCODED, Ear, Error, Start
 from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import SessionConfig
@@ -32,7 +33,13 @@ class Admission:
     """What recognises, as protocols see it. Belongs to one thread, to which `post` brings the engine's events."""
 
     def __init__(
-        self, engine: Recogniser, config: ServerConfig, metrics: Metrics, post: Post, listen: Sequence[Listen] = ()
+        self,
+        engine: Recogniser,
+        config: ServerConfig,
+        metrics: Metrics,
+        post: Post,
+        listen: Sequence[Listen] = (),
+        wording: Wording = Wording(),
     ) -> None:
         """See `Mailbox` for `post`; `listen` are called with each transcription that begins."""
         self.draining = False
@@ -49,6 +56,7 @@ class Admission:
         self._refusals = RefusalLog()
         self._decodings = 0
         self._listen = listen
+        self._wording = wording
         self._open: dict[Transcription, None] = {}
 
     def __len__(self) -> int:
@@ -116,7 +124,7 @@ class Admission:
         reason = self.not_ready
         if reason is not None:
             raise RefusalError("not_ready", f"{reason}, try again later")
-        configs = session_configs(start, self.model, self._config.model, entitled=entitled)
+        configs = session_configs(start, self.model, self._config.model, self._wording, entitled=entitled)
         if start.format == ENCODED and decoding is None:
             decoding = self.decode(channels=start.channels, live=entitled, name=name)
         transcription = Transcription(name, start, configs, deliver, decoding)

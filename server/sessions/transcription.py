@@ -15,6 +15,7 @@ import msgspec
 from parastream.model.errors import AudioError, ParastreamError
 from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.recogniser import RecogniserStream
+from parastream.server.sessions.wording import Wording
 from parastream.server.transcripts.labels import channel_labels, clean_label
 from parastream.server.wire import messages
 from parastream.server.wire.messages import ENCODED, Event, Start
@@ -52,7 +53,9 @@ class State(enum.Enum):
     """The last event has been delivered, or nobody waits for it any more."""
 
 
-def session_configs(start: Start, model: str, alias: str, *, entitled: bool = True) -> list[SessionConfig]:
+def session_configs(
+    start: Start, model: str, alias: str, wording: Wording = Wording(), *, entitled: bool = True
+) -> list[SessionConfig]:
     """Return what a `start` asks of the engine: a configuration for each channel that is recognised.
 
     The engine serves `model`, which may also be called by its `alias`. `entitled`: see `SessionConfig`.
@@ -83,12 +86,14 @@ def session_configs(start: Start, model: str, alias: str, *, entitled: bool = Tr
             "unsupported",
             f"{len(start.labels)} labels for {len(formats)} recognised channels; `labels` must be empty or name each",
         )
+    rules = wording.rules(start)
     return [
         SessionConfig(
             format=audio,
             partials=start.partials,
             punctuate=start.punctuation,
             itn=start.itn,
+            replacements=rules,
             final_pass=start.final_pass,
             language=start.language or None,
             tags=start.tags,

@@ -123,6 +123,10 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     punctuation: bool = True
     itn: bool = False
     """Whether finals have numbers, dates, times and amounts as people write them: inverse text normalisation."""
+    replace: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+    """Rules such as `wrong => right`, which come before the server's own."""
+    profanity: Literal["", "keep", "mask", "drop"] = ""
+    """What becomes of swear words; empty: what the server does."""
     final_pass: bool = True
     """False: finals are what the streaming pass heard, without a second pass over the utterance."""
     language: str = ""

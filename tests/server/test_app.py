@@ -6,10 +6,13 @@ import asyncio
 import json
 import logging
 import socket
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError
+from parastream.server.app import Server
+from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.wire.messages import (
     Acknowledged,
     Done,
@@ -24,6 +27,7 @@ from parastream.server.wire.messages import (
     Stats,
     decode_server_message,
 )
+from parastream.streaming import Engine
 from parastream.streaming.events import Event, InputRejected, SessionEnded
 from parastream.streaming.events import Final as FinalEvent
 from parastream.streaming.events import Partial as PartialEvent
@@ -695,3 +699,33 @@ async def test_a_drain_drops_sessions_that_wait_for_their_client(caplog: pytest.
         await until(lambda: "connection broke" in caplog.text)
         await server.close()
         assert engine.streams[0].cancelled
+
+
+def test_the_servers_rules_hold_for_all_its_sessions(tmp_path: Path) -> None:
+    (tmp_path / "rules.txt").write_text("new york => NYC\n", "utf-8")
+
+    @asynchronous
+    async def talk() -> None:
+        engine = FakeEngine()
+        settings = {"replace": str(tmp_path / "rules.txt"), "profanity": "mask"}
+        async with serving(engine, **settings) as server, connect(server.url, compression=None) as websocket:
+            await websocket.send('{"type":"start"}')
+            await websocket.recv()
+        rules = engine.streams[0].config.replacements
+        assert [each.text for each in rules.apply(["new", "york", "shit"])[0]] == ["NYC", "s***"]
+
+    talk()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"wrong\n", "rules.txt, line 1: 'wrong' is no rule"), (b"\xff", "invalid start byte"), (None, "No such file")],
+)
+def test_rules_that_cannot_be_used_keep_a_server_from_starting(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "rules.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"cannot use the rules for replacing words: .*{message}"):
+        Server(cast(Engine, FakeEngine()), ServerConfig(replace=str(file)))

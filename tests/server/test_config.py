@@ -114,7 +114,7 @@ def test_environment_is_converted() -> None:
         ({"PARASTREAM_BACKLOG_LOW": "10"}, "", "must be below backlog_high"),
         ({"PARASTREAM_LISTEN": "vosk=1,vosk=2"}, "", "listen is vosk=1, vosk=2; allowed is one port for each"),
         ({"PARASTREAM_VIEWER_TOKEN": "see"}, "", "set a token, too"),
-        ({}, "prot = 1", r"toml: unknown setting 'prot'; did you mean port\? Allowed are: host, port"),
+        ({}, "porrt = 1", r"toml: unknown setting 'porrt'; did you mean port\? Allowed are: host, port"),
         ({}, "max_sesion = 1", "did you mean max_session or max_sessions"),
         ({}, "zzz = 1", "unknown setting 'zzz'; allowed are: host, port"),
         ({}, 'port = "x"', "port is 'x'"),
@@ -133,8 +133,8 @@ def test_wrong_settings_are_named(tmp_path: Path, environment: dict[str, str], t
 def test_missing_file_and_unknown_flag() -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(environment={}, file=Path("/nowhere.toml"))
-    with pytest.raises(ConfigError, match=r"unknown setting 'prot'; did you mean port\?"):
-        load_config({"prot": 1}, environment={})
+    with pytest.raises(ConfigError, match=r"unknown setting 'porrt'; did you mean port\?"):
+        load_config({"porrt": 1}, environment={})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.2", "example.org"])

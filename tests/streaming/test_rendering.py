@@ -21,7 +21,6 @@ from parastream.streaming.rendering import (
     session_time,
     spelled_words,
     unmarked,
-    with_numbers,
 )
 
 TOKENS = ["<blank>", "<unk>", "hel@@", "lo", "hello", "wor@@", "ld", "a", "b", "'s", "-", "你", "好", "1", "0@@", "."]
@@ -106,12 +105,6 @@ def test_marks_change_how_words_are_spelled_but_not_where_they_are() -> None:
     assert spelled == (Word("Hello,", 1.0, 1.5, 0.5), Word("world.", 1.5, 2.0, 0.25), Word("你。", 2.0, 2.5, 1.0))
     with pytest.raises(ValueError, match="zip"):
         spelled_words(words, ["Hello,"])
-
-
-def test_a_written_number_lasts_as_long_as_its_words_and_is_as_sure_as_the_least_sure_of_them() -> None:
-    words = [TimedWord("at", 0.0, 0.5, 0.9), TimedWord("six", 0.5, 1.0, 0.25), TimedWord("thirty", 1.0, 1.5, 0.75)]
-    assert with_numbers(words, "en") == [words[0], TimedWord("6:30", 0.5, 1.5, 0.25)]
-    assert with_numbers(words, "fr") == words
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@
 | `vad_events` | `SpeechStarted` |
 | `punctuate`, `smart_format` | marks and capitals, and `punctuated_word`; otherwise plain words |
 | `numerals`, `smart_format` | numbers as people write them, in results with `is_final` |
+| `profanity_filter` | swear words are shown as `f***` |
 | `callback`, `redact` | refused: a client that asks for them relies on them, and results go to it unaltered |
 | `language` | what is spoken, where the models know it (`en-US` counts as `en`); otherwise, and with `multi`, they find out. With `multi` or `detect_language`, final results have `languages` |
 | `model`, `diarize`, `keyterm` and all others | ignored: the server has its own model, and `model_info` names it |

@@ -53,6 +53,8 @@ class Options:
     punctuate: bool
     itn: bool
     """Whether numbers are written as people write them."""
+    mask_profanity: bool
+    """Whether swear words are shown as `f***`."""
     vad_events: bool
     speech_final: bool
     """Whether the end of an utterance is marked."""
@@ -76,6 +78,7 @@ class Options:
             partials=self.interim_results,
             punctuation=self.punctuate,
             itn=self.itn,
+            profanity="mask" if self.mask_profanity else "",
             endpoint=endpoint,
         )
 
@@ -109,6 +112,7 @@ def read_options(request: Request) -> Options:
         interim_results=interim_results,
         punctuate=flag(request, "punctuate") or flag(request, "smart_format"),
         itn=flag(request, "numerals") or flag(request, "smart_format"),
+        mask_profanity=flag(request, "profanity_filter"),
         vad_events=flag(request, "vad_events"),
         speech_final=endpointing != "false",
         min_silence=silence,

@@ -27,13 +27,17 @@ def test_readyz_answers_once_warm(served: Served) -> None:
 
 
 def test_serve_refuses_wrong_settings(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("prot = 1\n")
+    (tmp_path / "settings.toml").write_text("porrt = 1\n")
     result = run("serve", "--config", tmp_path / "settings.toml")
     assert result.status == 1
-    assert "unknown setting 'prot'; did you mean port?" in result.err
+    assert "unknown setting 'porrt'; did you mean port?" in result.err
     result = run("serve", "--host", "0.0.0.0")
     assert result.status == 1
     assert "set a token" in result.err
+    (tmp_path / "rules.txt").write_text("a => b\nwrong\n")
+    result = run("serve", "--replace", tmp_path / "rules.txt")
+    assert result.status == 1
+    assert f"{tmp_path / 'rules.txt'}, line 2: 'wrong' is no rule" in result.err
 
 
 @pytest.mark.process

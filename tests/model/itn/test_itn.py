@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parastream.model.itn import normalise, normalise_line
 from parastream.model.itn.mandarin import value
-from parastream.model.itn.spans import Written, on_words
+from parastream.model.spans import Written, on_words
 
 SENTENCES = Path(__file__).parents[2] / "data" / "itn"
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 
+from parastream.model.replacements import Replacements
 from parastream.server.engines.channel import (
     Cancel,
     Channel,
@@ -32,6 +33,7 @@ class Scripted:
     def __init__(self, script: str) -> None:
         self.script = script
         self.audio: dict[int, int] = {}
+        self.rules: dict[int, Replacements] = {}
         self.ended = asyncio.Event()
         self.channel = Channel(ToEngine, self.receive, self.hear, self.ended.set)
 
@@ -52,11 +54,13 @@ class Scripted:
                     self.channel.send(READY)
             case Open():
                 self.audio[message.stream] = 0
+                self.rules[message.stream] = message.config.replacements
                 if self.script == "refusing":
                     self.channel.send(Refused(message.stream, "unsupported", "the model does not stream"))
             case End():
                 length = self.audio.pop(message.stream)
-                final = Final(0, 0.0, 1.0, f"{length} bytes", (), 0.5)
+                words, _ = self.rules.pop(message.stream).apply([f"{length}", "bytes"])
+                final = Final(0, 0.0, 1.0, " ".join(word.text for word in words), (), 0.5)
                 self.channel.send(told(message.stream, [SpeechEnded(0, 1.0, "finish"), final, SessionEnded(1.0)]))
             case Cancel():
                 self.audio.pop(message.stream, None)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 from parastream.model.errors import CapacityError, EngineError
+from parastream.model.replacements import Replacements
 from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.engines import engines as module
 from parastream.server.engines.engines import Engines
@@ -130,6 +131,18 @@ async def test_a_late_refusal_is_an_error_of_the_session() -> None:
         made.engines.open(SessionConfig(), events.extend)
         await until(lambda: events)
         assert events == [InputRejected("unsupported", "the model does not stream"), SessionEnded(0.0)]
+
+
+@asynchronous
+async def test_rules_for_words_reach_the_engine() -> None:
+    rules = Replacements.read([r"/(\d+)/ bytes => \1 octets", "a =>"]).before(Replacements.read(["b => c"]))
+    async with front() as made:
+        events: list[Event] = []
+        stream = made.engines.open(SessionConfig(replacements=rules), events.extend)
+        stream.send(bytes(100))
+        stream.end()
+        await until(lambda: events and isinstance(events[-1], SessionEnded))
+        assert texts(events) == ["100 octets"]
 
 
 @asynchronous

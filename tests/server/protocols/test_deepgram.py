@@ -144,6 +144,11 @@ def test_numbers_are_written_where_a_client_asks_for_it(query: str, itn: bool) -
     assert Talk(RAW + query).stream.config.itn == itn
 
 
+def test_swear_words_are_masked_where_a_client_asks_for_it() -> None:
+    rules = [Talk(RAW + query).stream.config.replacements for query in ("", "&profanity_filter=true")]
+    assert [[each.text for each in rule.apply(["shit"])[0]] for rule in rules] == [["shit"], ["s***"]]
+
+
 def test_signs_of_numbers_belong_to_plain_words() -> None:
     talk = Talk(RAW + "&numerals=true")
     talk.stream.tell([ev.SpeechStarted(0, 0.5), *said(0, 0.5, 2.0, "$25,", "-5", "(35%)")])

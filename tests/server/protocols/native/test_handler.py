@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import pytest
 from parastream.model.errors import EngineError
+from parastream.model.replacements import Replacements
 from parastream.server.protocols.native.decoding import decode, opening
 from parastream.server.protocols.native.handler import NativeHandler, NativeSettings
 from parastream.server.protocols.native.registry import Registry
 from parastream.server.sessions.transcription import State, Transcription, session_configs
+from parastream.server.sessions.wording import Wording
 from parastream.server.wire import messages
 from parastream.server.wire.messages import EndpointOptions, Event, Resume, ServerMessage, Start, Stop
 from parastream.server.wire.refusals import RefusalError
@@ -114,6 +116,26 @@ def test_start_becomes_a_session_config() -> None:
             endpoint=EndpointConfig(min_silence=0.4),
         )
     ]
+
+
+def shown(words: str, start: Start, wording: Wording = Wording()) -> str:
+    """What becomes of words in a session."""
+    (config,) = session_configs(start, "model", "alias", wording)
+    return " ".join(each.text for each in config.replacements.apply(words.split())[0])
+
+
+def test_rules_of_a_session_come_before_those_of_the_server() -> None:
+    server = Wording(Replacements.read(["a => server's", "b => server's"]), "mask")
+    assert shown("a b shit", Start(replace=("a => client's",)), server) == "client's server's s***"
+    assert shown("a b shit", Start(profanity="drop"), server) == "server's server's"
+    assert shown("a shit", Start(profanity="keep")) == shown("a shit", Start()) == "a shit"
+
+
+def test_a_rule_that_cannot_be_read_is_refused_with_its_number() -> None:
+    with pytest.raises(RefusalError) as refused:
+        session_configs(Start(replace=("a => b", "/(/ => c")), "model", "alias")
+    assert refused.value.code == "unsupported"
+    assert refused.value.message.startswith("`replace`, line 2: /(/ is no regular expression of RE2: missing )")
 
 
 def test_each_channel_of_a_start_for_all_is_recognised() -> None:
