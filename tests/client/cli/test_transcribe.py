@@ -81,7 +81,7 @@ def test_transcribe_as_json_lines(run: Run) -> None:
     assert transcript["text"] == " ".join(utterance["text"] for utterance in transcript["utterances"])
     end = 0.0
     for utterance in transcript["utterances"]:
-        assert list(utterance) == ["text", "start", "end", "words", "ear"]
+        assert list(utterance) == ["text", "start", "end", "words", "ear", "language"]
         assert end <= utterance["start"] < utterance["end"] <= 12.0
         end = utterance["end"]
         for word in utterance["words"]:
