@@ -477,12 +477,18 @@ def _takes_and(words: Sequence[str], place: int) -> bool:
 
 
 def _decimals(words: Sequence[str], place: int) -> tuple[str, int]:
-    """Read "point two five"; versions have several."""
+    """Read "point two five", and "point twenty five" behind a number; versions have several."""
     text = ""
-    while at(words, place) == "point" and at(words, place + 1) in DIGITS:
-        text, place = f"{text}.", place + 1
-        while at(words, place) in DIGITS and at(words, place + 1) not in ("hundred", "thousand"):
-            text, place = text + DIGITS[words[place]], place + 1
+    while at(words, place) == "point":
+        tens = below_hundred(words, place + 1) if _is_number(at(words, place - 1)) else None
+        if at(words, place + 1) in DIGITS:
+            text, place = f"{text}.", place + 1
+            while at(words, place) in DIGITS and at(words, place + 1) not in ("hundred", "thousand"):
+                text, place = text + DIGITS[words[place]], place + 1
+        elif tens is not None and at(words, tens[1]) not in ("hundred", *SCALES):
+            text, place = f"{text}.{tens[0]}", tens[1]
+        else:
+            break
     return text, place
 
 

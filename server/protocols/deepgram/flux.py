@@ -6,6 +6,7 @@
 | `eot_threshold` (0.5 to 1, 0.7 if left out), `eot_timeout_ms` (500 to 60000; 5000) | when a turn is over: `turns.py` says which silence each confidence is; 0.7 is 0.6 s |
 | `eager_eot_threshold` (0.3 to 0.9) | `EagerEndOfTurn` and `TurnResumed` are sent, too; without it, they never are |
 | `numerals` | numbers as digits |
+| `profanity_filter` | swear words are shown as `f***` |
 | `redact` | refused: a client that asks for it relies on it |
 | `model`, `keyterm`, `language_hint` and all others | ignored |
 
@@ -25,7 +26,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from parastream.model.errors import AudioError, EngineError
@@ -68,6 +69,7 @@ class _Options:
     """None: a WAV header says it."""
     thresholds: Thresholds
     numerals: bool
+    mask_profanity: bool
 
 
 def _read_options(request: Request) -> _Options:
@@ -84,7 +86,7 @@ def _read_options(request: Request) -> _Options:
         timeout = number(request, "eot_timeout_ms", low, f"milliseconds from {low} to {high}", high) / 1000
     end, eager = _share(request, "eot_threshold", _END), _share(request, "eager_eot_threshold", _EAGER)
     thresholds = Thresholds(0.7 if end is None else end, eager, timeout)
-    return _Options(audio_format(request), thresholds, flag(request, "numerals"))
+    return _Options(audio_format(request), thresholds, flag(request, "numerals"), flag(request, "profanity_filter"))
 
 
 def _share(request: Request, name: str, allowed: tuple[float, float]) -> float | None:
@@ -146,6 +148,7 @@ class Flux(Adapter):
             rate=audio.rate,
             channels=audio.channels,
             itn=self._options.numerals,
+            profanity="mask" if self._options.mask_profanity else "",
             endpoint=EndpointOptions(min_silence=thresholds.eager_silence),
         )
         transcription = self._transcription = self.begin(start)
@@ -217,7 +220,7 @@ class Flux(Adapter):
         if self._turns is not None:
             self._turns.thresholds = thresholds
         else:
-            self._options = _Options(self._options.format, thresholds, self._options.numerals)
+            self._options = replace(self._options, thresholds=thresholds)
         shown = messages.Thresholds(thresholds.eager, thresholds.end, round(thresholds.timeout * 1000))
         success = messages.ConfigureSuccess(self._request_id, shown, self._keyterms, self._hints, self._next())
         self.send(success)

@@ -10,6 +10,7 @@
 | `callback`, `redact` | refused: a client that asks for them relies on them |
 | `language` | as for live audio |
 | `numerals`, `smart_format` | numbers as people write them |
+| `profanity_filter` | swear words are shown as `f***` |
 | `model`, `diarize` and all others | ignored: the server has its own model, and `model_info` names it |
 
 JSON with a `url` is refused: the server fetches nothing. A recording that is damaged is read as far as possible; `warnings`

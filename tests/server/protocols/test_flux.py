@@ -74,6 +74,13 @@ class Talk(talking.Talk):
         return [(each["turn_index"], each["event"], each["transcript"]) for each in self.heard()]
 
 
+def test_numbers_and_swear_words_are_written_as_a_client_asks() -> None:
+    plain, written = Talk().stream.config, Talk(RAW + "&numerals=true&profanity_filter=true").stream.config
+    assert (plain.itn, written.itn) == (False, True)
+    shown = [[each.text for each in config.replacements.apply(["shit"])[0]] for config in (plain, written)]
+    assert shown == [["shit"], ["s***"]]
+
+
 # --- thresholds --------------------------------------------------------------------------------------
 
 
