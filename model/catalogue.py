@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
-from parastream.model import hugging_face
+from parastream.model import hugging_face, languages
 from parastream.model.cache_directory import cache_directory
 from parastream.model.directory import (
     CMVN,
@@ -23,7 +23,7 @@ from parastream.model.directory import (
     SPEECH_WEIGHTS,
     TOKENS,
 )
-from parastream.model.errors import HubError
+from parastream.model.errors import HubError, UnreachableHubError
 from parastream.model.whisper import files as whisper
 
 if TYPE_CHECKING:
@@ -111,8 +111,24 @@ _KNOWN: dict[str, KnownModel] = {
         937,
         "Mandarin, Cantonese, English, Japanese and Korean, whole utterances (FunASR's SenseVoiceSmall)",
         {"hf": "FunAudioLLM/SenseVoiceSmall", "ms": "iic/SenseVoiceSmall"},
-        languages=("zh", "en", "yue", "ja", "ko"),
+        languages=languages.SENSEVOICE,
         licence=_FUNASR,
+    ),
+    "whisper-small": KnownModel(
+        "final",
+        970,
+        "99 languages, whole utterances (OpenAI's Whisper small)",
+        {"hf": "openai/whisper-small"},
+        languages=languages.WHISPER[:99],
+        licence="Apache-2.0",
+    ),
+    "whisper-large-v3-turbo": KnownModel(
+        "final",
+        1620,
+        "100 languages, whole utterances, for GPUs (OpenAI's Whisper large-v3-turbo)",
+        {"hf": "openai/whisper-large-v3-turbo"},
+        languages=languages.WHISPER,
+        licence="MIT",
     ),
     # FunASR's ct-punc is a larger PyTorch model; only these have been published as ONNX, which we run.
     "ct-punc": KnownModel(
@@ -216,14 +232,28 @@ def resolve(name: str | os.PathLike[str], *, offline: bool = False, progress: bo
             f"{name} is not in the cache {cache_directory()} and the network may not be used (offline): run"
             f" `parastream models download {name}` with the network first"
         )
-    failures = []
+    failures: list[HubError] = []
     for hub, model_id in sources:
         try:
             return _download(hub, model_id, progress)
         except HubError as error:
             logger.info("cannot download %s from %s: %s", name, hub, error)
-            failures.append(str(error))
-    raise HubError(f"cannot download {name}: {'; '.join(failures)}")
+            failures.append(error)
+    network = all(isinstance(error, UnreachableHubError) for error in failures)
+    why = "; ".join(map(str, failures))
+    raise HubError(f"cannot download {name}{', which needs a network' * network}: {why}")
+
+
+def download_size(name: str) -> int | None:
+    """Return about how many megabytes `resolve` would have to download; None if that is nothing or not known.
+
+    Raises:
+        HubError: As `resolve`.
+    """
+    known = _KNOWN.get(name)
+    if known is None or any(_find(hub, model_id) for hub, model_id in known.ids.items()):
+        return None
+    return known.size_mb if known.ids else None
 
 
 def _ids(name: str) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ ParastreamError
 │   ├── CheckpointError        the weights are damaged, incomplete or of other shapes
 │   │   └── ModelConfigError   a configuration, vocabulary or CMVN file cannot be used
 │   └── HubError               a model name is unknown or its files cannot be fetched
+│       └── UnreachableHubError  there is no network
 ├── AudioError                 audio bytes or samples that cannot be used
 ├── ReplacementError           a rule for replacing words cannot be read
 ├── CapacityError              the engine cannot serve another session in real time
@@ -34,6 +35,10 @@ class ModelConfigError(CheckpointError):
 
 class HubError(ModelError):
     """A model name is unknown or its files cannot be fetched."""
+
+
+class UnreachableHubError(HubError):
+    """No hub answers: there is no network, or none that leads there."""
 
 
 class AudioError(ParastreamError):

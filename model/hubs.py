@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import httpx2
 from parastream.model import hugging_face
-from parastream.model.errors import HubError
+from parastream.model.errors import HubError, UnreachableHubError
 
 _TIMEOUT = httpx2.Timeout(30, connect=10)
 _TRIES = 4
@@ -213,6 +213,10 @@ class _TransientError(HubError):
     """The connection broke or the server was busy: worth another attempt."""
 
 
+class _UnreachableError(_TransientError, UnreachableHubError):
+    """There was no connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Transfer:
     """The download of one file."""
@@ -316,4 +320,4 @@ def _readable_errors(hub: Hub, model_id: str) -> Iterator[None]:
         raise HubError(f"{hub.title}: {hub.endpoint} is not a URL: {error}") from None
     except httpx2.HTTPError as error:
         reason = str(error) or type(error).__name__
-        raise _TransientError(f"{hub.title} ({hub.endpoint}) cannot be reached: {reason}") from None
+        raise _UnreachableError(f"{hub.title} ({hub.endpoint}) cannot be reached: {reason}") from None

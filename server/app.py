@@ -28,7 +28,7 @@ from parastream.server.sessions.recogniser import Recogniser, engine_config
 from parastream.server.sessions.wording import Wording
 from parastream.server.transport.connection import Connection, Socket
 from parastream.server.transport.ticker import Ticker
-from parastream.server.wire.messages import STREAM_PATH
+from parastream.server.wire.messages import STREAM_PATH, Ear
 from parastream.streaming import Engine, Models
 from parastream.streaming.observer import LoggingObserver
 
@@ -114,6 +114,11 @@ class Server:
             self._listeners.reload_certificate()
         except ConfigError as error:
             logger.error("the certificate was not replaced: %s", error)
+
+    @property
+    def ears(self) -> tuple[Ear, ...]:
+        """The models that listen. Raises `EngineError` before they are loaded."""
+        return self._admission.ears
 
     @property
     def url(self) -> str:

@@ -63,6 +63,10 @@ class ServerConfig:
     ears: Ears = "auto"
     """Where two models hear whole utterances: with `auto`, finals that would be late do without the better one; with
     `fixed` they wait, so that the same audio gives the same text however busy the server is."""
+    language: str = ""
+    """What is spoken, as an ISO 639 code such as `en`, `zh` or `de`, where a session does not say so itself. Unless
+    `model` is set, it chooses the models, which may have to be downloaded. Empty: English, or whatever the model
+    hears."""
     punctuation: str = ""
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
     replace: str = ""

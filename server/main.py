@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
-from parastream.model import blas, catalogue, prepare_process
+from parastream.model import blas, prepare_process
 from parastream.model.errors import ParastreamError
 from parastream.server.app import Server, new_engine
 from parastream.server.config import ServerConfig
@@ -24,6 +24,9 @@ from parastream.server.sessions.observer import MetricsObserver
 from parastream.server.transport.files import raise_limit
 from parastream.streaming import Engine, Models
 from rich.console import Console
+
+_MOST_LANGUAGES = 8
+"""Of a model, that are listed one by one."""
 
 
 class _Life(Protocol):
@@ -121,7 +124,7 @@ async def _serve(
         console.print(f"  {protocol:8} on port {port}")
     if config.save:
         console.print(f"  saving   to {config.save}", markup=False)
-    console.print(f"  model    {config.model or catalogue.DEFAULT}, loading", markup=False)
+    console.print("  models   loading", markup=False)
     if config.engines:
         console.print(f"  engines  {config.engines}, in processes of their own")
     else:
@@ -137,6 +140,7 @@ async def _serve(
             # What is there now stays: collecting it again and again would hold up audio for tens of milliseconds.
             gc.collect()
             gc.freeze()
+            _print_ears(console, server)
             console.print(f"ready after {time.monotonic() - began:.1f} s")
             failing = asyncio.create_task(life.wait_stopped())
             await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +155,15 @@ async def _serve(
     await server.close()
     await life.close()
     return status
+
+
+def _print_ears(console: Console, server: Server) -> None:
+    """Say what listens."""
+    for ear in server.ears:
+        hears = " and ".join(["text while people speak"] * ear.partials + ["finals"] * ear.finals)
+        few = ear.languages if len(ear.languages) <= _MOST_LANGUAGES else (f"{len(ear.languages)} languages",)
+        told = [hears, ", ".join(few), ear.figures, ear.licence]
+        console.print(f"  hears    {ear.name}: {'; '.join(filter(None, told))}", markup=False, soft_wrap=True)
 
 
 def _print_device(console: Console) -> None:

@@ -128,7 +128,11 @@ class LocalBackend:
             better=self.models.better,
             vad=self.models.vad,
             config=SessionConfig(
-                partials=False, itn=self.itn, replacements=self.replacements, final_pass=self.final_pass
+                partials=False,
+                itn=self.itn,
+                replacements=self.replacements,
+                final_pass=self.final_pass,
+                language=self.choice.language,
             ),
         )
         for index, file in enumerate(files):
@@ -177,6 +181,8 @@ class RemoteBackend:
     replace: Sequence[str] = ()
     """Rules for replacing words."""
     profanity: Literal["", Profanity] = ""
+    language: str = ""
+    """What is spoken; empty where the models are to find out."""
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -231,6 +237,7 @@ class RemoteBackend:
             replace=self.replace,
             profanity=self.profanity,
             final_pass=self.final_pass,
+            language=self.language,
         )
 
         def on_event(event: ClientEvent) -> None:

@@ -12,6 +12,7 @@ from parastream.model import catalogue, load, load_final_pass, load_punctuation,
 from parastream.model.config import Precision
 from parastream.model.errors import ModelError, ReplacementError
 from parastream.model.final_pass import FinalPass
+from parastream.model.languages import Fitting, fitting
 from parastream.model.loading import is_final_only
 from parastream.model.replacements import Replacements
 from parastream.server.app import Server, new_engine
@@ -37,16 +38,41 @@ class ModelChoice:
     offline: bool = False
     dtype: Precision | None = None
     """Type in which speech models are computed; None: what suits the device."""
+    language: str | None = None
+    """What is spoken, as an ISO 639 code; it chooses the models where neither of the first two is named."""
+
+    @property
+    def _chosen(self) -> Fitting:
+        """The models that were named, else those that fit the language."""
+        if self.language is None or self.model is not None or self.final_model is not None:
+            return Fitting(self.model, self.final_model)
+        return fitting(self.language)
 
     @property
     def speech(self) -> str:
         """Name or directory of the streaming pass's model."""
-        return self.model or catalogue.DEFAULT
+        return self._chosen.model or catalogue.DEFAULT
 
     @property
     def pairs(self) -> bool:
         """Whether two ears hear each utterance."""
-        return self.final_model == AUTO or (self.final_model is None and self.model is None)
+        return self._chosen == Fitting(None) or self._chosen.final_model == AUTO
+
+    @property
+    def final(self) -> str | None:
+        """Name or directory of a model of its own for whole utterances."""
+        final = self._chosen.final_model
+        return None if final in (AUTO, self.speech) else final
+
+    def downloads(self) -> list[str]:
+        """Say what has to be downloaded, as far as it is known.
+
+        Raises:
+            HubError: There are no models for the language.
+        """
+        names = [self.speech, self.final, self.punctuation]
+        sizes = {name: catalogue.download_size(name) for name in names if name is not None}
+        return [f"{name}, about {size} MB" for name, size in sizes.items() if size is not None]
 
     def _load_ear(self, name: str) -> FinalPass:
         return load_final_pass(name, dtype=self.dtype, offline=self.offline)
@@ -58,7 +84,7 @@ class ModelChoice:
             ModelError: a model cannot be found, downloaded or read, or does not go with another one.
         """
         offline, dtype = self.offline, self.dtype
-        final = self.final_model if self.final_model not in (None, AUTO, self.speech) else None
+        final = self.final
         alone = is_final_only(self.speech, offline=offline)
         if alone and final is not None:
             raise ModelError(
@@ -67,7 +93,7 @@ class ModelChoice:
             )
         if alone:
             final = self.speech
-        return Models(
+        models = Models(
             front=None if alone else load(self.speech, dtype=dtype, offline=offline),
             final=None if final is None else self._load_ear(final),
             better=self._load_ear(catalogue.BETTER) if self.pairs and not alone else None,
@@ -78,12 +104,23 @@ class ModelChoice:
             ),
             vad=Vad(silero_weights.load(offline=offline)),
         )
+        known = models.first.capabilities.languages
+        if self.language not in (None, *known):
+            raise ModelError(
+                f"{models.first.name} does not know the language {self.language!r}; it knows {', '.join(known)}"
+            )
+        return models
 
 
 def model_choice(config: ServerConfig, *, offline: bool) -> ModelChoice:
     """Return the models that a server's settings name."""
     return ModelChoice(
-        config.model or None, config.final_model or None, config.punctuation, offline, config.dtype or None
+        config.model or None,
+        config.final_model or None,
+        config.punctuation or None,
+        offline,
+        config.dtype or None,
+        config.language or None,
     )
 
 
@@ -110,7 +147,10 @@ async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
     Raises:
         ParastreamError: the server cannot start.
     """
-    config, metrics = ServerConfig(port=0, model=choice.model or "", ears="fixed"), Metrics()
+    config, metrics = (
+        ServerConfig(port=0, model=choice.model or "", language=choice.language or "", ears="fixed"),
+        Metrics(),
+    )
     engine = new_engine(choice.load, config, metrics)
     server = Server(engine, config, metrics)
     engine.start()

@@ -24,6 +24,7 @@ from parastream.client.cli.options import (
     JobsOption,
     LabelOption,
     Language,
+    LanguageOption,
     LineLengthOption,
     LinesOption,
     LogLevel,
@@ -119,6 +120,7 @@ def serve(
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Port; 0 picks a free one.  [default: 8765]")] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
+    language: LanguageOption = None,
     ears: Annotated[
         Ears | None,
         typer.Option(
@@ -223,6 +225,7 @@ def serve(
         "port": port,
         "model": model,
         "final_model": final_model,
+        "language": language,
         "ears": ears.value if ears else None,
         "punctuation": punctuation,
         "replace": str(replace) if replace else None,
@@ -282,6 +285,7 @@ def transcribe(
     ] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
+    language: LanguageOption = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Print the text of the streaming pass, without a second pass.")
     ] = False,
@@ -375,6 +379,7 @@ def transcribe(
         choice = ModelChoice(
             model=model or (catalogue.DEFAULT if streaming else None),  # which has no final pass
             final_model=final_model,
+            language=language,
             punctuation=punctuation if punctuate else "none",
             offline=offline,
             dtype=dtype.value if dtype else None,
@@ -392,6 +397,7 @@ def transcribe(
             server,
             token=token,
             model=model or "",
+            language=language or "",
             punctuate=punctuate,
             final_pass=not streaming,
             channels=channels,
@@ -472,6 +478,7 @@ def mic(
     ] = None,
     model: ModelOption = None,
     final_model: FinalModelOption = None,
+    language: LanguageOption = None,
     punctuation: PunctuationOption = None,
     offline: OfflineOption = False,
 ) -> None:
@@ -495,7 +502,7 @@ def mic(
 
     if list_devices:
         raise typer.Exit(command.print_devices())
-    choice = ModelChoice(model=model, final_model=final_model, punctuation=punctuation, offline=offline)
+    choice = ModelChoice(model, final_model, punctuation, offline, language=language)
     capture = command.Capture(device, channels, label or (), record, save)
     raise typer.Exit(command.run(choice, capture, server=server, token=token))
 

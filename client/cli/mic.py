@@ -111,6 +111,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
                 channel="all" if capture.channels > 1 else 0,
                 labels=labels,
                 model=model,
+                language=choice.language or "",
                 punctuation=choice.punctuation != "none",
                 on_reconnect=lambda broken: live.note(_reconnected(broken)),
             )

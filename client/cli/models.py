@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from parastream.client.sources import read
@@ -13,6 +14,7 @@ from parastream.model import SpeechModel, catalogue, checkpoint, load, load_fina
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelError
+from parastream.model.loading import is_final_only
 from parastream.model.quantization import Quantization
 from parastream.model.whisper import checkpoint as whisper
 from parastream.model.whisper.files import is_whisper
@@ -25,6 +27,7 @@ from rich.table import Table
 LARGEST_ERROR = 0.05
 """Share of characters that may differ from the known texts."""
 GOLDEN = "golden.json"
+_MOST_LANGUAGES = 8
 
 
 def print_models() -> None:
@@ -36,12 +39,20 @@ def print_models() -> None:
     cards = list(catalogue.list_models())
     # The name has to be typed: only what describes a model gives way in a narrow terminal, and nothing is left out.
     table.add_column("name", no_wrap=True, min_width=max((len(card.name) for card in cards), default=0))
-    for heading in ("kind", "size", "here", "what it is", "from"):
+    for heading in ("kind", "size", "here", "languages", "what it is, and how well it does", "licence", "from"):
         table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
     for card in cards:
         size, here = f"{card.size_mb:.0f} MB", "yes" if card.cached else "no"
-        table.add_row(card.name, card.kind, size, here, card.description, card.source)
+        about = f"{card.description}\n{card.figures}" if card.figures else card.description
+        table.add_row(
+            card.name, card.kind, size, here, spoken_languages(card.languages), about, card.licence, card.source
+        )
     console.print(table)
+
+
+def spoken_languages(codes: Sequence[str]) -> str:
+    """Name languages by their codes, unless there are too many of them."""
+    return ", ".join(codes) if len(codes) <= _MOST_LANGUAGES else f"{len(codes)} languages"
 
 
 def download(name: str) -> None:
@@ -90,10 +101,10 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     """
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
-    if is_whisper(directory):
+    if is_final_only(directory):
         if recordings is not None:
             raise ModelError(f"{name} transcribes whole utterances only: recordings cannot be compared")
-        return _check_whisper(directory)
+        return _check_final_only(directory)
     if ModelDirectory(directory).punctuation_file is not None:
         if recordings is not None:
             raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
@@ -116,7 +127,7 @@ def _check_punctuation(directory: Path) -> int:
     return 0
 
 
-def _check_whisper(directory: Path) -> int:
+def _check_final_only(directory: Path) -> int:
     ear = load_final_pass(directory)
     languages = ear.capabilities.languages
     print(f"languages   {len(languages)}: {', '.join(languages)}")

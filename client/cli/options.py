@@ -90,6 +90,14 @@ FinalModelOption = Annotated[
         " without --model, else the speech model]",
     ),
 ]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="What is spoken: en, zh, yue, ja, ko, de …; chooses the models unless --model names one.",
+    ),
+]
 PunctuationOption = Annotated[
     str | None,
     typer.Option("--punctuation", metavar="NAME|DIR|none", help="Punctuation model.  [default: the embedded one]"),

@@ -23,7 +23,11 @@ def run(flags: Mapping[str, Any], file: Path | None, *, offline: bool) -> int:
 
     Raises:
         ConfigError: A setting is unknown or its value is not allowed.
+        HubError: There are no models for the language.
     """
     config = load_config(flags, file=file)
+    choice = model_choice(config, offline=offline)
+    for missing in choice.downloads():
+        print(f"to download: {missing}", file=sys.stderr)
     command = [sys.executable, "-m", engine_process.__name__]
-    return serve(config, model_choice(config, offline=offline).load, command, offline=offline)
+    return serve(config, choice.load, command, offline=offline)

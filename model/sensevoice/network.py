@@ -36,7 +36,7 @@ def prompt(language: str | None, *, marks: bool) -> list[int]:
     """Return which rows of the table go in front of an utterance.
 
     Args:
-        language: One of `vocabulary.LANGUAGES`, or None where the model is to find out.
+        language: One of `languages.SENSEVOICE`, or None where the model is to find out.
         marks: Whether the text is to have marks, capitals and written numbers.
     """
     return [_LANGUAGES[language], _KIND_OF_SPEECH, _KIND_OF_SOUND, _WRITTEN if marks else _BARE]

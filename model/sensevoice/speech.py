@@ -14,9 +14,10 @@ from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, H
 from parastream.model.frontend import Frontend
 from parastream.model.hugging_face import name_of
 from parastream.model.lanes import Lanes
+from parastream.model.languages import SENSEVOICE
 from parastream.model.sensevoice.config import SenseVoiceConfig
 from parastream.model.sensevoice.network import Heard, SenseVoice, prompt
-from parastream.model.sensevoice.vocabulary import EMOTIONS, LANGUAGES, SOUNDS, Vocabulary
+from parastream.model.sensevoice.vocabulary import EMOTIONS, SOUNDS, Vocabulary
 from parastream.model.sensevoice.words import runs, timed_words
 from parastream.model.speech import computed_in
 
@@ -37,7 +38,7 @@ class SenseVoicePass:
         """Put the parts of a loaded and packed model together."""
         self.name = name
         self.capabilities = Capabilities(
-            languages=LANGUAGES,
+            languages=SENSEVOICE,
             writes_marks=True,
             takes_hotwords=False,
             gives_word_times=True,
@@ -123,19 +124,19 @@ class SenseVoicePass:
     def _check(self, utterance: FinalInput) -> None:
         if utterance.seconds > _LONGEST:
             raise AudioError(f"{self.name} hears at most {_LONGEST:.0f} s, not {utterance.seconds:.1f}")
-        if utterance.language not in (None, *LANGUAGES):
-            allowed = ", ".join(LANGUAGES)
+        if utterance.language not in (None, *SENSEVOICE):
+            allowed = ", ".join(SENSEVOICE)
             raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
 
     def _hypothesis(self, utterance: FinalInput, heard: Heard) -> Hypothesis:
         language, emotion, sound = heard.tags
-        silent = language == len(LANGUAGES)
+        silent = language == len(SENSEVOICE)
         words = timed_words(runs(heard.ids, heard.confidences), self.vocabulary.text, len(heard.ids), utterance.seconds)
         return Hypothesis(
             ear=self.name,
             words=words,
             marked=utterance.marks,
-            language=utterance.language or (None if silent else LANGUAGES[language]),
+            language=utterance.language or (None if silent else SENSEVOICE[language]),
             no_speech=heard.tag_confidences[0] if silent else 0.0,
             emotion=EMOTIONS[emotion] if emotion < len(EMOTIONS) else None,
             sound=SOUNDS[sound] if sound < len(SOUNDS) else None,

@@ -10,10 +10,9 @@ from enum import IntEnum
 
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
+from parastream.model.languages import SENSEVOICE
 from parastream.model.protobuf import fields, parts
 
-LANGUAGES = ("zh", "en", "yue", "ja", "ko")
-"""ISO 639 codes of what the published model was trained to transcribe. It has tags for further ones."""
 NO_SPEECH = "nospeech"
 EMOTIONS = ("happy", "sad", "angry", "neutral", "fearful", "disgusted", "surprised")
 """What a speaker sounds like, in our words. Two more tags say that it is none of these, or not known."""
@@ -52,8 +51,8 @@ class Vocabulary:
             ModelConfigError: A tag is missing.
         """
         self._ids = {piece: index for index, piece in enumerate(pieces)}
-        self.language_ids = self._tags((*LANGUAGES, NO_SPEECH))
-        """Of `LANGUAGES`, and of the tag that nobody speaks."""
+        self.language_ids = self._tags((*SENSEVOICE, NO_SPEECH))
+        """Of `languages.SENSEVOICE`, and of the tag that nobody speaks."""
         self.emotion_ids = self._tags(_EMOTION_TAGS)
         """Of `EMOTIONS` and two more."""
         self.sound_ids = self._tags(_SOUND_TAGS)

@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.errors import ModelConfigError
+from parastream.model.languages import WHISPER
 from parastream.model.whisper.config import read_json
 from parastream.model.whisper.files import VOCABULARIES, VOCABULARY
 
 _SHIPPED = {51864: Path(__file__).parents[1] / "assets" / "whisper-tiny-en" / VOCABULARY}
 """Vocabularies by number of ids, for directories without one, as mlx-community's. All English models share one."""
-
-_CODES = """
-en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk
-te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo
-ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue
-"""
-LANGUAGES = tuple(_CODES.split())
-"""In the order of their tokens; `yue` came with large-v3."""
 
 _ENGLISH_TOKENS = 50256
 _OTHERS = 1501 + 8
@@ -70,10 +63,10 @@ class Vocabulary:
         self.multilingual = self.end > _ENGLISH_TOKENS
         # Models for English have 99 tokens of languages, too, but one id less.
         languages = size - self.end - _OTHERS
-        if self.end not in (_ENGLISH_TOKENS, _ENGLISH_TOKENS + 1) or not 99 <= languages <= len(LANGUAGES):
+        if self.end not in (_ENGLISH_TOKENS, _ENGLISH_TOKENS + 1) or not 99 <= languages <= len(WHISPER):
             raise ModelConfigError(f"{self.end} tokens of {size} ids are not a Whisper model's")
         self._first_language = self.start + 1
-        self.languages: tuple[str, ...] = tuple(LANGUAGES[:languages]) if self.multilingual else ("en",)
+        self.languages: tuple[str, ...] = tuple(WHISPER[:languages]) if self.multilingual else ("en",)
         behind = self._first_language + languages
         self.transcribe = behind + 1  # behind "translate"
         self.no_speech = behind + 4

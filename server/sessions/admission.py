@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
 from parastream.model import catalogue
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
 from parastream.server.config import ServerConfig
@@ -124,6 +125,8 @@ class Admission:
         reason = self.not_ready
         if reason is not None:
             raise RefusalError("not_ready", f"{reason}, try again later")
+        if not start.language:
+            start = msgspec.structs.replace(start, language=self._config.language)
         configs = session_configs(start, self.model, self._config.model, self._wording, entitled=entitled)
         if start.format == ENCODED and decoding is None:
             decoding = self.decode(channels=start.channels, live=entitled, name=name)

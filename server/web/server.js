@@ -73,9 +73,21 @@ export async function roomHistory(room, before) {
 }
 
 /**
+ * A model that listens: to speech while it lasts, to whole utterances, or to both.
+ *
+ * @typedef {{name: string, partials: boolean, finals: boolean, languages: string[], figures: string, licence: string}} Ear
+ */
+
+/**
  * What the server hears with, as far as it is known.
  *
- * @returns {Promise<{model: string | null, languages: string[] | null}>}
+ * @typedef {{model: string | null, languages: string[] | null, ears?: Ear[] | null}} Known
+ */
+
+/**
+ * Ask what the server hears with.
+ *
+ * @returns {Promise<Known>}
  */
 export async function info() {
   try {

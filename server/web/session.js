@@ -43,7 +43,7 @@ const HOPELESS_CLOSES = [1008, 1009];
  */
 
 /**
- * Fires `state`, `ready` (`{model, languages}`), `partial` (detail: `Draft`), `final` (`Line`, text may be empty), `forget` (`string[]`, lines whose final
+ * Fires `state`, `ready` (`Known`), `partial` (detail: `Draft`), `final` (`Line`, text may be empty), `forget` (`string[]`, lines whose final
  * will not come: they are recognised once more, as others) and `lost` (`{start, end}`, seconds of the recording that were
  * given up).
  */
@@ -199,9 +199,9 @@ export class Session extends EventTarget {
     }
   }
 
-  /** @param {{session: string, acknowledged: number, heartbeat: number, model?: string, languages?: string[]}} message */
-  #onReady({ session, acknowledged, heartbeat, model = "", languages = [] }) {
-    this.#tell("ready", { model, languages });
+  /** @param {{session: string, acknowledged: number, heartbeat: number, model?: string, languages?: string[], ears?: import("./server.js").Ear[]}} message */
+  #onReady({ session, acknowledged, heartbeat, model = "", languages = [], ears = [] }) {
+    this.#tell("ready", { model, languages, ears });
     if (!this.#name) {
       this.#name = session;
       this.#prefix = Math.random().toString(36).slice(2);

@@ -406,18 +406,37 @@ function showStatus() {
 /**
  * Say what listens, and to which languages.
  *
- * @param {{model: string | null, languages: string[] | null}} known
+ * @param {import("./server.js").Known} known
  */
-function showModel({ model, languages }) {
+function showModel({ model, languages, ears }) {
   if (!model) return;
-  const names = new Intl.DisplayNames(["en"], { type: "language" });
-  const few = languages?.map((language) => names.of(language)).join(", ");
-  const heard = languages && languages.length > MOST_LANGUAGES ? `${languages.length} languages` : few;
+  const models = ears?.length ? ears.map(({ name }) => name) : [model];
+  const heard = languages ? spoken(languages) : "";
   const shown = element("status-model", HTMLElement);
-  shown.textContent = shown.title = [heard, `model ${model}`].filter(Boolean).join(", ");
+  shown.textContent = shown.title = [heard, `model ${models.join(" + ")}`].filter(Boolean).join(", ");
   const welcome = element("welcome-model", HTMLElement);
-  welcome.textContent = heard ? `The model ${model} listens, for ${heard}.` : `The model ${model} listens.`;
+  const [first, ...others] = models;
+  const who = others.length ? `The models ${first} and ${others.join(", ")} listen` : `The model ${first} listens`;
+  welcome.textContent = heard ? `${who}, for ${heard}.` : `${who}.`;
   welcome.hidden = false;
+  const list = element("welcome-ears", HTMLElement);
+  list.replaceChildren(...(ears ?? []).map(describe));
+  element("welcome-details", HTMLElement).hidden = !list.children.length;
+}
+
+/** @param {import("./server.js").Ear} ear */
+function describe({ name, partials, finals, languages, figures, licence }) {
+  const hears = [partials && "text while you speak", finals && "finished sentences"].filter(Boolean).join(", ");
+  const item = document.createElement("li");
+  item.textContent = `${name}: ${[hears, spoken(languages), figures, licence].filter(Boolean).join("; ")}`;
+  return item;
+}
+
+/** @param {string[]} languages */
+function spoken(languages) {
+  if (languages.length > MOST_LANGUAGES) return `${languages.length} languages`;
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  return languages.map((language) => names.of(language)).join(", ");
 }
 
 /** @param {string} text */

@@ -64,7 +64,9 @@ def test_hanging_up_the_terminal_does_not_end_the_server(
 
     monkeypatch.setattr(engine, "wait_stopped", wait_stopped)
     assert asyncio.run(main._serve(ServerConfig(port=0), load, (), offline=True)) == 0
-    assert "stopping" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "stopping" in told
+    assert "hears    scripted: text while people speak and finals; en\n" in told
 
 
 @pytest.mark.parametrize("installed", [False, True])

@@ -353,6 +353,9 @@ def test_the_page_says_what_listens(browser: Browser) -> None:
         shown = page.locator("#status-model")
         expect(shown).to_have_text("English, model scripted")
         expect(page.get_by_text("The model scripted listens, for English.")).to_be_visible()
+        page.get_by_text("More about what listens").click()
+        told = "scripted: text while you speak, finished sentences; English"
+        expect(page.get_by_role("listitem")).to_have_text([told])
         engine.languages = ("zh", "en")
         page.get_by_role("button", name="Start captions").click()
         expect(shown).to_have_text("Chinese, English, model scripted")  # in `ready`, too

@@ -8,7 +8,8 @@
 | `numerals` | numbers as digits |
 | `profanity_filter` | swear words are shown as `f***` |
 | `redact` | refused: a client that asks for it relies on it |
-| `model`, `keyterm`, `language_hint` and all others | ignored |
+| `language_hint` | what is spoken, where it is named once and the models know it |
+| `model`, `keyterm` and all others | ignored |
 
 | Message of the client | What happens |
 |---|---|
@@ -151,7 +152,8 @@ class Flux(Adapter):
             profanity="mask" if self._options.mask_profanity else "",
             endpoint=EndpointOptions(min_silence=thresholds.eager_silence),
         )
-        transcription = self._transcription = self.begin(start)
+        language = self._hints[0] if self._hints is not None and len(self._hints) == 1 else ""
+        transcription = self._transcription = self.begin(start, language=language)
         self._turns = Turns(thresholds, transcription.configs[0].endpoint, self._tell)
         return transcription
 

@@ -13,6 +13,8 @@ from parastream.model import catalogue
 
 from tests.client.cli.command import EMBEDDED, SAID, SAMPLE, Run, words
 
+SENSEVOICE = Path(__file__).parents[2] / "reference" / "sensevoice" / "model"
+
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_names_of_models_are_whole_in_any_terminal(
@@ -31,6 +33,23 @@ def test_models_list(run: Run) -> None:
     assert result.status == 0
     for name in ("asr-small-en", "paraformer-zh-streaming", "paraformer-zh", "ct-punc"):
         assert re.search(rf"^ *{name} ", result.out, re.M)
+
+
+def test_models_list_says_what_they_are_for(run: Run) -> None:
+    out = " ".join(run("models", "list").out.split())
+    assert "zh, en, yue, ja, ko" in out
+    assert "99 languages" in out
+    assert "words wrong: LibriSpeech test-other 15 %" in out
+    for licence in ("Apache-2.0", "MIT", "FunASR Model License 1.1"):
+        assert licence in out
+
+
+def test_models_check_of_a_model_for_whole_utterances(run: Run) -> None:
+    checked = run("models", "check", SENSEVOICE)
+    assert checked.status == 0
+    assert "languages   5: zh, en, yue, ja, ko" in checked.out
+    refused = run("models", "check", SENSEVOICE, "--recordings", SAMPLE.parent)
+    assert "transcribes whole utterances only: recordings cannot be compared" in refused.err
 
 
 def test_models_download_of_what_is_here(run: Run) -> None:

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from parastream.model.directory import ModelDirectory
 from parastream.model.lanes import finish
+from parastream.model.languages import SENSEVOICE
 from parastream.model.sensevoice.network import Heard, prompt
 from parastream.model.sensevoice.speech import SenseVoicePass
-from parastream.model.sensevoice.vocabulary import LANGUAGES
 from parastream.model.sensevoice.words import runs
 
 FOLDER = Path(__file__).parents[2] / "reference" / "sensevoice"
@@ -35,7 +35,7 @@ def waves() -> dict[str, Float32]:
 
 def prompt_of(options: dict[str, Any]) -> list[int]:
     """FunASR's options in our words: a language that it does not know counts as none."""
-    language = options["language"] if options["language"] in LANGUAGES else None
+    language = options["language"] if options["language"] in SENSEVOICE else None
     return prompt(language, marks=options.get("text_norm", "") == "withitn" or options.get("use_itn", False))
 
 

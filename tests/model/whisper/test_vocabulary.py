@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from parastream.model.errors import ModelConfigError
+from parastream.model.languages import WHISPER
 from parastream.model.whisper import vocabulary
-from parastream.model.whisper.vocabulary import LANGUAGES, Vocabulary
+from parastream.model.whisper.vocabulary import Vocabulary
 
 from .forms import tokens
 
@@ -75,8 +76,8 @@ def test_what_is_never_said_is_what_openai_suppresses() -> None:
 
 
 def test_the_languages_are_whispers() -> None:
-    assert len(set(LANGUAGES)) == len(LANGUAGES) == 100
-    assert (LANGUAGES[:3], LANGUAGES[98:]) == (("en", "zh", "de"), ("su", "yue"))
+    assert len(set(WHISPER)) == len(WHISPER) == 100
+    assert (WHISPER[:3], WHISPER[98:]) == (("en", "zh", "de"), ("su", "yue"))
 
 
 @pytest.mark.parametrize("file", ["vocabulary.txt", "vocab.json", "tokenizer.json"])

@@ -7,22 +7,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soxr
 from numpy.typing import NDArray
+from parastream.model import load_final_pass, silero_weights
 from parastream.model.errors import CapacityError, EngineError
 from parastream.server.app import Server
 from parastream.server.config import PROTOCOLS
 from parastream.server.protocols.wyoming import EventReader
-from parastream.streaming import Engine
+from parastream.streaming import Engine, EngineConfig, Models, Vad
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ...conftest import running_engine
@@ -362,6 +365,37 @@ def test_the_same_audio_gives_the_same_words_once_and_at_the_same_times(
                 assert end < 0 or end == pytest.approx(expected_end, abs=WITHIN)
 
     run()
+
+
+SENSEVOICE = Path(__file__).parents[2] / "reference" / "sensevoice" / "model"
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Engine]:
+    """An engine without a streaming model: a small SenseVoice with random weights, whose words mean nothing."""
+
+    def load() -> Models:
+        return Models(None, Vad(silero_weights.load()), load_final_pass(SENSEVOICE, dtype="float32"))
+
+    engine = Engine(load, EngineConfig(target_utilisation=math.inf))
+    engine.start()
+    engine.wait_ready(60)
+    yield engine
+    engine.close()
+
+
+@EACH
+def test_a_model_for_whole_utterances_hears_in_every_protocol(whole: Engine, sample: Audio, name: str) -> None:
+    found: list[Heard] = []
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(whole, listen=("wyoming=0",)) as server:
+            found.append(await converse(server, CLIENTS[name], sample, 3))
+
+    run()
+    assert len(found[0].texts) in ((1, 2, 3) if CLIENTS[name].joins else (3,))
+    assert all(found[0].texts)
 
 
 # --- what goes wrong --------------------------------------------------------------------------

@@ -110,3 +110,11 @@ def test_wyomings_clients_are_told_what_was_found_or_named(named: str | None, to
     talk.say(wyoming("audio-stop", {}))
     data = "".join(talk.raw())
     assert data.count(f'"language":"{told}"') == 2  # of the start and of the whole
+
+
+@pytest.mark.parametrize(("named", "heeded"), [("language=ja", "ja"), ("language=fr", "ko"), ("", "ko")])
+def test_who_names_no_language_speaks_the_servers(named: str, heeded: str) -> None:
+    talk = Talk(Deepgram, f"/v1/listen?encoding=linear16&sample_rate=16000&{named}", language="ko")
+    knows(talk.engine)
+    talk.adapter.start()
+    assert talk.stream.config.language == heeded
