@@ -131,7 +131,7 @@ class ServerConfig:
     max_message: Bytes = 1 << 20
     """Largest WebSocket message."""
     max_upload: Bytes = 4 << 30
-    """Largest recording in the body of an HTTP request."""
+    """Largest recording: in the body of an HTTP request, or as encoded audio of a session."""
     max_message_rate: float = 1000.0
     """Most messages a second that are read from a connection; a faster client is slowed down."""
     max_unsent_bytes: Bytes = 1 << 20

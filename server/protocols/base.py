@@ -180,11 +180,6 @@ class Admits(Protocol):
         """See `Admission.decode`."""
         ...
 
-    @property
-    def max_upload(self) -> int:
-        """Most bytes of a recording in the body of a request."""
-        ...
-
     def make_secret(self, expires: int) -> str:
         """See `Admission.make_secret`."""
         ...

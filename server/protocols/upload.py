@@ -120,7 +120,6 @@ class Upload(Posted):
         self.channels = 1
         self._decoding: Decoding | None = None
         self._transcription: Transcription | None = None
-        self._received = 0  # bytes of it
         self._recorded = False  # all of the recording has come
 
     @property
@@ -142,9 +141,6 @@ class Upload(Posted):
                 self._decoding.on_open, self._decoding.on_refused = self._open, self.fail
             if not (encoded and self.multichannel):
                 self._begin(self.wanted)
-        self._received += len(data)
-        if self._received > self.admission.max_upload:
-            raise RefusalError("unsupported", f"the recording is larger than {self.admission.max_upload} bytes")
         to = self._transcription or self._decoding
         assert to is not None
         to.send(data)

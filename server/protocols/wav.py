@@ -5,16 +5,20 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import Literal
 
+from parastream.server.wire.messages import SampleFormat
 from parastream.server.wire.refusals import RefusalError
 
 LONGEST_HEADER = 1 << 16
 """Bytes before the samples, with all other chunks of the file."""
 
-_FORMATS: dict[tuple[int, int], Literal["s16le", "f32le", "mulaw", "alaw"]] = {
+_FORMATS: dict[tuple[int, int], SampleFormat] = {
+    (1, 8): "u8",
     (1, 16): "s16le",
+    (1, 24): "s24le",
+    (1, 32): "s32le",
     (3, 32): "f32le",
+    (3, 64): "f64le",
     (6, 8): "alaw",
     (7, 8): "mulaw",
 }
@@ -27,7 +31,7 @@ _NO_SIZE = 0x7FFFF000  # a writer that does not know the size gives one from her
 class WavHeader:
     """What a WAV header says."""
 
-    format: Literal["s16le", "f32le", "mulaw", "alaw"]
+    format: SampleFormat
     rate: int
     channels: int
     size: int | None
@@ -200,7 +204,7 @@ def _header(form: bytes, size: int, *, whole: bool) -> WavHeader:
         raise RefusalError(
             "unsupported",
             f"a WAV header says format {tag} with {bits} bits",
-            ("16-bit PCM (1)", "32-bit float (3)", "8-bit A-law (6)", "8-bit mu-law (7)"),
+            ("PCM of 8, 16, 24 or 32 bits (1)", "float of 32 or 64 bits (3)", "8-bit A-law (6)", "8-bit mu-law (7)"),
         )
     known = whole and 0 < size < _NO_SIZE
     return WavHeader(_FORMATS[tag, bits], rate, channels, size if known else None)

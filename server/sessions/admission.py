@@ -155,14 +155,9 @@ class Admission:
         if self._decodings >= self._config.max_sessions:
             raise RefusalError("capacity", f"all {self._config.max_sessions} sessions are in use; try again later")
         self._decodings += 1
-        decoding = Decoding(self._post, channels=channels, live=live, name=name)
+        decoding = Decoding(self._post, channels=channels, live=live, most=self._config.max_upload, name=name)
         decoding.on_stopped = self._decoded
         return decoding
-
-    @property
-    def max_upload(self) -> int:
-        """Most bytes of a recording in the body of a request."""
-        return self._config.max_upload
 
     def make_secret(self, expires: int) -> str:
         """Return a token with which a client may connect until an instant, in seconds since 1970."""

@@ -62,13 +62,14 @@ class _CancelledError(Exception):
 class Decoding:
     """Decodes one client's audio, whatever its bytes say that it is."""
 
-    def __init__(self, post: Post, *, channels: int | None, live: bool, name: str = "") -> None:
+    def __init__(self, post: Post, *, channels: int | None, live: bool, most: int, name: str = "") -> None:
         """Prepare to decode.
 
         Args:
             post: has a function called on the event loop.
             channels: how many are wanted: 1 mixes all; None keeps those that there are, and `on_open` tells.
             live: whether samples are wanted as soon as their bytes have come; otherwise damage is passed over.
+            most: bytes that may come.
             name: for the log.
         """
         self.on_open: Callable[[int], None] = lambda channels: None
@@ -84,6 +85,8 @@ class Decoding:
         self._post = post
         self._channels = channels
         self._live = live
+        self._most = most
+        self._received = 0  # bytes
         self._name = name
         self._to: Decoded | None = None
         self._thread: threading.Thread | None = None
@@ -106,7 +109,10 @@ class Decoding:
     # on the event loop
 
     def send(self, data: bytes) -> None:
-        """Take bytes."""
+        """Take bytes. Raises `RefusalError` when they are too many."""
+        self._received += len(data)
+        if self._received > self._most:
+            raise RefusalError("unsupported", f"the audio is larger than {self._most} bytes")
         self._put(data)
         if self._thread is None:
             # A daemon: it waits for bytes, and nobody waits for it when the process ends.

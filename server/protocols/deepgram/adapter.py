@@ -2,7 +2,7 @@
 
 | Parameter | What happens |
 |---|---|
-| `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding` the audio begins with a WAV header, which says all three |
+| `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding`, and with `opus`, `ogg-opus`, `flac`, `mp3`, `aac`, the audio says itself what it is: WAV, WebM (as `MediaRecorder` makes it), Ogg, MP3, FLAC, AAC, MP4 |
 | `multichannel` | every channel is transcribed; otherwise all of them mixed |
 | `interim_results` | the text so far, whole, with `is_final` false |
 | `endpointing` | milliseconds of silence (clamped to 300 to 10000) that end an utterance, whose result then has `speech_final`; 600 if it is `true` or left out; `false`: utterances end as well, but none has `speech_final` |
@@ -37,11 +37,11 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from msgspec import UNSET
-from parastream.model.errors import AudioError, EngineError
+from parastream.model.errors import EngineError
 from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.protocols.deepgram import messages
 from parastream.server.protocols.deepgram.messages import ClientMessage, CloseStream, Configure, Finalize, KeepAlive
-from parastream.server.protocols.deepgram.options import ENCODINGS, read_options
+from parastream.server.protocols.deepgram.options import found_format, read_options
 from parastream.server.protocols.deepgram.words import mean_confidence, model_info, model_uuid, spoken_words
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
@@ -58,7 +58,7 @@ from parastream.server.wire.messages import (
     Word,
 )
 from parastream.server.wire.refusals import RefusalError
-from parastream.streaming import AudioFormat, Encoding, EndpointConfig
+from parastream.streaming import AudioFormat, EndpointConfig
 
 _CLOSES = {
     "idle_timeout": ("NET-0001", 1011),
@@ -134,7 +134,9 @@ class Deepgram(Adapter):
         if self._options.format is not None:
             self._begin(self._options.format)
 
-    def _begin(self, audio: AudioFormat) -> Transcription:
+    def _begin(self, audio: AudioFormat | None) -> Transcription:
+        if audio is None and self._options.multichannel and self._options.channels == 1:
+            raise RefusalError("unsupported", "multichannel needs the number of channels if the audio is encoded")
         transcription = self._transcription = self.begin(self._options.start(audio), language=self._options.language)
         self._channels = [_Channel(index, config.endpoint) for index, config in enumerate(transcription.configs)]
         return transcription
@@ -156,20 +158,9 @@ class Deepgram(Adapter):
         if self._options.format is None:
             data = self._wav.push(data)
             if transcription is None and self._wav.known:
-                transcription = self._begin(self._wav_format())
+                transcription = self._begin(found_format(self._wav, data))
         if transcription is not None and data:
             transcription.send(data)
-
-    def _wav_format(self) -> AudioFormat:
-        header = self._wav.header
-        if header is None:
-            raise RefusalError(
-                "invalid_audio", "the audio has no WAV header; raw audio needs an encoding", tuple(ENCODINGS)
-            )
-        try:
-            return AudioFormat(Encoding(header.format), header.rate, header.channels)
-        except AudioError as error:
-            raise RefusalError("unsupported", f"a WAV header says: {error}") from error
 
     def receive_text(self, text: str) -> None:
         """See `Adapter.receive_text`."""

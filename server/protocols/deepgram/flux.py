@@ -30,17 +30,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from parastream.model.errors import AudioError, EngineError
+from parastream.model.errors import EngineError
 from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.protocols.deepgram import flux_messages as messages
 from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.deepgram.flux_messages import ClientMessage, CloseStream, Configure, ForceEndTurn
-from parastream.server.protocols.deepgram.options import ENCODINGS, BadRequestError, audio_format, flag, number
+from parastream.server.protocols.deepgram.options import BadRequestError, audio_format, flag, found_format, number
 from parastream.server.protocols.deepgram.turns import Thresholds, Trigger, Turn, TurnEvent, Turns
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import (
+    ENCODED,
     Done,
     EndpointOptions,
     Error,
@@ -53,7 +54,8 @@ from parastream.server.wire.messages import (
     Start,
 )
 from parastream.server.wire.refusals import RefusalError, shortened
-from parastream.streaming import AudioFormat, Encoding
+from parastream.streaming import AudioFormat
+from parastream.streaming.audio import SAMPLE_RATE
 
 _CLOSES = {"internal": 1011, "invalid_audio": 1008, "unsupported": 1008, "invalid_json": 1008, "invalid_message": 1008}
 """How Deepgram closes after errors, where that differs from the native protocol."""
@@ -142,12 +144,13 @@ class Flux(Adapter):
         if self._options.format is not None:
             self._begin(self._options.format)
 
-    def _begin(self, audio: AudioFormat) -> Transcription:
+    def _begin(self, audio: AudioFormat | None) -> Transcription:
         thresholds = self._options.thresholds
         start = Start(
-            format=audio.encoding.value,
-            rate=audio.rate,
-            channels=audio.channels,
+            format=ENCODED if audio is None else audio.encoding.value,
+            rate=SAMPLE_RATE if audio is None else audio.rate,
+            channels=1 if audio is None else audio.channels,
+            channel="mix",
             itn=self._options.numerals,
             profanity="mask" if self._options.mask_profanity else "",
             endpoint=EndpointOptions(min_silence=thresholds.eager_silence),
@@ -177,19 +180,9 @@ class Flux(Adapter):
         if self._options.format is None:
             data = self._wav.push(data)
             if transcription is None and self._wav.known:
-                transcription = self._begin(self._wav_format())
+                transcription = self._begin(found_format(self._wav, data))
         if transcription is not None and data:
             transcription.send(data)
-
-    def _wav_format(self) -> AudioFormat:
-        header = self._wav.header
-        if header is None:
-            message = "the audio has no WAV header; raw audio needs an encoding"
-            raise RefusalError("invalid_audio", message, tuple(ENCODINGS))
-        try:
-            return AudioFormat(Encoding(header.format), header.rate, header.channels)
-        except AudioError as error:
-            raise RefusalError("unsupported", f"a WAV header says: {error}") from error
 
     def receive_text(self, text: str) -> None:
         """See `Adapter.receive_text`."""

@@ -6,9 +6,11 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
+from parastream.media.live import is_encoded
 from parastream.model.errors import AudioError
 from parastream.server.protocols.base import Request
 from parastream.server.protocols.deepgram.messages import BadRequest
+from parastream.server.protocols.wav import WavInput
 from parastream.server.wire.messages import ENCODED, EndpointOptions, Error, Start
 from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from parastream.streaming import AudioFormat, Encoding
@@ -20,6 +22,8 @@ ENCODINGS: dict[str, Literal["s16le", "f32le", "mulaw", "alaw"]] = {
     "mulaw": "mulaw",
     "alaw": "alaw",
 }
+CONTAINED = ("opus", "ogg-opus", "flac", "mp3", "aac")
+"""Encodings whose audio says itself what it is: Opus in Ogg or WebM."""
 LEAST_SILENCE = 300
 """Milliseconds of `endpointing`. Deepgram's clients ask for as little as 10 or 25: there a sentence may go on after
 that, but here each end of an utterance ends one, and people pause for longer between words."""
@@ -47,7 +51,9 @@ class Options:
     """A query that has been checked."""
 
     format: AudioFormat | None
-    """None: a WAV header says it."""
+    """None: the audio says it itself."""
+    channels: int
+    """How many there are in encoded audio of which each channel is transcribed."""
     multichannel: bool
     interim_results: bool
     punctuate: bool
@@ -73,7 +79,7 @@ class Options:
         return Start(
             format=ENCODED if audio is None else audio.encoding.value,
             rate=SAMPLE_RATE if audio is None else audio.rate,
-            channels=1 if audio is None else audio.channels,
+            channels=self.channels if audio is None else audio.channels,
             channel="all" if self.multichannel else "mix",
             partials=self.interim_results,
             punctuation=self.punctuate,
@@ -108,6 +114,7 @@ def read_options(request: Request) -> Options:
     several = language.lower() == "multi"
     return Options(
         format=audio_format(request),
+        channels=number(request, "channels", 1, "whole numbers") if "channels" in request.query else 1,
         multichannel=flag(request, "multichannel"),
         interim_results=interim_results,
         punctuate=flag(request, "punctuate") or flag(request, "smart_format"),
@@ -125,13 +132,13 @@ def read_options(request: Request) -> Options:
 def audio_format(request: Request) -> AudioFormat | None:
     """Return how samples are written; None if the audio says that itself. Raises `RefusalError`."""
     encoding = request.get("encoding")
-    if not encoding:
+    if not encoding or encoding in CONTAINED:
         return None
     if encoding not in ENCODINGS:
         raise BadRequestError(
             "unsupported",
-            f"encoding {quoted(encoding)} is not supported (leave it out for audio that begins with a WAV header)",
-            tuple(ENCODINGS),
+            f"encoding {quoted(encoding)} is not supported (leave it out for audio that says itself what it is)",
+            (*ENCODINGS, *CONTAINED),
         )
     if "sample_rate" not in request.query and encoding.startswith("linear"):
         raise BadRequestError("unsupported", f"encoding={encoding} needs a sample_rate as well")
@@ -141,6 +148,29 @@ def audio_format(request: Request) -> AudioFormat | None:
         return AudioFormat(Encoding(ENCODINGS[encoding]), rate, channels)
     except AudioError as error:
         raise BadRequestError("unsupported", str(error)) from error
+
+
+def found_format(wav: WavInput, data: bytes) -> AudioFormat | None:
+    """Return how samples are written, as the beginning of audio shows it; None if the audio is encoded.
+
+    Args:
+        wav: what has looked for a WAV header.
+        data: the audio so far.
+
+    Raises:
+        RefusalError: nothing is found out, or what was cannot be used.
+    """
+    if wav.header is None:
+        if is_encoded(data):
+            return None
+        message = (
+            "the audio has no WAV header, and is no WebM, Ogg, MP3, FLAC, AAC or MP4; raw samples need an encoding"
+        )
+        raise RefusalError("invalid_audio", message, tuple(ENCODINGS))
+    try:
+        return AudioFormat(Encoding(wav.header.format), wav.header.rate, wav.header.channels)
+    except AudioError as error:
+        raise RefusalError("unsupported", f"a WAV header says: {error}") from error
 
 
 def flag(request: Request, name: str) -> bool:

@@ -1,13 +1,13 @@
 """FunASR's WebSocket protocol (port 10095; here on `/`, and on every path of a port of its own).
 
-Binary messages are audio: raw samples (16 bits, one channel, `audio_fs` Hz), or a WAV file with its header (16-bit or
-float PCM, A-law or mu-law; of several channels the first), cut anywhere. JSON messages set things, and begin and end
+Binary messages are audio, cut anywhere: raw samples (16 bits, one channel, `audio_fs` Hz), a WAV file with its header
+(PCM of 8 to 32 bits, float, A-law or mu-law), or what else FFmpeg reads. Several channels are mixed. JSON messages set things, and begin and end
 recordings:
 
 - `is_speaking` true begins a recording; `is_speaking` false or `is_finished` true ends it. Any number of recordings may
   follow one another on a connection, and each is answered in turn. Audio outside a recording begins one.
-- `mode` (`2pass`, `online`, `offline`; `office` means the last), `audio_fs`, `wav_format` (`pcm` or `wav`; others only
-  if the audio turns out to be WAV), `wav_name` and `itn` hold for the recordings that follow and for one without audio
+- `mode` (`2pass`, `online`, `offline`; `office` means the last), `audio_fs`, `wav_format` (`pcm` or `wav`; with any other
+  the audio says itself what it is), `wav_name` and `itn` hold for the recordings that follow and for one without audio
   yet. `itn` true asks for numbers as people write them, in the texts of `2pass-offline` and `offline`.
 - `is_end` with the end of a recording asks for an acknowledgement.
 - `svs_lang` says what is spoken, where the models know it; else, and with `auto`, they find out.
@@ -57,7 +57,7 @@ from parastream.server.protocols.funasr.messages import Answer, AnswerMode, Clie
 from parastream.server.protocols.funasr.stamps import MARKS, Spoken
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.wire.messages import Done, Event, Final, Partial, Start
+from parastream.server.wire.messages import ENCODED, Done, Event, Final, Partial, Start
 from parastream.server.wire.refusals import RefusalError, quoted
 
 logger = logging.getLogger("parastream.server")
@@ -201,10 +201,12 @@ class _Recording:
     def start(self) -> Start:
         """What its transcription is asked for."""
         header, mode = self.audio.header, self.settings.mode
-        if header is None:
+        if header is not None:
+            start = Start(format=header.format, rate=header.rate, channels=header.channels, channel="mix")
+        elif self.settings.format in _RAW:
             start = Start(rate=self.settings.rate)
         else:
-            start = Start(format=header.format, rate=header.rate, channels=header.channels)
+            start = Start(format=ENCODED)
         online = mode == "online"
         return msgspec.structs.replace(
             start,
@@ -280,12 +282,6 @@ class FunASR(Adapter):
         if not audio:
             return
         if recording.transcription is None:
-            if recording.audio.header is None and recording.settings.format not in _RAW:
-                raise RefusalError(
-                    "unsupported",
-                    f"audio in the format {quoted(recording.settings.format)} cannot be read, but pcm and wav",
-                    _RAW,
-                )
             recording.transcription = self.begin(recording.start, language=recording.settings.language)
         recording.transcription.send(audio)
 

@@ -177,7 +177,7 @@ def test_endpointing(query: str, silence: float) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("encoding=opus&sample_rate=48000", "encoding 'opus' is not supported"),
+        ("encoding=amr-nb&sample_rate=8000", "encoding 'amr-nb' is not supported"),
         ("encoding=linear16", "encoding=linear16 needs a sample_rate"),
         ("encoding=linear16&sample_rate=4000", "audio rate 4000 is not supported"),
         ("encoding=linear16&sample_rate=16k", "sample_rate=16k is not supported; allowed: Hz"),
@@ -217,18 +217,21 @@ def test_what_is_ignored(query: str) -> None:
 async def test_a_refused_request_is_answered_as_deepgram_would() -> None:
     async with serving(FakeEngine()) as server:
         with pytest.raises(InvalidStatus) as refused:
-            await connect(f"ws://127.0.0.1:{server.port}/v1/listen?encoding=opus&sample_rate=48000")
+            await connect(f"ws://127.0.0.1:{server.port}/v1/listen?encoding=amr-nb&sample_rate=8000")
     assert refused.value.response.status_code == 400
     body = json.loads(refused.value.response.body)
     assert body["err_code"] == "Bad Request"
-    assert body["err_msg"].startswith("Bad Request: encoding 'opus' is not supported")
-    assert body["err_msg"].endswith("allowed: linear16, linear32, mulaw, alaw")
+    assert body["err_msg"].startswith("Bad Request: encoding 'amr-nb' is not supported")
+    assert body["err_msg"].endswith("allowed: linear16, linear32, mulaw, alaw, opus, ogg-opus, flac, mp3, aac")
     assert uuid.UUID(body["request_id"])
-    assert (body["code"], body["allowed"]) == ("unsupported", ["linear16", "linear32", "mulaw", "alaw"])
+    assert (body["code"], body["allowed"]) == (
+        "unsupported",
+        ["linear16", "linear32", "mulaw", "alaw", "opus", "ogg-opus", "flac", "mp3", "aac"],
+    )
     headers = refused.value.response.headers
     assert headers["dg-request-id"] == body["request_id"]
-    assert headers["dg-error"].startswith("encoding 'opus' is not supported")
-    assert headers["dg-error"].endswith("allowed: linear16, linear32, mulaw, alaw")
+    assert headers["dg-error"].startswith("encoding 'amr-nb' is not supported")
+    assert headers["dg-error"].endswith("allowed: linear16, linear32, mulaw, alaw, opus, ogg-opus, flac, mp3, aac")
 
 
 @asynchronous
@@ -484,8 +487,8 @@ def test_a_wav_header_says_what_the_audio_is(subtype: str, encoding: Encoding) -
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
-        (b"OggS" + bytes(20), "the audio has no WAV header; raw audio needs an encoding"),
-        (wav(np.zeros(800), 8000, "PCM_24"), "24 bits"),
+        (b"raw " + bytes(20), "the audio has no WAV header, and is no WebM"),
+        (wav(np.zeros(800), 8000, "IMA_ADPCM"), "format 17 with 4 bits"),
         (wav(np.zeros(800), 96000, "PCM_16"), "a WAV header says: audio rate 96000 is not supported"),
     ],
 )

@@ -309,7 +309,7 @@ def test_what_clients_rely_on(utterances: list[tuple[str, float, ev.EndReason]],
         ("eot_timeout_ms=100", "allowed: milliseconds from 500 to 60000"),
         ("eot_timeout_ms=60001", "allowed: milliseconds from 500 to 60000"),
         ("redact=pci", "redact is not supported"),
-        ("encoding=opus", "encoding 'opus' is not supported"),
+        ("encoding=amr-nb", "encoding 'amr-nb' is not supported"),
     ],
 )
 def test_what_is_refused(query: str, message: str) -> None:

@@ -269,7 +269,7 @@ async def test_a_body_in_chunks_without_a_length_is_bounded_as_well() -> None:
         answer = parsed(await reader.read())
         writer.close()
     assert answer.status == 400
-    assert "larger than 1000 bytes" in answer.json["err_msg"]
+    assert "the audio is larger than 1000 bytes" in answer.json["err_msg"]
 
 
 @asynchronous

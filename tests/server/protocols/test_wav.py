@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parastream.server.protocols.wav import LONGEST_HEADER, WavHeader, WavInput
 from parastream.server.wire.refusals import RefusalError
+from parastream.streaming import Encoding
 
 SAMPLES = np.arange(-500, 500, dtype=np.int16)
 AUDIO = SAMPLES.tobytes()
@@ -78,6 +79,30 @@ def test_audio_without_a_header_comes_through(audio: bytes, size: int) -> None:
     assert read(audio, size) == (audio, None)
 
 
+@pytest.mark.parametrize(
+    ("subtype", "name", "width"),
+    [
+        ("PCM_U8", "u8", 1),
+        ("PCM_16", "s16le", 2),
+        ("PCM_24", "s24le", 3),
+        ("PCM_32", "s32le", 4),
+        ("FLOAT", "f32le", 4),
+        ("DOUBLE", "f64le", 8),
+        ("ULAW", "mulaw", 1),
+        ("ALAW", "alaw", 1),
+    ],
+)
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_samples_of_every_width(subtype: str, name: str, width: int, container: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.linspace(-0.5, 0.5, 2000).reshape(-1, 2), 8000, subtype, format=container)
+    audio = WavInput()
+    assert len(audio.push(file.getvalue())) == 2000 * width
+    assert audio.header is not None
+    assert (audio.header.format, audio.header.channels) == (name, 2)
+    assert Encoding(audio.header.format).sample_bytes == width
+
+
 @pytest.mark.parametrize("end", [12, 20, 43])
 def test_a_header_and_nothing_else_is_no_audio(end: int) -> None:
     assert read(riff(FORMAT, chunk(b"data", b""))[:end], 5) == (b"", None)
@@ -88,7 +113,7 @@ def test_a_header_and_nothing_else_is_no_audio(end: int) -> None:
     [
         (riff(chunk(b"data", AUDIO)), "invalid_audio", "does not say what the audio is"),
         (riff(chunk(b"fmt ", b"short"), b"\0", chunk(b"data", AUDIO)), "invalid_audio", "does not say"),
-        (riff(FORMAT[:-2] + b"\x18\0", chunk(b"data", AUDIO)), "unsupported", "format 1 with 24 bits"),
+        (riff(FORMAT[:-2] + b"\x0c\0", chunk(b"data", AUDIO)), "unsupported", "format 1 with 12 bits"),
         (riff(chunk(b"fmt ", b"\x55" + FORMAT[9:]), chunk(b"data", AUDIO)), "unsupported", "format 85 with 16 bits"),
         (riff(FORMAT, chunk(b"LIST", b"", 1 << 20)), "invalid_audio", f"in its first {LONGEST_HEADER} bytes"),
         (riff(*[chunk(b"LIST", b"x" * 998)] * 70), "invalid_audio", f"in its first {LONGEST_HEADER} bytes"),
