@@ -68,6 +68,15 @@ class Talk:
     """What the speaker's page sends: `audio`, or the type of a message."""
 
 
+TIMES = [["0:00", "0:04"], ["0:00", "0:03"]]
+"""Beginnings of the sentences: on a busy machine the page hears the microphone a moment late."""
+
+
+def times(page: Page) -> list[str]:
+    """The times beside the lines."""
+    return page.locator("#lines time").all_inner_texts()
+
+
 @pytest.fixture(scope="module")
 def talk(browser: Browser, server: ServerProcess) -> Iterator[Talk]:
     frames: list[str] = []
@@ -109,9 +118,7 @@ def test_words_appear_while_they_are_spoken(talk: Talk) -> None:
     assert len(shown[0]) < len(shown[-1]), shown
     for (one, _), (other, _) in pairwise(first):
         assert other.startswith(one)
-    first_time, second_time = talk.speaker.locator("#lines time").all_inner_texts()
-    assert first_time == "0:00"
-    assert second_time in ("0:03", "0:04")  # on a busy machine the page hears the microphone a moment late
+    assert times(talk.speaker) in TIMES
     assert talk.frames[0] == "start"
 
 
@@ -311,7 +318,7 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
             assert openings == ["start", "resume", "resume", "start"]
             page.get_by_role("button", name="Stop").click()
             expect(status(page)).to_have_text("Stopped")
-            assert page.locator("#lines time").all_inner_texts() == ["0:00", "0:04"]
+            assert times(page) in TIMES
     finally:
         server.kill()
 
