@@ -46,6 +46,9 @@ class FinalInput:
     """Words and phrases to listen for, as they are to be written."""
     marks: bool = True
     """Whether marks, capitals and written numbers are wanted; models that write in one way only pay no heed."""
+    draft: tuple[int, ...] = ()
+    """`Hypothesis.tokens` of the same model for a shorter piece of the utterance: most will be said again, and saying
+    so takes less time. The text is the same without. Models that do not write token by token pay no heed."""
     alone: bool = False
     """Whether no other model hears it: then one that begins to repeat itself tries again, at a higher cost."""
 
@@ -89,6 +92,8 @@ class Hypothesis:
     """How the speaker sounds, such as `happy`; None if the model does not say."""
     sound: str | None = None
     """What is to be heard, such as `speech` or `laughter`; None if the model does not say."""
+    tokens: tuple[int, ...] = ()
+    """The model's tokens, for `FinalInput.draft`; none of models that take no draft."""
 
     @property
     def text(self) -> str:

@@ -37,6 +37,7 @@ Bytes = Annotated[int, "bytes"]
 
 LogLevel = Literal["error", "warning", "info", "debug"]
 Ears = Literal["auto", "fixed"]
+Refine = Literal["auto", "off"]
 
 
 class ConfigError(Exception):
@@ -67,6 +68,10 @@ class ServerConfig:
     """What is spoken, as an ISO 639 code such as `en`, `zh` or `de`, where a session does not say so itself. Unless
     `model` is set, it chooses the models, which may have to be downloaded. Empty: English, or whatever the model
     hears."""
+    refine: Refine = "auto"
+    """Where two models hear whole utterances: with `auto`, the better one also hears them while they last, where there
+    is room, so partials get better, and stable as its hypotheses agree; with `off`, partials come from the streaming
+    pass alone."""
     punctuation: str = ""
     """Name or directory of the punctuation model; empty: the embedded one; `none`: no punctuation."""
     replace: str = ""

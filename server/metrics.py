@@ -35,6 +35,7 @@ class Metrics:
         self.finals = self._counter("finals", "Finals of sessions that have ended.")
         self.audio_seconds = self._counter("audio_seconds", "Seconds of audio accepted in sessions that have ended.")
 
+        self.partials_refined = self._counter("partials_refined", "Partials of which the better ear has heard a part.")
         self.engine_restarts = self._counter(
             "engine_restarts", "Processes of engines that ended and were started again."
         )

@@ -2,11 +2,12 @@
 
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
-from parastream.streaming.engine import Engine, EngineConfig, EngineStats
+from parastream.streaming.engine import Engine, EngineConfig
 from parastream.streaming.live import LiveStream
 from parastream.streaming.observer import LoggingObserver, Observer
 from parastream.streaming.runner import Models
 from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.stats import EngineStats
 from parastream.streaming.stream import Stream
 from parastream.streaming.transcriber import Transcriber
 from parastream.streaming.transcript import Transcript

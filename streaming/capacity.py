@@ -96,6 +96,8 @@ class Capacity:
     """Of the rows in a batch of final passes that every utterance gets."""
     better: Cost
     """Of those of the better ear, which do not count towards the capacity: it gives way."""
+    refinements: Cost
+    """Of rows that the better ear hears again for partials; most of what it says then has been said before."""
     frames: Cost
     """Of one frame of voice activity of each of some sessions."""
     marks: Cost
@@ -103,8 +105,10 @@ class Capacity:
     turns: Cost
     """Of everything else, by seconds of audio."""
 
-    def of(self, ear: Ear) -> Cost:
-        """Return the cost of an ear's passes."""
+    def of(self, ear: Ear, *, refines: bool = False) -> Cost:
+        """Return the cost of an ear's passes, or of those that refine partials."""
+        if refines:
+            return self.refinements
         return self.better if ear is Ear.BETTER else self.passes
 
     def utilisation(self, sessions: int, most_windows: int) -> float:
@@ -166,12 +170,14 @@ def calibrate(runner: Runner) -> Capacity:
         return _best(lambda: models.vad([sound[: _STEPS * FRAME]] * size, states)) / _STEPS
 
     first, better = runner.ears[Ear.FIRST], runner.ears.get(Ear.BETTER)
+    of_better = (1, 0.0) if better is None else (_ROWS, recognise(better, 1, _ROWS))
     return Capacity(
         hop=_HOP if speech is None else speech.window_samples / SAMPLE_RATE,
         row=ROW_SECONDS,
         windows=Cost((1, 0.0)) if speech is None or not speech.config.streams else _cost_of_windows(speech, sound),
         passes=Cost(*((count * length, recognise(first, count, length)) for count, length in passes)),
-        better=Cost((1, 0.0)) if better is None else Cost((_ROWS, recognise(better, 1, _ROWS))),
+        better=Cost(of_better),
+        refinements=Cost(of_better),
         frames=Cost(*((size, frames(size)) for size in _FRAMES)),
         marks=Cost((1, _best(lambda: punctuation.mark_words(_WORDS, Context(), end=True)) if punctuation else 0.0)),
         turns=Cost((1, _TURNS)),

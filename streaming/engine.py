@@ -22,13 +22,14 @@ from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, 
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
-from parastream.streaming.pending import PassBatch, Queues
+from parastream.streaming.pending import PassBatch, Queues, next_refinements
 from parastream.streaming.replay import Replay
 from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Models, Runner, refuse
 from parastream.streaming.schedule import Rank, Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
+from parastream.streaming.stats import Counters, EngineStats
 from parastream.streaming.stream import Stream
-from parastream.streaming.work import FinalWork, PunctuationWork, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
 
 logger = logging.getLogger("parastream.engine")
 
@@ -58,48 +59,10 @@ class EngineConfig:
     """VAD frames (of 32 ms) of each session in a round, so that utterances are shown while they last."""
     always_better: bool = False
     """Whether every final waits for the better ear, if there is one, however late it gets."""
+    refine: bool = False
+    """Whether the better ear, if there is one, also hears utterances that are still open, where there is room."""
     max_final_rows: int = 1000
     """Rows (of 60 ms, padding included) in one batch of full-context passes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStats:
-    """Counters since the start, and what is going on now."""
-
-    sessions: int = 0
-    """Open sessions."""
-    capacity: int = 0
-    """Sessions that the machine can serve in real time, by what work has cost of late; 0 before it is known."""
-    utilisation: float = 0.0
-    """Share of time spent computing, over about the last ten seconds. It may be 1 long before the capacity is reached:
-    an engine with time to spare computes small batches at once instead of waiting for large ones."""
-    backlog: float = 0.0
-    """Seconds of audio that have come in but not been looked at, of the session that waits longest."""
-    held: float = 0.0
-    """Seconds of audio that there is memory for, of the session that keeps most; see `Session.held_seconds`."""
-    window_wait: float = 0.0
-    """Seconds that the window that waited longest took from when it could be computed until it was, among those of the
-    last ten to twenty seconds. Windows ahead of real time do not count."""
-    session_bytes: int = 0
-    """Memory that a session with the usual configuration takes at most; see `session_memory`."""
-    windows: int = 0
-    window_batches: int = 0
-    finals: int = 0
-    final_batches: int = 0
-    forgone: int = 0
-    """Finals that went out without the better ear, because they would have been late."""
-    busy: float = 0.0
-    """Seconds spent computing."""
-
-
-@dataclass(slots=True)
-class _Counters:
-    windows: int = 0
-    window_batches: int = 0
-    finals: int = 0
-    final_batches: int = 0
-    forgone: int = 0
-    busy: float = 0.0
 
 
 class Engine:
@@ -131,7 +94,7 @@ class Engine:
         self._touched: dict[Stream, None] = {}  # in order: those to which clients have done something
         self._costs: Capacity | None = None
         self._session_bytes = 0
-        self._counters = _Counters()
+        self._counters = Counters()
         self._utilisation = Utilisation(_clock())
         self._waits = Longest(_clock())
         # The rest is for the inference thread.
@@ -341,6 +304,7 @@ class Engine:
         self._run_vad(runner, costs)
         windows = self._run_windows(runner, costs)
         self._give_way(costs)
+        self._refine(runner, costs)
         self._publish()
         self._run_slice(runner, costs, windows)
         self._publish()
@@ -448,8 +412,8 @@ class Engine:
             began = _clock()
             if self._queues.marks:
                 self._run_marks(runner, costs)
-            elif not self._run_piece(runner, costs, speculative=speculative):
-                break
+            elif not self._run_piece(runner, costs, speculative=speculative) or self._queues.refine_only:
+                break  # a window that comes now need not wait for partials of others
             time_left.spend(_clock() - began)
 
     def _run_marks(self, runner: Runner, costs: Capacity) -> None:
@@ -481,11 +445,12 @@ class Engine:
             current.overtake(_clock())
         seconds = self._compute(batch, advance)
         current.seconds += seconds
-        self._note("finals", current.batch, current.rows, seconds, complete=finished)
+        kind: Kind = "refinements" if current.refines else "finals"
+        self._note(kind, current.batch, current.rows, seconds, complete=finished)
         current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
             self._queues.passes.remove(current)
-            costs.of(current.ear).observe(current.seconds if seconds else 0.0, current.rows)
+            costs.of(current.ear, refines=current.refines).observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
         return True
 
@@ -503,19 +468,47 @@ class Engine:
         return self._begin_pass(runner, costs, now)
 
     def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> PassBatch:
-        budget, waiting = self.config.slice_budget, self._queues.finals
+        waiting = self._queues.finals
         first = min(waiting, key=lambda item: schedule.rank(item, now)).work
-        steps = runner.ears[first.ear].steps(first.rows * ROW_SECONDS)
-        row = costs.of(first.ear).each / steps  # seconds in one step
-        most = min(self.config.max_final_rows, schedule.most_rows(row, budget))
-        chosen = schedule.next_passes(waiting, now, most_rows=most)
+        chosen = schedule.next_passes(waiting, now, most_rows=self._most_rows(runner, costs, first))
         self._queues.finals = [item for item in waiting if item not in chosen]
-        begun = PassBatch(chosen, now, self._batch_count)
-        in_a_piece = schedule.steps_per_piece(begun.rows, row, budget)
-        begun.pieces = _pieces(runner, [item.work for item in chosen], in_a_piece)
-        self._queues.passes.append(begun)
         self._counters.finals += len(chosen)
         self._counters.final_batches += 1
+        return self._started(runner, costs, chosen, now)
+
+    def _refine(self, runner: Runner, costs: Capacity) -> None:
+        """Begin to hear utterances that are open once more, where there is room."""
+        if not self.config.refine or Ear.BETTER not in runner.ears:
+            return
+        now = _clock()
+        room = self._utilisation.at(now) < schedule.ROOM and self._waits.at(now) <= LATE
+        streams = list(self._streams.values())
+        for stream in streams:
+            stream.session.refines = room and stream.urgent(now)
+        if room and not self._queues:
+            candidates = next_refinements((s.session for s in streams if s.urgent(now)), costs.refinements)
+            if candidates:
+                most = self._most_rows(runner, costs, candidates[0].work)
+                chosen = schedule.next_passes(candidates, now, most_rows=most)
+                for item in chosen:
+                    item.work.refinement.ask(item.work.end)
+                self._started(runner, costs, chosen, now)
+
+    def _most_rows(self, runner: Runner, costs: Capacity, work: FinalWork) -> int:
+        row = self._seconds_of_row(runner, costs, work)
+        return min(self.config.max_final_rows, schedule.most_rows(row, self.config.slice_budget))
+
+    def _seconds_of_row(self, runner: Runner, costs: Capacity, work: FinalWork) -> float:
+        """Return what a row costs in one step of a pass."""
+        steps = runner.ears[work.ear].steps(work.rows * ROW_SECONDS)
+        return costs.of(work.ear, refines=work.refines).each / steps
+
+    def _started(self, runner: Runner, costs: Capacity, chosen: list[Waiting[FinalWork]], now: float) -> PassBatch:
+        begun = PassBatch(chosen, now, self._batch_count)
+        row = self._seconds_of_row(runner, costs, chosen[0].work)
+        in_a_piece = schedule.steps_per_piece(begun.rows, row, self.config.slice_budget)
+        begun.pieces = _pieces(runner, [item.work for item in chosen], in_a_piece)
+        self._queues.passes.append(begun)
         return begun
 
     def _give_way(self, costs: Capacity) -> None:

@@ -14,8 +14,8 @@ from parastream.streaming.events import EndReason
 
 logger = logging.getLogger("parastream.engine")
 
-Kind = Literal["vad", "windows", "finals", "marks"]
-"""Rounds of voice activity, streaming windows, full-context passes, punctuation."""
+Kind = Literal["vad", "windows", "finals", "marks", "refinements"]
+"""Rounds of voice activity, streaming windows, full-context passes, punctuation, passes that refine partials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,12 @@ class PartialTiming:
     session: str
     utterance: int
     audio_in: float
-    """When the last audio that its window needs arrived."""
+    """When the last audio that it needs arrived."""
     told: float
     ahead: bool
     """Whether that audio came ahead of real time, so that the session had to wait for others."""
+    refined: bool = False
+    """Whether the better ear has heard a part of it."""
 
     @property
     def latency(self) -> float:

@@ -8,6 +8,9 @@ from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass, field
 
 from parastream.streaming import schedule
+from parastream.streaming.audio import SAMPLE_RATE
+from parastream.streaming.capacity import Cost
+from parastream.streaming.refinement import EVERY
 from parastream.streaming.schedule import Rank, Waiting
 from parastream.streaming.session import Session
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
@@ -29,13 +32,15 @@ class PassBatch:
 
     def __post_init__(self) -> None:
         for item in self.batch:
+            if item.work.refines:
+                continue  # the stations of the final are others
             timeline = item.work.utterance.timeline
             timeline.begun, timeline.overtaken, timeline.overtaken_seconds = self.stopped, 0, 0.0
 
     def overtake(self, now: float) -> None:
         """Take note that other work has been computed since the latest piece."""
         for item in self.batch:
-            if item.work.wanted:
+            if item.work.wanted and not item.work.refines:
                 timeline = item.work.utterance.timeline
                 timeline.overtaken += 1
                 timeline.overtaken_seconds += now - self.stopped
@@ -48,6 +53,11 @@ class PassBatch:
     def ear(self) -> Ear:
         """Which one it is of."""
         return self.batch[0].work.ear
+
+    @property
+    def refines(self) -> bool:
+        """Whether it refines partials."""
+        return self.batch[0].work.refines
 
     @property
     def rows(self) -> int:
@@ -66,7 +76,7 @@ class Queues:
     windows: list[Waiting[WindowWork]] = field(default_factory=list)
     finals: list[Waiting[FinalWork]] = field(default_factory=list)
     passes: list[PassBatch] = field(default_factory=list)
-    """Those that have begun. They overtake each other by rank only, so there are six at most."""
+    """Those that have begun. They overtake each other by rank only, so there are seven at most."""
     marks: deque[Waiting[PunctuationWork]] = field(default_factory=deque)
 
     def __bool__(self) -> bool:
@@ -78,6 +88,12 @@ class Queues:
         begun = [item for current in self.passes for item in current.batch]
         due = (item.due for item in [*begun, *self.finals] if item.work.decided and not item.work.better)
         return min(due, default=math.inf)
+
+    @property
+    def refine_only(self) -> bool:
+        """Whether nothing waits but partials to be refined."""
+        waiting = self.vad or self.windows or self.finals or self.marks
+        return not waiting and all(begun.refines for begun in self.passes)
 
     def betters(self) -> list[FinalWork]:
         """Return the passes of the better ear over utterances that have ended, and wait for nothing else."""
@@ -122,3 +138,20 @@ class Queues:
     def _abandon(self, begun: PassBatch) -> None:
         begun.pieces.close()
         self.passes.remove(begun)
+
+
+def next_refinements(sessions: Iterable[Session], cost: Cost) -> list[Waiting[FinalWork]]:
+    """Return open utterances of which the better ear should hear more, those first that have waited longest.
+
+    Args:
+        sessions: Those that come into question.
+        cost: Of the rows that it hears again.
+    """
+    found = []
+    for session in sessions:
+        work = session.refinable(every=EVERY)
+        if work is not None:
+            rest = schedule.REST * cost.of(work.rows) * SAMPLE_RATE
+            if work.fresh >= rest:
+                found.append(Waiting(work, -float(work.fresh)))
+    return sorted(found, key=lambda item: item.due)

@@ -1,6 +1,6 @@
-"""From tokens to what a client reads: words with times, and which text is settled.
+"""From words to what a client reads: words with times, and which text is settled.
 
-The whole token list of an utterance is rendered anew each time, so no word is cut where two windows meet.
+The whole word list of an utterance is rendered anew each time, so no word is cut where two windows meet.
 """
 
 from __future__ import annotations
@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from parastream.model.final_pass import TimedWord
-from parastream.model.paraformer_pass import timed_words
-from parastream.model.replacements import Replacements
 from parastream.model.text import join
-from parastream.model.tokenizer import Tokenizer
-from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Word
-from parastream.streaming.wording import replaced_so_far
 
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _MARKS = "\"'“”‘’«»()[]（）「」『』,.;:?!…，。；：？！、-"
@@ -33,9 +28,9 @@ class Rendering:
     """An utterance's text so far."""
 
     stable: str
-    """The words that further tokens cannot change: all but the last, and but those that a rule might replace yet."""
+    """Words that nothing can change any more."""
     draft: str
-    """Those behind them, the last of which may still grow; spacing included."""
+    """The others, which may still change; spacing included."""
     words: tuple[Word, ...]
 
     @property
@@ -54,15 +49,11 @@ def rounded_confidence(value: float) -> float:
     return round(value, 4)
 
 
-def render(
-    tokenizer: Tokenizer, tokens: Tokens, start: int, end: int, rules: Replacements = Replacements()
-) -> Rendering:
-    """Render the tokens of an utterance whose audio is samples `start` to `end` of its session, by rules."""
-    heard = timed_words(tokenizer, tokens, (end - start) / SAMPLE_RATE)
-    spoken, settled = replaced_so_far(heard, rules, max(0, len(heard) - 1))
+def render(spoken: Sequence[TimedWord], stable: int, start: int) -> Rendering:
+    """Render the words of an utterance that begins at sample `start`; the first ones are stable, so many."""
     words = _words(spoken, [word.text for word in spoken], start)
-    text, stable = join(word.text for word in words), join(word.text for word in words[:settled])
-    return Rendering(stable, text[len(stable) :], words)
+    text, settled = join(word.text for word in words), join(word.text for word in words[:stable])
+    return Rendering(settled, text[len(settled) :], words)
 
 
 def placed_words(words: Sequence[TimedWord], start: int) -> tuple[str, tuple[Word, ...]]:
@@ -110,5 +101,10 @@ def continued(spelled: Sequence[str]) -> list[str]:
 
 def unmarked(spelled: Sequence[str]) -> list[str]:
     """Take marks and capitals off words that have some of their own, but for spelled letters: `GMEF`, `U.S.`."""
-    plain = (word.strip(_MARKS) or word for word in spelled)
+    plain = map(without_marks, spelled)
     return [word if len(word) > 1 and word.isupper() else word.lower() for word in plain]
+
+
+def without_marks(word: str) -> str:
+    """Take the marks off a word that has some at its ends."""
+    return word.strip(_MARKS) or word

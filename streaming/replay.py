@@ -61,6 +61,8 @@ class _Open:
     heard: float = -math.inf
     """Up to where partials have been told."""
     stable: str = ""
+    again: bool = False
+    """Whether its partials up to there are told once more, by another engine."""
 
 
 class Continuity:
@@ -105,6 +107,8 @@ class Continuity:
         """
         self._base = self._needed
         self._first = self._open[0].number if self._open else self._count
+        for each in self._open:
+            each.again = True
         start = self._base * self._format.frame_bytes
         pieces: list[bytes | None] = []
         at, flushes = self._kept_from, deque(self._flushes)
@@ -165,8 +169,10 @@ class Continuity:
                 return SpeechStarted(number, self._open[-1].start)
             case Partial():
                 utterance, end = self._open[number - self._open[0].number], self._time(event.end)
-                if end <= utterance.heard or not event.stable.startswith(utterance.stable):
+                again = utterance.again and end <= utterance.heard
+                if again or not event.stable.startswith(utterance.stable):
                     return None
+                utterance.again = False
                 utterance.heard, utterance.stable = end, event.stable
                 return dataclasses.replace(
                     event, utterance=number, start=utterance.start, end=end, words=self._words(event.words)

@@ -151,6 +151,7 @@ class Runner:
                     work.samples,
                     work.session.config.language,
                     marks=work.session.config.punctuate,
+                    draft=work.draft,
                     alone=work.alone,
                 )
                 for work in batch
@@ -158,7 +159,8 @@ class Runner:
             steps=steps,
         )
         for work, hypothesis in zip(batch, hypotheses, strict=True):
-            _apply(work.session.apply_final, work, hypothesis)
+            apply = work.session.apply_refinement if work.refines else work.session.apply_final
+            _apply(apply, work, hypothesis)
 
     def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
         """Set marks in several utterances."""
@@ -186,7 +188,9 @@ class Runner:
 
 def refuse(work: Work) -> None:
     """End the session whose work cannot be computed; without the better ear it goes on."""
-    if isinstance(work, FinalWork) and work.better:
+    if isinstance(work, FinalWork) and work.refines:
+        work.refinement.over = True
+    elif isinstance(work, FinalWork) and work.better:
         work.session.forgo(work.utterance)
     else:
         work.session.fail(UNRECOGNISABLE)

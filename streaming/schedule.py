@@ -20,6 +20,12 @@ PATIENCE = 0.2
 SPARE = 0.8
 """Utilisation up to which passes over pauses in which speech may go on run beside windows."""
 
+ROOM = 0.6
+"""Utilisation up to which partials are refined."""
+
+REST = 2.0
+"""How many times longer than it takes to refine a partial it is until the next time, at least."""
+
 INDULGENCE = 0.25
 """Seconds after the end of an utterance, beyond what the pass itself takes, for which its final waits for the better
 ear."""
@@ -121,6 +127,10 @@ class Pass(Protocol):
         """Whether its utterance can do without it."""
 
     @property
+    def refines(self) -> bool:
+        """Whether it is not for a final, but for partials."""
+
+    @property
     def decided(self) -> bool:
         """Whether its utterance has ended."""
 
@@ -145,10 +155,14 @@ class Rank(IntEnum):
     SPECULATIVE = auto()
     """It is over a pause in which speech may go on."""
     SPECULATIVE_BETTER = auto()
+    REFINEMENT = auto()
+    """It refines partials."""
 
 
 def rank(item: Waiting[P], now: float) -> Rank:
     """Return how urgent a pass is at an instant."""
+    if item.work.refines:
+        return Rank.REFINEMENT
     decided = Rank.DUE if item.urgent(now) else Rank.AHEAD
     return Rank((decided if item.work.decided else Rank.SPECULATIVE) + item.work.better)
 

@@ -41,10 +41,8 @@ from parastream.streaming.endpoint import (
 from parastream.streaming.events import (
     EndReason,
     Event,
-    Final,
     Flushed,
     InputRejected,
-    Partial,
     Progress,
     SessionEnded,
     SpeechEnded,
@@ -53,18 +51,17 @@ from parastream.streaming.events import (
 )
 from parastream.streaming.hearing import hearing
 from parastream.streaming.observer import FinalTiming, PartialTiming
+from parastream.streaming.refinement import Refinement
 from parastream.streaming.rendering import (
     capitalised,
     continued,
     ends_sentence,
-    placed_words,
-    render,
-    rounded_confidence,
     session_time,
     spelled_words,
     unmarked,
 )
 from parastream.streaming.replay import Replay
+from parastream.streaming.reports import final_of, partial_of
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
 from parastream.streaming.wording import replaced, with_numbers
@@ -144,6 +141,8 @@ class Session:
         self.name = name
         self.timings: Sequence[PartialTiming | FinalTiming] = ()
         """How long the partials and finals took that `events` returned last."""
+        self.refines = False
+        """Whether partials of utterances that begin from now on may be refined; whoever drives the session knows."""
         self._clock = clock
         self._arrivals = Arrivals()
         self._input = AudioInput(config.format)
@@ -171,7 +170,7 @@ class Session:
         self._context = Context()
         self._rejected: InputRejected | None = None
         self._events: list[Event] = []
-        self._heard: list[WindowWork] = []  # windows whose partials are in the events
+        self._heard: list[tuple[int, float, bool, bool]] = []  # as in `PartialTiming`: of partials in the events
         self._closed: list[Utterance] = []  # utterances whose finals are in the events
         self._progress = Progress(0.0, 0.0)
         streaming = speech is not None and speech.config.streams and (config.partials or not config.final_pass)
@@ -356,30 +355,10 @@ class Session:
     def _take_timings(self) -> list[PartialTiming | FinalTiming]:
         now = self._clock()
         timings: list[PartialTiming | FinalTiming] = [
-            PartialTiming(self.name, work.utterance.index, work.audio_in, now, work.utterance.timeline.ahead)
-            for work in self._heard
+            PartialTiming(self.name, index, audio_in, now, ahead, refined)
+            for index, audio_in, ahead, refined in self._heard
         ]
-        for utterance in self._closed:
-            assert utterance.end is not None
-            assert utterance.reason is not None
-            timeline = utterance.timeline
-            timings.append(
-                FinalTiming(
-                    session=self.name,
-                    utterance=utterance.index,
-                    seconds=(utterance.end - utterance.start) / SAMPLE_RATE,
-                    reason=utterance.reason,
-                    audio_in=timeline.audio_in,
-                    decided=timeline.decided,
-                    begun=timeline.begun,
-                    overtaken=timeline.overtaken,
-                    overtaken_seconds=timeline.overtaken_seconds,
-                    done=timeline.done,
-                    marked=timeline.marked,
-                    told=now,
-                    ahead=timeline.ahead,
-                )
-            )
+        timings += (utterance.timing(self.name, now) for utterance in self._closed)
         self._heard, self._closed = [], []
         return timings
 
@@ -414,7 +393,10 @@ class Session:
             utterance.due = due
 
     def _begin(self, sample: int) -> None:
-        self._utterances.append(self._new_utterance(self._utterance_count, sample))
+        utterance = self._new_utterance(self._utterance_count, sample)
+        if self.refines and self._better and self._front is not None and self.config.partials:
+            utterance.refinement = Refinement.begin(sample)
+        self._utterances.append(utterance)
         self._events.append(SpeechStarted(self._utterance_count, session_time(sample)))
         self._utterance_count += 1
 
@@ -482,24 +464,63 @@ class Session:
         utterance.heard += tokens
         assert self._front is not None
         if work.last:
-            words = timed_words(self._front.tokenizer, utterance.heard, (work.stop - utterance.start) / SAMPLE_RATE)
-            language = self.config.language or self._front.language
-            utterance.hypotheses[Ear.FIRST] = Hypothesis(self._front.name, words, marked=False, language=language)
+            utterance.hypotheses[Ear.FIRST] = self._streamed(utterance, work.stop)
             utterance.timeline.done = self._clock()
-        elif len(tokens) and self.config.partials and utterance.end is None:
-            rules = self.config.replacements
-            heard = render(self._front.tokenizer, utterance.heard, utterance.start, utterance.fed, rules)
-            self._events.append(
-                Partial(
-                    utterance.index,
-                    session_time(utterance.start),
-                    session_time(utterance.fed),
-                    heard.stable,
-                    heard.draft,
-                    heard.words,
-                )
-            )
-            self._heard.append(work)
+        elif self.config.partials and utterance.end is None:
+            if utterance.refinement is not None:
+                utterance.refinement.follow(work.stop)
+            if len(tokens):
+                self._tell_partial(utterance, work.audio_in)
+
+    def _streamed(self, utterance: Utterance, end: int) -> Hypothesis:
+        """Return what the streaming pass has heard of an utterance, whose audio ends at a sample."""
+        assert self._front is not None
+        words = timed_words(self._front.tokenizer, utterance.heard, (end - utterance.start) / SAMPLE_RATE)
+        language = self.config.language or self._front.language
+        return Hypothesis(self._front.name, words, marked=False, language=language)
+
+    def _tell_partial(self, utterance: Utterance, audio_in: float) -> None:
+        """Tell what has been heard, thanks to audio that arrived at an instant."""
+        refinement = utterance.refinement
+        streamed = self._streamed(utterance, utterance.fed)
+        self._events.append(partial_of(utterance, streamed, self.config.replacements))
+        refined = refinement is not None and refinement.heard > refinement.start
+        self._heard.append((utterance.index, audio_in, utterance.timeline.ahead, refined))
+
+    # ------------------------------------------------------------- refinement
+
+    def refinable(self, *, every: int) -> FinalWork | None:
+        """Return what the better ear could hear of an open utterance, if that is so many samples more than before.
+
+        Whoever has it heard begins with `Refinement.ask`, and then comes `apply_refinement`.
+        """
+        utterance = self._utterances[-1] if self._utterances else None
+        if utterance is None or utterance.refinement is None or utterance.pass_end is not None:
+            return None
+        end = self._vad_position
+        if self.ended or utterance.refinement.due(end, self._better) < every:
+            return None
+        return FinalWork(
+            self,
+            utterance,
+            self._samples[utterance.start : end],
+            end,
+            Ear.BETTER,
+            alone=False,
+            refines=True,
+            audio_in=self._arrivals.at(end),
+            draft=utterance.refinement.tokens,
+        )
+
+    def apply_refinement(self, work: FinalWork, hypothesis: Hypothesis) -> None:
+        """Take what the better ear has heard of an utterance, which counts while that is open."""
+        refinement = work.refinement
+        refinement.busy = False
+        if work.wanted:
+            streamed = self._streamed(work.utterance, work.utterance.fed)
+            marks, goes_on = self.config.punctuate, self._goes_on
+            if refinement.take(hypothesis, streamed, work.end, goes_on=goes_on, marks=marks):
+                self._tell_partial(work.utterance, work.audio_in)
 
     def _next_finals(self, utterance: Utterance) -> list[FinalWork]:
         end = utterance.pass_end
@@ -560,26 +581,13 @@ class Session:
         written = replaced(spelled_words(said.words, spelled), self.config.replacements)
         if self.config.itn:
             written = with_numbers(written, said.language)
-        text, words = placed_words(written, utterance.start)
         utterance.timeline.marked = utterance.timeline.done if marked is None else self._clock()
         self._closed.append(utterance)
-        end = session_time(utterance.end)
         self._utterances.popleft()
-        self._events.append(SpeechEnded(utterance.index, end, utterance.reason))
+        self._events.append(SpeechEnded(utterance.index, session_time(utterance.end), utterance.reason))
         if self.config.tags and (said.emotion or said.sound):
             self._events.append(Tags(utterance.index, said.emotion or "", said.sound or ""))
-        self._events.append(
-            Final(
-                utterance.index,
-                session_time(utterance.start),
-                end,
-                text,
-                words,
-                rounded_confidence(sum(word.confidence for word in words) / len(words)) if words else 0.0,
-                said.ear,
-                said.language or "",
-            )
-        )
+        self._events.append(final_of(utterance, said, written))
 
     def _finish_session(self) -> None:
         judged = not self._vad_busy and self._samples.end - self._vad_position < FRAME

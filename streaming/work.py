@@ -16,6 +16,8 @@ from parastream.model.punctuation import Context
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import EndReason
+from parastream.streaming.observer import FinalTiming
+from parastream.streaming.refinement import Refinement
 from parastream.streaming.vad import FRAME, VadState
 
 if TYPE_CHECKING:  # paraformer imports MLX, which is left to the owner of the process
@@ -82,6 +84,23 @@ class FinalWork:
     ear: Ear
     alone: bool = True
     """Whether no other ear hears it."""
+    refines: bool = False
+    """Whether it refines partials of an utterance that is open; the final needs another pass."""
+    audio_in: float = 0.0
+    """When the last audio arrived that it hears, if it refines partials."""
+    draft: tuple[int, ...] = ()
+    """Tokens that the ear may well hear, likewise: finals do not depend on what was heard of partials."""
+
+    @property
+    def refinement(self) -> Refinement:
+        """What is being refined."""
+        assert self.utterance.refinement is not None
+        return self.utterance.refinement
+
+    @property
+    def fresh(self) -> int:
+        """How many of its samples were not heard when the partials were refined the time before."""
+        return self.end - self.refinement.asked
 
     @property
     def rows(self) -> int:
@@ -101,6 +120,8 @@ class FinalWork:
     @property
     def wanted(self) -> bool:
         """Whether the result still matters; if not, it need not be computed."""
+        if self.refines:
+            return self.utterance.end is None and not self.session.ended
         return self.utterance.pass_end == self.end and not (self.better and self.utterance.forgone)
 
 
@@ -175,6 +196,29 @@ class Utterance:
     """Whether it does without the better ear, which would be too late."""
     marking: bool = False
     """Whether its punctuation has been handed out."""
+    refinement: Refinement | None = None
+    """What the better ear makes of it while it is open, where there is room for that."""
     windows_in: deque[float] = field(default_factory=deque)
     """When the audio arrived that made each window due which has not been handed out."""
     timeline: Timeline = field(default_factory=Timeline)
+
+    def timing(self, session: str, told: float) -> FinalTiming:
+        """Return the stations of its final, which has been told at an instant."""
+        assert self.end is not None
+        assert self.reason is not None
+        timeline = self.timeline
+        return FinalTiming(
+            session=session,
+            utterance=self.index,
+            seconds=(self.end - self.start) / SAMPLE_RATE,
+            reason=self.reason,
+            audio_in=timeline.audio_in,
+            decided=timeline.decided,
+            begun=timeline.begun,
+            overtaken=timeline.overtaken,
+            overtaken_seconds=timeline.overtaken_seconds,
+            done=timeline.done,
+            marked=timeline.marked,
+            told=told,
+            ahead=timeline.ahead,
+        )

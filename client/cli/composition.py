@@ -16,7 +16,7 @@ from parastream.model.languages import Fitting, fitting
 from parastream.model.loading import is_final_only
 from parastream.model.replacements import Replacements
 from parastream.server.app import Server, new_engine
-from parastream.server.config import ServerConfig
+from parastream.server.config import Refine, ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.streaming import Models
 from parastream.streaming.vad import Vad
@@ -40,6 +40,8 @@ class ModelChoice:
     """Type in which speech models are computed; None: what suits the device."""
     language: str | None = None
     """What is spoken, as an ISO 639 code; it chooses the models where neither of the first two is named."""
+    refine: Refine = "auto"
+    """Whether a server of one's own refines partials where two ears listen."""
 
     @property
     def _chosen(self) -> Fitting:
@@ -148,7 +150,9 @@ async def local_server(choice: ModelChoice) -> AsyncIterator[Server]:
         ParastreamError: the server cannot start.
     """
     config, metrics = (
-        ServerConfig(port=0, model=choice.model or "", language=choice.language or "", ears="fixed"),
+        ServerConfig(
+            port=0, model=choice.model or "", language=choice.language or "", ears="fixed", refine=choice.refine
+        ),
         Metrics(),
     )
     engine = new_engine(choice.load, config, metrics)

@@ -36,6 +36,7 @@ from parastream.client.cli.options import (
     PlainCommand,
     ProfanityOption,
     PunctuationOption,
+    RefineOption,
     ReplaceOption,
     ServerOption,
     TokenOption,
@@ -129,6 +130,7 @@ def serve(
             "  [default: auto]",
         ),
     ] = None,
+    refine: RefineOption = None,
     punctuation: PunctuationOption = None,
     replace: ReplaceOption = None,
     profanity: ProfanityOption = None,
@@ -227,6 +229,7 @@ def serve(
         "final_model": final_model,
         "language": language,
         "ears": ears.value if ears else None,
+        "refine": refine.value if refine else None,
         "punctuation": punctuation,
         "replace": str(replace) if replace else None,
         "profanity": profanity.value if profanity else None,
@@ -479,6 +482,7 @@ def mic(
     model: ModelOption = None,
     final_model: FinalModelOption = None,
     language: LanguageOption = None,
+    refine: RefineOption = None,
     punctuation: PunctuationOption = None,
     offline: OfflineOption = False,
 ) -> None:
@@ -491,6 +495,7 @@ def mic(
     refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")
     if server is not None:
         refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
+        refuse(refine is not None, "--refine", "cannot be chosen by a client: the server chooses it")
         refuse(
             punctuation not in (None, "none"),
             "--punctuation",
@@ -502,7 +507,8 @@ def mic(
 
     if list_devices:
         raise typer.Exit(command.print_devices())
-    choice = ModelChoice(model, final_model, punctuation, offline, language=language)
+    refining: Literal["auto", "off"] = "off" if refine == "off" else "auto"
+    choice = ModelChoice(model, final_model, punctuation, offline, language=language, refine=refining)
     capture = command.Capture(device, channels, label or (), record, save)
     raise typer.Exit(command.run(choice, capture, server=server, token=token))
 

@@ -77,6 +77,20 @@ class GroupSize(StrEnum):
     LARGE = "128"
 
 
+class Refine(StrEnum):
+    """Whether the better ear hears utterances while they last."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
+RefineOption = Annotated[
+    Refine | None,
+    typer.Option(
+        "--refine",
+        help="auto: the better of two ears refines partials where there is room; off: never.  [default: auto]",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME|DIR", help="Speech model.  [default: the embedded English one]"),

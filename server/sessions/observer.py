@@ -23,9 +23,10 @@ class MetricsObserver(Observer):
                 self._metrics.batch_size.labels(batch.kind).observe(batch.size)
 
     def partial(self, partial: PartialTiming) -> None:
-        """Count the latency of a partial."""
+        """Count the latency of a partial, and whether it is refined."""
         if not partial.ahead:
             self._metrics.partial_latency.observe(partial.latency)
+            self._metrics.partials_refined.inc(partial.refined)
 
     def final(self, final: FinalTiming) -> None:
         """Count the latency of a final."""

@@ -18,6 +18,7 @@ def engine_config(config: ServerConfig) -> EngineConfig:
         max_sessions=2 * config.max_sessions,
         target_utilisation=config.target_utilisation,
         always_better=config.ears == "fixed",
+        refine=config.refine == "auto",
     )
 
 

@@ -9,7 +9,7 @@ from parastream.model import SpeechModel
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.lanes import finish
-from parastream.model.paraformer_pass import ParaformerPass
+from parastream.model.paraformer_pass import ParaformerPass, timed_words
 from parastream.streaming.rendering import render
 
 
@@ -30,7 +30,8 @@ def test_it_gives_the_words_that_a_session_shows(
     assert [hypothesis.ear for hypothesis in found] == ["asr-small-en"] * 3
     for hypothesis, utterance in zip(found, utterances, strict=True):
         (tokens,) = speech.network.transcribe([speech.frontend(utterance.samples)])
-        shown = render(speech.tokenizer, tokens, 0, len(utterance.samples))
+        spoken = timed_words(speech.tokenizer, tokens, utterance.seconds)
+        shown = render(spoken, len(spoken), 0)
         assert hypothesis.text == shown.text != ""
         assert not hypothesis.marked
         for word, other in zip(hypothesis.words, shown.words, strict=True):

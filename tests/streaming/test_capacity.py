@@ -22,6 +22,7 @@ def capacity(*, windows: float = 0.006, passes: float = 0.0002) -> Capacity:
         windows=Cost((1, 0.01 + windows), (16, 0.01 + 16 * windows)),
         passes=Cost((1, passes), (100, 100 * passes)),
         better=Cost((1, 0.0)),
+        refinements=Cost((1, 0.0)),
         frames=Cost((1, 0.0001), (16, 0.0003)),
         marks=Cost((1, 0.001)),
         turns=Cost((1, 0.001)),

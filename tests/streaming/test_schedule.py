@@ -37,6 +37,7 @@ class Job:
     rows: int = 1
     decided: bool = True
     better: bool = False
+    refines: bool = False
 
 
 # --- pace ------------------------------------------------------------------------------------
@@ -134,7 +135,8 @@ def test_ranks_of_passes() -> None:
     assert rank(Waiting(Job(), NOW - 1), NOW) is Rank.DUE
     assert rank(Waiting(Job(), NOW + 3), NOW) is Rank.AHEAD
     assert rank(Waiting(Job(decided=False), NOW - 1), NOW) is Rank.SPECULATIVE
-    assert Rank.DUE < Rank.AHEAD < Rank.SPECULATIVE
+    assert rank(Waiting(Job(decided=False, better=True, refines=True), NOW - 9), NOW) is Rank.REFINEMENT
+    assert Rank.DUE < Rank.AHEAD < Rank.SPECULATIVE < Rank.SPECULATIVE_BETTER < Rank.REFINEMENT
 
 
 def test_the_better_ear_comes_after_the_first_of_the_same_rank_and_before_the_next_rank() -> None:

@@ -79,6 +79,7 @@ def test_version(run: Run, command: Sequence[str]) -> None:
         ("mic --record sound.mp3", "must end with .wav or .flac"),
         ("mic --label Alice --label Bob", "--label: there are more names than channels (1)"),
         ("mic --server ws://h --final-model x", "--final-model: cannot be chosen by a client"),
+        ("mic --server ws://h --refine off", "--refine: cannot be chosen by a client"),
         ("models convert a b --dtype int4", "'--dtype'"),
         ("serve --port many", "'--port'"),
         ("serve --log-level loud", "'--log-level'"),
