@@ -43,10 +43,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from parastream.client.audio import Audio, encode_audio
-from parastream.client.connection import abort, leave, open_connection, receive_message
+from parastream.client.connection import abort, leave, open_connection, receive_message, with_query
 from parastream.client.errors import ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent, ResumableSession
-from parastream.server.wire.messages import EndpointOptions, Ready, Start, encode
+from parastream.server.wire.messages import EndpointOptions, Ready, Resume, Start, encode
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -207,8 +207,9 @@ class AsyncClient:
             raise RuntimeError("the client has been entered already; `connect` makes another one")
         self._opening = True
         try:
+            url = with_query(self._url, room=self._session.start.room)
             self._websocket, ready = await open_connection(
-                self._url, self._session.first_message(), token=self._token, timeout=self._open_timeout
+                url, self._session.first_message(), token=self._token, timeout=self._open_timeout
             )
         finally:
             self._opening = False
@@ -368,8 +369,14 @@ class AsyncClient:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             attempts += 1
             try:
+                first = self._session.first_message()
+                # A session that goes on is on one server; behind a balancer there may be others.
+                on = self.ready.instance if isinstance(first, Resume) else ""
                 self._websocket, ready = await open_connection(
-                    self._url, self._session.first_message(), token=self._token, timeout=self._open_timeout
+                    with_query(self._url, on=on, room=self._session.start.room),
+                    first,
+                    token=self._token,
+                    timeout=self._open_timeout,
                 )
                 break
             except ServerError as error:

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from parastream.client.errors import ClientError, ConnectionFailedError, ServerError
@@ -39,6 +39,17 @@ def stream_url(url: str) -> str:
     """Return the address of a server's native endpoint, unless `url` has a path of its own."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=STREAM_PATH)) if parts.path in ("", "/") else url
+
+
+def with_query(url: str, **values: str) -> str:
+    """Return an address with further values in its query, but for those that are empty or given there already."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # connecting says so
+        return url
+    given = parse_qs(parts.query, keep_blank_values=True)
+    more = urlencode({name: value for name, value in values.items() if value and name not in given}, quote_via=quote)
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, more)))))
 
 
 async def open_connection(

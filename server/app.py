@@ -66,12 +66,17 @@ class Server:
         listen = [self._rooms.listen] + ([self._saving.listen] if self._saving else [])
         self._admission = Admission(engine, config, metrics, self._post, listen, _wording(config))
         self._registry = Registry(
-            self._admission, clock, resume_window=config.resume_window, max_unsent=config.max_unsent
+            self._admission,
+            clock,
+            resume_window=config.resume_window,
+            max_unsent=config.max_unsent,
+            instance=config.instance,
         )
         metrics.watch(
             sessions=lambda: len(self._admission),
             rooms=lambda: len(self._rooms),
             viewers=lambda: self._rooms.viewers,
+            places=lambda: self._admission.places,
             engine=engine.stats,
         )
         http = HttpAnswers(config, self._admission, self._rooms, metrics)
@@ -123,6 +128,8 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients of this machine connect."""
+        if self.config.unix_socket:
+            return f"unix:{self.config.unix_socket}"
         host = self.config.host
         if host in ("", "0.0.0.0", "::"):
             host = "localhost"
@@ -132,6 +139,8 @@ class Server:
     @property
     def page_url(self) -> str:
         """Where browsers of this machine find the page of speakers."""
+        if self.config.unix_socket:
+            return self.url
         return "http" + self.url.removeprefix("ws").removesuffix(STREAM_PATH) + "/"
 
     async def serve_forever(self) -> None:
@@ -182,7 +191,7 @@ class Server:
 
     def _handler(self, protocol: str, request: Request, peer: str) -> Handler:
         if protocol == NATIVE:
-            return NativeHandler(self._registry, self._native_settings, self._clock, peer=peer)
+            return NativeHandler(self._registry, self._native_settings, self._clock, peer=peer, request=request)
         if protocol == ROOM:
             room = room_at(request.path)
             assert room is not None

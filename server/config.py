@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import math
 import os
+import re
 import ssl
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -104,6 +105,14 @@ class ServerConfig:
     `pip install 'parastream[zeroconf]'`); empty: it is not announced."""
     save: str = ""
     """Directory in which to save the transcript of every session while it lasts; empty: save none."""
+    instance: str = ""
+    """Name of this server among several behind a balancer: with it begin the names of its sessions, whose clients come
+    back with `?on=`. Letters, digits, `-` and `_`."""
+    unix_socket: str = ""
+    """Path of a Unix socket to listen on, instead of `host` and `port`."""
+    proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    """Addresses and networks of proxies, which are believed when they say in `X-Forwarded-For` where a request is from.
+    What comes over a Unix socket is believed, too."""
     log_level: LogLevel = "warning"
     """Least severe messages to log: `error`, `warning`, `info` (sessions and connections) or `debug` (also what the
     engine does in each turn and with each utterance)."""
@@ -204,6 +213,13 @@ class ServerConfig:
                 raise ConfigError(f"{name} is blank; leave it out, or set one")
             if not all(letter.isprintable() and not letter.isspace() for letter in value):
                 raise ConfigError(f"{name} holds spaces or control characters, which clients cannot present")
+        if self.instance and not re.fullmatch(r"[A-Za-z0-9_-]{1,63}", self.instance):
+            raise ConfigError(f"instance is {self.instance!r}; allowed are up to 63 letters, digits, `-` and `_`")
+        for network in self.proxies:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigError(f"proxies holds {network!r}; allowed are addresses and networks: {error}") from error
         for name, value in changes.items():
             object.__setattr__(self, name, value)
 
@@ -260,7 +276,7 @@ class ServerConfig:
                         f"{name} has no tokens, so its port would let everybody in; "
                         "where a token is set, only --allow-anonymous permits that"
                     )
-        if not (is_loopback(self.host) or self.token or self.allow_anonymous):
+        if not (self.unix_socket or is_loopback(self.host) or self.token or self.allow_anonymous):
             raise ConfigError(
                 f"others can reach {self.host or 'every interface'}: set a token "
                 f"(--token or {ENVIRONMENT_PREFIX}TOKEN), or allow anonymous clients (--allow-anonymous)"

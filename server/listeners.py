@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from parastream.server.config import ServerConfig
 from parastream.server.http.answers import HttpAnswers
+from parastream.server.http.auth import client_of
 from parastream.server.protocols.base import Request
 from parastream.server.routes import ADAPTERS, TCP_ADAPTERS, parse, protocol_at, subprotocols
 from parastream.server.transport.connection import Socket
 from parastream.server.transport.files import Places, Refusing, most_connections
 from parastream.server.transport.http import BadRequestError, Door, HttpSocket
+from parastream.server.transport.peers import peer_of
 from parastream.server.transport.tcp import TcpSocket
 from parastream.server.transport.websocket import ListeningConnection, WebSocket
 from websockets.asyncio.server import Server as WebSocketServer
@@ -187,7 +189,10 @@ class Listeners:
             socket, request = WebSocket(connection), connection.request
             spoken = name(request)
             assert spoken is not None, "a path of nobody's was let through"
-            await self._serve(socket, spoken, parse(request.path, request.headers), socket.peer)
+            host, _ = peer_of(connection.remote_address)
+            client = client_of(host, request.headers, config.proxies)
+            peer = socket.peer if client == host else client
+            await self._serve(socket, spoken, parse(request.path, request.headers), peer)
 
         async def process(connection: ServerConnection, request: HttpRequest) -> Response | None:
             spoken = name(request)
@@ -195,7 +200,7 @@ class Listeners:
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
                 assert isinstance(connection, ListeningConnection)
                 connection.expect_large_messages(max(kind.max_message, config.max_message))
-            peer = connection.remote_address[:2]
+            peer = peer_of(connection.remote_address)
             answer = await self._http.answer(peer, request, spoken, pages=protocol is None)
             return answer if isinstance(answer, Response) else None
 
@@ -208,10 +213,11 @@ class Listeners:
         async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._serve_plain(reader, writer, pages=protocol is None)
 
+        unix = config.unix_socket and protocol is None
+        where = {"unix": True, "path": config.unix_socket} if unix else {"host": config.host or None, "port": port}
         listener = await serve(
             handle,
-            config.host or None,
-            port,
+            **where,
             create_connection=cast(type[ServerConnection], partial(self._connection, plain, select)),
             process_request=process,
             ssl=self._tls,
@@ -226,7 +232,7 @@ class Listeners:
             server_header="parastream",
         )
         self._websocket.append(listener)
-        return int(listener.sockets[0].getsockname()[1])
+        return 0 if unix else int(listener.sockets[0].getsockname()[1])
 
     async def _serve_plain(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pages: bool) -> None:
         """Answer a request, or have it served if it brings audio."""

@@ -78,6 +78,7 @@ class Metrics:
         sessions: Callable[[], float],
         rooms: Callable[[], float],
         viewers: Callable[[], float],
+        places: Callable[[], float],
         engine: Callable[[], object],
     ) -> None:
         """Ask these, whenever the metrics are read, for the numbers of now.
@@ -86,12 +87,14 @@ class Metrics:
             sessions: Open sessions.
             rooms: Caption rooms.
             viewers: Viewers in all rooms.
+            places: Streams that could be begun.
             engine: The engine's statistics, as `Engine.stats` returns them.
         """
         for name, meaning, read in (
             ("sessions", "Open sessions.", sessions),
             ("rooms", "Caption rooms.", rooms),
             ("viewers", "Viewers of caption rooms.", viewers),
+            ("places", "Streams that could be begun now; 0 unless the server is ready.", places),
         ):
             Gauge(f"parastream_{name}", meaning, registry=self.registry).set_function(read)
         self.registry.register(_EngineCollector(engine))
@@ -124,6 +127,7 @@ class _EngineCollector(Collector):
 ENGINE_GAUGES = (
     ("sessions", "sessions", "Streams open in the engine: one for each recognised channel."),
     ("capacity", "capacity", "Streams that the machine can serve in real time; 0 before that has been measured."),
+    ("places", "places", "Streams more that the engine would admit now."),
     ("utilisation", "utilisation", "Share of time spent computing, over about the last ten seconds."),
     ("backlog", "backlog", "Seconds of audio received but not yet looked at, of the stream that waits longest."),
     ("held", "held_seconds", "Seconds of audio that there is memory for, of the stream that keeps most."),

@@ -141,7 +141,12 @@ def has_room(sessions: int, capacity: int, wait: float) -> bool:
     The capacity decides once windows are late. Until then it may be too low by a half: people pause when they speak,
     and costs are measured in moments in which other programs may be at work too.
     """
-    return sessions < (capacity if wait > LATE else BENEFIT_OF_DOUBT * capacity)
+    return places(sessions, capacity, wait) > 0
+
+
+def places(sessions: int, capacity: int, wait: float) -> int:
+    """Return how many more sessions would have room; see `has_room`."""
+    return max(0, math.ceil(capacity if wait > LATE else BENEFIT_OF_DOUBT * capacity) - sessions)
 
 
 def no_room(sessions: int) -> CapacityError:

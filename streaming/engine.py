@@ -18,7 +18,7 @@ from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import schedule
-from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room, no_room
+from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room, no_room, places
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
@@ -220,6 +220,7 @@ class Engine:
             return EngineStats(
                 sessions=len(self._streams),
                 capacity=self._capacity(),
+                places=self._places(now),
                 utilisation=self._utilisation.at(now),
                 backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
                 held=max((stream.session.held_seconds for stream in self._streams.values()), default=0.0),
@@ -232,6 +233,11 @@ class Engine:
                 forgone=counters.forgone,
                 busy=counters.busy,
             )
+
+    def _places(self, now: float) -> int:
+        receiving = sum(stream.receiving for stream in self._streams.values())
+        free = places(receiving, self._capacity(), self._waits.at(now))
+        return min(free, max(0, self.config.max_sessions - len(self._streams)))
 
     def _capacity(self) -> int:
         if self._costs is None:

@@ -13,6 +13,8 @@ class EngineStats:
     """Open sessions."""
     capacity: int = 0
     """Sessions that the machine can serve in real time, by what work has cost of late; 0 before it is known."""
+    places: int = 0
+    """Sessions more that would be admitted now."""
     utilisation: float = 0.0
     """Share of time spent computing, over about the last ten seconds. It may be 1 long before the capacity is reached:
     an engine with time to spare computes small batches at once instead of waiting for large ones."""

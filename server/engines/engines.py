@@ -37,7 +37,7 @@ from parastream.server.engines.channel import (
 from parastream.server.engines.stream import EngineStream
 from parastream.server.metrics import ENGINE_COUNTERS, Metrics
 from parastream.streaming import EngineStats, Observer, SessionConfig
-from parastream.streaming.capacity import has_room, no_room
+from parastream.streaming.capacity import no_room, places
 from parastream.streaming.events import Event
 from parastream.streaming.observer import FinalTiming, PartialTiming, Turn
 from parastream.streaming.replay import Replay
@@ -86,9 +86,9 @@ class _Process:
         return self.receiving / max(1, self.stats.capacity)
 
     @property
-    def has_room(self) -> bool:
-        """Whether there is room for one session more."""
-        return has_room(self.receiving, self.stats.capacity, self.stats.window_wait)
+    def places(self) -> int:
+        """How many sessions more there is room for."""
+        return places(self.receiving, self.stats.capacity, self.stats.window_wait)
 
     def _receive(self, message: FromEngine) -> None:
         match message:
@@ -235,7 +235,7 @@ class Engines:
         self.check_running()
         if not self.ready:
             raise EngineError("no engine is ready")
-        roomy = [process for process in self._serving if process.has_room]
+        roomy = [process for process in self._serving if process.places]
         if not roomy:
             raise no_room(sum(process.receiving for process in self._serving))
         stream = EngineStream(config, on_events, name, self._left)
@@ -255,6 +255,7 @@ class Engines:
         return EngineStats(
             sessions=len(self._streams),
             capacity=sum(each.capacity for each in all_stats),
+            places=sum(process.places for process in self._serving),
             utilisation=sum(each.utilisation for each in all_stats) / len(all_stats),
             backlog=max(each.backlog for each in all_stats),
             held=max(each.held for each in all_stats),

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from parastream.model.errors import EngineError
 from parastream.server.config import ServerConfig
-from parastream.server.http.auth import Guesses, address_of, presented_tokens, refuse_request
+from parastream.server.http.auth import Guesses, address_of, client_of, presented_tokens, refuse_request
 from parastream.server.http.cors import cors_headers, preflight
 from parastream.server.http.pages import elsewhere, page
 from parastream.server.metrics import CONTENT_TYPE, Metrics
@@ -37,6 +37,7 @@ from parastream.server.sessions.secrets import is_secret
 from parastream.server.transcripts.cues import CueCache
 from parastream.server.transcripts.formats import TranscriptFormat, json_line, srt_file, text_file, vtt_file
 from parastream.server.transcripts.utterance import AttributedUtterance
+from parastream.server.transport.peers import Peer, name_of
 from parastream.server.wire import messages
 from parastream.server.wire.http import empty_response, json_response, text_response
 from parastream.server.wire.messages import PROTOCOL, ROOMS_PATH
@@ -63,10 +64,12 @@ class _Asked:
     request: Request
     """The same, as protocols see it."""
     protocol: str | None
-    peer: tuple[str, int]
+    peer: Peer
 
 
 _VERSION = version("parastream")  # read from the disk
+_RETRY_AFTER = 5
+"""Seconds after which a client that found the server full may come again."""
 MOST_LINES = 500
 """Lines of a room in one answer."""
 
@@ -90,7 +93,7 @@ class HttpAnswers:
         self._clock = time.monotonic
 
     async def answer(
-        self, peer: tuple[str, int], http: HttpRequest, protocol: str | None, *, pages: bool
+        self, peer: Peer, http: HttpRequest, protocol: str | None, *, pages: bool
     ) -> Response | Admitted | None:
         """Return the response to a request, or who serves it; None lets the handshake of a WebSocket go on.
 
@@ -113,7 +116,7 @@ class HttpAnswers:
                 answer.headers[name] = value
         return replace(answer, body=b"") if answer is not None and http.method == "HEAD" else answer
 
-    def bad_request(self, peer: tuple[str, int], status: int, message: str) -> Response:
+    def bad_request(self, peer: Peer, status: int, message: str) -> Response:
         """Answer to what is no request."""
         asked = _Asked(HttpRequest("", Headers()), Request(), None, peer)
         error = RefusalError("invalid_message", f"not a request: {message}").error
@@ -142,6 +145,10 @@ class HttpAnswers:
         try:
             if not upgrade:
                 return await self._private(request) if reads else self._admit(asked)
+            if protocol != ROOM and not request.query.get("on") and (full := self._admission.full) is not None:
+                response = self._refuse(asked, HTTPStatus.SERVICE_UNAVAILABLE, full.error)
+                response.headers["Retry-After"] = str(_RETRY_AFTER)
+                return response
             if protocol is not None and protocol in ADAPTERS:
                 ADAPTERS[protocol].check(request)
         except RefusalError as refusal:
@@ -151,7 +158,8 @@ class HttpAnswers:
     def _turned_away(self, asked: _Asked, *, viewing: bool, upgrade: bool) -> Response | None:
         """Answer who has no token, or is of a page that may not connect."""
         http, config = asked.http, self._config
-        address, now = address_of(asked.peer[0], http.headers), self._clock()
+        client = client_of(asked.peer[0], http.headers, config.proxies)
+        address, now = address_of(client), self._clock()
         wait = self._guesses.wait(address, now)
         if wait:
             message = f"too many wrong tokens came from {address}; try again in {math.ceil(wait)} s"
@@ -190,9 +198,8 @@ class HttpAnswers:
         return response
 
     def _refuse(self, asked: _Asked, status: HTTPStatus, error: messages.Error) -> Response:
-        host, port = asked.peer
         protocol = asked.protocol
-        self._admission.refuse(f"{protocol or 'HTTP'} {host}:{port}", error)
+        self._admission.refuse(f"{protocol or 'HTTP'} {name_of(asked.peer)}", error)
         body: object = error
         if protocol is None and asked.request.path in POST_PATHS:
             body = POSTED[POST_PATHS[asked.request.path]].describe(error)
@@ -212,12 +219,21 @@ class HttpAnswers:
             case "/healthz":
                 return json_response(HTTPStatus.OK, {"status": "ok"})
             case "/readyz":
-                reason = self._admission.not_ready
-                if reason is None:
-                    return json_response(HTTPStatus.OK, {"status": "ready", "model": self._admission.model})
-                body = {"status": "not ready", "reason": reason}
-                return json_response(HTTPStatus.SERVICE_UNAVAILABLE, body)
+                return self._readiness(request)
         return None
+
+    def _readiness(self, request: Request) -> Response:
+        """Say whether sessions can be begun, or with `?places=N`, so many."""
+        try:
+            wanted = _number(request, "places", 1, None)
+        except RefusalError as refusal:
+            return json_response(HTTPStatus.BAD_REQUEST, refusal.error)
+        reason, places = self._admission.not_ready, self._admission.places
+        if reason is None and wanted is not None and places < wanted:
+            reason = f"places left: {places}"
+        if reason is None:
+            return json_response(HTTPStatus.OK, {"status": "ready", "model": self._admission.model, "places": places})
+        return json_response(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": reason})
 
     async def _private(self, request: Request) -> Response:
         """Answer what needs the token, if the server has one."""

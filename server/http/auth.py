@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Sequence
 from http import HTTPStatus
 from itertools import pairwise
 from urllib.parse import urlsplit
@@ -53,18 +54,30 @@ class Guesses:
         return min(_GUESSES, left + (now - then) * _GUESSES_PER_SECOND)
 
 
-def address_of(peer: str, headers: Headers) -> str:
-    """Return the address that a request comes from: for a proxy on this machine, the one that the proxy names.
+def client_of(peer: str, headers: Headers, proxies: Sequence[str]) -> str:
+    """Return the address of the client whose request comes from `peer`, which may be a proxy; empty: a Unix socket.
 
-    IPv6 addresses stand for their network (/64), of which one client has any number.
+    Proxies add the address that a request came to them from. So the last one that is no proxy is the client's.
     """
-    forwarded = headers.get_all("X-Forwarded-For")
-    if forwarded and is_loopback(peer):
-        peer = forwarded[-1].rpartition(",")[2].strip()
+    named = [name.strip() for value in headers.get_all("X-Forwarded-For") for name in value.split(",")]
+    while named and (not peer or _within(peer, proxies)):
+        peer = named.pop()
+    return peer
+
+
+def _within(address: str, networks: Sequence[str]) -> bool:
     try:
-        address = ipaddress.ip_address(peer)
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
     except ValueError:
-        return quoted(peer)
+        return False
+
+
+def address_of(client: str) -> str:
+    """Return what stands for a client: of IPv6 addresses their network (/64), of which one client has any number."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return quoted(client)
     return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 

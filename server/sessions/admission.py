@@ -52,6 +52,8 @@ class Admission:
         """Called when the last transcription has ended."""
         self.make_room: Callable[[], bool] = lambda: False
         """Called when there is no room for a transcription; ends one that can be spared, or returns False."""
+        self.spare: Callable[[], int] = lambda: 0
+        """Says how many could be ended so."""
         self._post = post
         self._mailbox = Mailbox(post)
         self._refusals = RefusalLog()
@@ -100,6 +102,24 @@ class Admission:
         except EngineError as error:
             return str(error)
         return "loading the model"
+
+    @property
+    def places(self) -> int:
+        """How many streams more can be begun now, those included that can be had by giving up forgotten sessions."""
+        if self.not_ready is not None:
+            return 0
+        waiting = self.spare()
+        free = self._config.max_sessions - sum(len(each.configs) for each in self._open if not each.orphaned)
+        return max(0, min(free, self._engine.stats().places) + waiting)
+
+    @property
+    def full(self) -> RefusalError | None:
+        """Why a client had better try another server; None where it may try this one."""
+        if self.draining:
+            return SHUTTING_DOWN
+        if self.not_ready is None and not self.places:
+            return RefusalError("capacity", "the server has no place for another session; try again when one has ended")
+        return None
 
     def begin(
         self,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import cast
 
 import h11
+from parastream.server.transport.peers import Peer, peer_of
 from parastream.server.transport.tcp import TcpSocket
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
@@ -136,10 +137,9 @@ class HttpSocket(TcpSocket):
         self._complete = False  # all of the body has come
 
     @property
-    def address(self) -> tuple[str, int]:
+    def address(self) -> Peer:
         """Host and port of the other side."""
-        host, port = self._writer.get_extra_info("peername")[:2]
-        return host, port
+        return peer_of(self._writer.get_extra_info("peername"))
 
     async def request(self) -> Request:
         """Return the request without its body.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import cast
 
+from parastream.server.transport.peers import name_of, peer_of
 from websockets.exceptions import ConnectionClosedError
 
 _PIECE = 1 << 12
@@ -73,8 +74,7 @@ class TcpSocket:
     @property
     def peer(self) -> str:
         """Host and port of the other side."""
-        host, port = self._writer.get_extra_info("peername")[:2]
-        return f"{host}:{port}"
+        return name_of(peer_of(self._writer.get_extra_info("peername")))
 
     async def recv(self) -> bytes | None:
         """Return the next bytes; None at their end. Raises `ConnectionClosed`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from parastream.server.transport.limits import Budget
+from parastream.server.transport.peers import name_of, peer_of
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Request, Response
@@ -237,8 +238,7 @@ class WebSocket:
     @property
     def peer(self) -> str:
         """Host and port of the other side."""
-        host, port = self._connection.remote_address[:2]
-        return f"{host}:{port}"
+        return name_of(peer_of(self._connection.remote_address))
 
     @property
     def heard(self) -> float:

@@ -36,9 +36,15 @@ export function takeTokenFromAddress() {
   history.replaceState(history.state, "", address);
 }
 
-/** Open a WebSocket for a session. */
-export function openSession() {
-  return openSocket("v1/stream", PROTOCOL);
+/**
+ * Open a WebSocket for a session. A balancer between several servers looks at the query.
+ *
+ * @param {string} room empty for none
+ * @param {string} instance the server that the session is on; empty for any
+ */
+export function openSession(room, instance) {
+  const query = new URLSearchParams({ ...(room && { room }), ...(instance && { on: instance }) });
+  return openSocket(`v1/stream?${query}`, PROTOCOL);
 }
 
 /**
@@ -47,7 +53,7 @@ export function openSession() {
  * @param {string} room
  */
 export function openRoom(room) {
-  return openSocket(roomPath(room), ROOM_PROTOCOL);
+  return openSocket(`${roomPath(room)}?${new URLSearchParams({ room })}`, ROOM_PROTOCOL);
 }
 
 /**
@@ -56,7 +62,7 @@ export function openRoom(room) {
  * @param {string} room
  */
 export function roomCondition(room) {
-  return condition(`${roomPath(room)}?limit=1`);
+  return condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
 }
 
 /**
@@ -67,7 +73,8 @@ export function roomCondition(room) {
  * @returns {Promise<import("./room.js").RoomLines>}
  */
 export async function roomHistory(room, before) {
-  const answer = await fetchWithToken(new URL(`${roomPath(room)}?before=${before}&limit=${LINES_AT_ONCE}`, ROOT));
+  const query = new URLSearchParams({ room, before: String(before), limit: String(LINES_AT_ONCE) });
+  const answer = await fetchWithToken(new URL(`${roomPath(room)}?${query}`, ROOT));
   if (!answer.ok) throw new Error(answer.statusText);
   return answer.json();
 }

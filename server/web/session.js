@@ -69,6 +69,8 @@ export class Session extends EventTarget {
 
   /** Name of the server's session, empty for none. */
   #name = "";
+  /** Name of the server that it is on, where there are several. */
+  #instance = "";
   /** What names of its lines begin with: never the same again, also among lines that were kept. */
   #prefix = "";
   /** `seq` of the last event. */
@@ -90,7 +92,7 @@ export class Session extends EventTarget {
 
   /**
    * @param {object} options
-   * @param {() => WebSocket} options.open opens a connection
+   * @param {(room: string, instance: string) => WebSocket} options.open opens a connection
    * @param {() => Promise<import("./server.js").Condition>} options.diagnose
    * @param {number} options.rate samples per second
    * @param {string} options.room caption room, empty for none
@@ -101,7 +103,7 @@ export class Session extends EventTarget {
     this.#start = { type: "start", format: "s16le", rate, ...(room && { room }) };
     this.#parts = [{ at: 0, time: offset }];
     this.#bytesPerSecond = rate * BYTES_PER_SAMPLE;
-    this.#connection = new Connection(open, diagnose, {
+    this.#connection = new Connection(() => open(room, this.#instance), diagnose, {
       opened: () => this.#greet(),
       received: (message) => this.#onMessage(message),
       closed: (code, reason) => this.#onClose(code, reason),
@@ -199,11 +201,12 @@ export class Session extends EventTarget {
     }
   }
 
-  /** @param {{session: string, acknowledged: number, heartbeat: number, model?: string, languages?: string[], ears?: import("./server.js").Ear[]}} message */
-  #onReady({ session, acknowledged, heartbeat, model = "", languages = [], ears = [] }) {
+  /** @param {{session: string, acknowledged: number, heartbeat: number, model?: string, languages?: string[], ears?: import("./server.js").Ear[], instance?: string}} message */
+  #onReady({ session, acknowledged, heartbeat, model = "", languages = [], ears = [], instance = "" }) {
     this.#tell("ready", { model, languages, ears });
     if (!this.#name) {
       this.#name = session;
+      this.#instance = instance;
       this.#prefix = Math.random().toString(36).slice(2);
       this.#received = 0;
       this.#origin = this.#settled;
@@ -255,7 +258,7 @@ export class Session extends EventTarget {
 
   /** The server's session is over: whatever it has not finished is for the next one. */
   #leaveSession() {
-    this.#name = "";
+    this.#name = this.#instance = "";
     if (this.#openLines.size) this.#tell("forget", [...this.#openLines]);
     this.#openLines.clear();
     this.#sent = this.#acknowledged = this.#settled;

@@ -212,6 +212,8 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     """Those that finals may be in, as ISO 639 codes; empty when they are not known."""
     ears: tuple[Ear, ...] = ()
     """The models that listen."""
+    instance: str = ""
+    """Name of the server among several: a resuming client adds `?on=` and the name to the address. Empty without."""
 
 
 class Acknowledged(Struct, frozen=True, tag_field="type", tag="acknowledged"):

@@ -146,6 +146,7 @@ class FakeEngine:
         self.refusal: Exception | None = None
         self.languages: tuple[str, ...] = ("en",)
         self.loading = False
+        self.places = 1000
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -168,7 +169,7 @@ class FakeEngine:
         return self.streams[-1]
 
     def stats(self) -> EngineStats:
-        return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5)
+        return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5, places=self.places)
 
 
 def admission(engine: FakeEngine, **settings: Any) -> Admission:
@@ -189,9 +190,13 @@ async def serving(engine: FakeEngine | Engine, **settings: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def connected(server: Server, *first: str | bytes, **options: Any) -> AsyncIterator[ClientConnection]:
-    """A bare WebSocket connection on which some messages have been sent."""
-    async with connect(server.url, ping_interval=None, compression=None, close_timeout=0.5, **options) as websocket:
+async def connected(
+    server: Server, *first: str | bytes, path: str = "", **options: Any
+) -> AsyncIterator[ClientConnection]:
+    """A bare WebSocket connection on which some messages have been sent; `path` is added to the address."""
+    async with connect(
+        server.url + path, ping_interval=None, compression=None, close_timeout=0.5, **options
+    ) as websocket:
         for message in first:
             await websocket.send(message)
         yield websocket

@@ -184,7 +184,7 @@ async def test_http() -> None:
         status, text = await get(server, "/healthz")
         assert (status, json.loads(text)) == (200, {"status": "ok"})
         status, text = await get(server, "/readyz")
-        assert (status, json.loads(text)) == (200, {"status": "ready", "model": "scripted"})
+        assert (status, json.loads(text)) == (200, {"status": "ready", "model": "scripted", "places": 500})
         status, text = await get(server, "/v2/stream?x=1")
         error = decode_server_message(text)
         assert isinstance(error, Error)
@@ -383,7 +383,7 @@ async def test_too_many_sessions() -> None:
     ):
         await receive(first)
         await receive(second)
-        async with connected(server, START) as third:
+        async with connected(server, START, path="?on=a") as third:  # without, it would be refused before the upgrade
             messages, code, _ = await receive_all(third)
         error = error_in(messages)
         assert (error.code, code) == ("capacity", 1013)

@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def watched(stats: EngineStats = EngineStats()) -> Metrics:
     metrics = Metrics()
-    metrics.watch(sessions=lambda: 1, rooms=lambda: 2, viewers=lambda: 3, engine=lambda: stats)
+    metrics.watch(sessions=lambda: 1, rooms=lambda: 2, viewers=lambda: 3, places=lambda: 5, engine=lambda: stats)
     metrics.watch_engines(lambda: 4)
     return metrics
 
@@ -54,7 +54,7 @@ def test_counters_are_counters_and_lose_no_digits_above_a_million() -> None:
 def test_what_there_is_now_is_read_when_the_metrics_are_read() -> None:
     viewers = [3, 4]
     metrics = Metrics()
-    metrics.watch(sessions=lambda: 0, rooms=lambda: 0, viewers=lambda: viewers.pop(0), engine=EngineStats)
+    metrics.watch(sessions=int, rooms=int, viewers=lambda: viewers.pop(0), places=int, engine=EngineStats)
     assert [value(metrics, "parastream_viewers") for _ in range(2)] == [3, 4]
     with pytest.raises(IndexError):
         metrics.render()

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
+from unicodedata import normalize
 
-from parastream.server.protocols.base import Ending, Handler
+from parastream.server.protocols.base import Ending, Handler, Request
 from parastream.server.protocols.native.decoding import decode, opening
 from parastream.server.protocols.native.registry import Registry
 from parastream.server.protocols.native.session import NOBODY, Connected, NativeSession
@@ -49,6 +50,7 @@ class NativeHandler(Handler, Connected):
         clock: Callable[[], float],
         *,
         peer: str,
+        request: Request = Request(),
     ) -> None:
         """Wait for a first message.
 
@@ -57,12 +59,14 @@ class NativeHandler(Handler, Connected):
             settings: the server's.
             clock: seconds; the same as that of `tick`.
             peer: the client's address, for the log.
+            request: what opened the connection.
         """
         super().__init__(peer)
         self._registry = registry
         self._settings = settings
         self._clock = clock
         self._peer = peer
+        self._room = request.get("room")  # by which a balancer has chosen this server
         self._session: NativeSession | None = None
         self._outbox: Outbox[ServerMessage] = Outbox(4)  # besides events: one of each kind
         self._deadline = clock() + settings.start_timeout
@@ -74,6 +78,12 @@ class NativeHandler(Handler, Connected):
     def _open(self, data: str | bytes) -> None:
         message = opening(data)
         if isinstance(message, Start):
+            if self._room and normalize("NFC", self._room) != message.room:
+                raise RefusalError(
+                    "invalid_message",
+                    f"the address says `room={self._room}`; `room` must be the same - at `$.room`",
+                    (self._room,),
+                )
             session = self._registry.open(message)
             room = f", room {message.room}" if message.room else ""
             logger.info("session %.8s: opened by %s%s", session.name, self._peer, room)
@@ -107,6 +117,7 @@ class NativeHandler(Handler, Connected):
             flushes=session.transcription.flushes,
             languages=self._registry.admission.languages,
             ears=self._registry.admission.ears,
+            instance=self._registry.instance,
         )
 
     def _let_go(self) -> None:

@@ -19,11 +19,20 @@ class Registry:
     """Sessions by name. One that lost its connection stays for `resume_window` seconds."""
 
     def __init__(
-        self, admission: Admission, clock: Callable[[], float], *, resume_window: float, max_unsent: int
+        self,
+        admission: Admission,
+        clock: Callable[[], float],
+        *,
+        resume_window: float,
+        max_unsent: int,
+        instance: str = "",
     ) -> None:
         """Make an empty one; `max_unsent` is that of `NativeSession`, `clock` gives seconds."""
         self.admission = admission
+        self.instance = instance
+        """Name of the server, with which the names of sessions begin."""
         admission.make_room = self.make_room
+        admission.spare = lambda: len(self._expiries)
         self.on_reschedule: Callable[[], None] = lambda: None
         """Called when `tick` is wanted earlier than it said."""
         self._clock = clock
@@ -38,7 +47,8 @@ class Registry:
 
     def open(self, start: Start) -> NativeSession:
         """Begin a session, under a name that nobody can guess. Raises `RefusalError`."""
-        name = secrets.token_urlsafe(24)
+        secret = secrets.token_urlsafe(24)
+        name = f"{self.instance}.{secret}" if self.instance else secret
         session = NativeSession(name, start, self.admission.begin, max_unsent=self._max_unsent, opened=self._clock())
         self._sessions[name] = session
         return session

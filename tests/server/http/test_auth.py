@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 from parastream.server.config import ServerConfig
-from parastream.server.http.auth import Guesses, address_of, refuse_request
+from parastream.server.http.auth import Guesses, address_of, client_of, refuse_request
 from websockets.datastructures import Headers
 
 from ..fakes import FakeEngine, asynchronous, get, serving
@@ -132,6 +132,10 @@ def test_addresses_that_guess_are_not_remembered_without_end() -> None:
         ("1.2.3.4", ["5.6.7.8"], "1.2.3.4"),
         ("127.0.0.1", ["5.6.7.8"], "5.6.7.8"),
         ("127.0.0.1", ["9.9.9.9, 5.6.7.8"], "5.6.7.8"),
+        ("127.0.0.1", ["9.9.9.9, 10.1.2.3"], "9.9.9.9"),
+        ("10.9.9.9", ["9.9.9.9", "127.0.0.1"], "9.9.9.9"),
+        ("", ["9.9.9.9"], "9.9.9.9"),
+        ("", [], "''"),
         ("::1", ["9.9.9.9", "2001:db8::1"], "2001:db8::/64"),
         ("127.0.0.1", [], "127.0.0.1"),
         ("127.0.0.1", ["no address"], "'no address'"),
@@ -139,7 +143,8 @@ def test_addresses_that_guess_are_not_remembered_without_end() -> None:
     ],
 )
 def test_the_address_of_a_request(peer: str, forwarded: list[str], address: str) -> None:
-    assert address_of(peer, Headers([("X-Forwarded-For", each) for each in forwarded])) == address
+    headers = Headers([("X-Forwarded-For", each) for each in forwarded])
+    assert address_of(client_of(peer, headers, ("127.0.0.0/8", "::1", "10.0.0.0/8"))) == address
 
 
 @asynchronous

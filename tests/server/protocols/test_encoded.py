@@ -230,6 +230,6 @@ async def test_too_many_bytes_and_too_many_at_once(webm: bytes) -> None:
         assert (messages[-1].message, code) == ("the audio is larger than 1000 bytes", 1003)
         async with natively(server, START % "") as websocket:
             await receive_ready(websocket)
-            async with connect(f"ws://127.0.0.1:{server.port}/v1/listen") as other:
+            async with connect(f"ws://127.0.0.1:{server.port}/v1/listen?on=a") as other:
                 await other.send(webm[:1000])
                 assert "all 1 sessions are in use" in str(await other.recv())
