@@ -62,7 +62,7 @@ def print_table() -> None:
         expected["features"] = np.concatenate([reference_features(f"whole_{n}") for n in (len(wave), recipe.SECOND)])
         show(name, "batch", found, expected, same_best(found["logits"], expected["logits"]))
         for variant, setting in recipe.VARIANTS.items():
-            found, expected = stream(name, setting, front, wave), reference(name, f"stream_{variant}")
+            found, expected = stream(network(name, setting), setting, front, wave), reference(name, f"stream_{variant}")
             expected["features"] = reference_features(f"stream_{variant}")
             show(name, variant, found, expected, found["ids"].tolist() == expected["ids"].tolist())
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -33,6 +33,8 @@ from parastream.model.directory import (
     ModelDirectory,
 )
 from parastream.model.errors import CheckpointError
+from parastream.model.graphs.builder import Arithmetic
+from parastream.model.graphs.paraformer import GraphParaformer
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
 from parastream.model.sensevoice.config import SenseVoiceConfig, is_sensevoice
@@ -69,6 +71,10 @@ _EXTRAS = {
 }
 """Modules that extend a plain Paraformer and are not supported; the other weights work without them."""
 
+_Array = TypeVar("_Array", NDArray[Any], mx.array, NDArray[Any] | mx.array)
+_Stored = NDArray[Any] | mx.array
+"""An array in a file: mapped, or one of MLX's that is read when it is evaluated."""
+
 _MOST_NAMED = 10
 """Most names of each kind that an error lists."""
 
@@ -85,12 +91,32 @@ def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
         CheckpointError: There is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
     path, ctc = directory.weights_file, is_sensevoice(directory)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, ctc=ctc)
-    return sanitize(torch_zip.read(path), ctc=ctc)
+    arrays = _open_weights(path, ctc=ctc)
+    return {name: _read(arrays.pop(name), path) for name in list(arrays)}
 
 
-def sanitize(weights: Mapping[str, NDArray[Any]], *, ctc: bool = False) -> dict[str, NDArray[Any]]:
+def _open_weights(path: Path, *, ctc: bool) -> dict[str, _Stored]:
+    """Do the same as `read_weights` for a file, but leave the arrays where they are until `_read` is called."""
+    if path.suffix != ".safetensors":
+        return {**sanitize(torch_zip.read(path), ctc=ctc)}
+    try:
+        loaded, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    arrays = dict(sorted(loaded.items()))
+    return {**(arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays, ctc=ctc))}
+
+
+def _read(array: _Stored, path: Path) -> NDArray[Any]:
+    if isinstance(array, np.ndarray):
+        return array
+    try:
+        return np.asarray(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def sanitize(weights: Mapping[str, _Array], *, ctc: bool = False) -> dict[str, _Array]:
     """Convert FunASR's names and layouts to ours.
 
     Convolution weights go from (out, in, kernel) to (out, kernel, in). Weights that inference does not need are
@@ -104,7 +130,7 @@ def sanitize(weights: Mapping[str, NDArray[Any]], *, ctc: bool = False) -> dict[
     Raises:
         CheckpointError: Two names become the same.
     """
-    result: dict[str, NDArray[Any]] = {}
+    result: dict[str, _Array] = {}
     for name, array in weights.items():
         if _TRAINING_ONLY.match(name) or (_CTC.match(name) and not ctc):
             continue
@@ -137,6 +163,56 @@ def check_size(config: ModelConfig | SenseVoiceConfig, directory: ModelDirectory
         raise CheckpointError(f"{path} has {size} bytes, too few for the {config.least_weights} weights of {CONFIG}")
 
 
+class Weights:
+    """A model directory's weights, which fit a network; each is handed out once, and then forgotten."""
+
+    def __init__(self, network: nn.Module, directory: ModelDirectory) -> None:
+        """Read the weights and compare them with those that a network has.
+
+        Raises:
+            CheckpointError: As for `read_weights`; or names or shapes differ from the network's, or values are not
+                finite.
+        """
+        self._path = directory.weights_file
+        expected = {name: value.shape for name, value in _parameters(network).items()}
+        self.quantization = Quantization.of(directory.configuration)
+        self.quantized: dict[str, Dense] = {}
+        """Layers whose weights are quantised, by name."""
+        if self.quantization is not None:
+            self.quantized = _quantizable(network, self.quantization)
+            for name, layer in self.quantized.items():
+                shapes = self.quantization.shapes(*layer.weight.shape)
+                expected |= {f"{name}.{part}": shape for part, shape in shapes.items()}
+        self.packed = {f"{name}.weight" for name in self.quantized}
+        """Names of weights that are packed integers."""
+        self.names = list(expected)
+        values = _open_weights(self._path, ctc=is_sensevoice(directory))
+        problems = differences(expected, {name: tuple(array.shape) for name, array in values.items()})
+        problems += listed(
+            (n for n in self.packed & set(values) if values[n].dtype not in (np.uint32, mx.uint32)),
+            "not packed integers",
+        )
+        # Each is let go of once it has been looked at: a network in 8 bits takes a quarter of all of them.
+        finite = {name: _is_finite(_read(values.pop(name), self._path)) for name in list(values)}
+        problems += listed((name for name in finite if not finite[name]), "holds NaN or infinity")
+        if problems:
+            raise CheckpointError(f"{self._path} does not fit the network of its config.yaml: {'; '.join(problems)}")
+        self._values = _open_weights(self._path, ctc=is_sensevoice(directory))
+
+    def stored(self, name: str) -> NDArray[Any]:
+        """Hand out an array as it is stored."""
+        return _read(self._values.pop(name), self._path)
+
+    def take(self, name: str) -> NDArray[np.float32]:
+        """Hand out a weight of the network in float32; a quantised one is unpacked."""
+        if name not in self.packed:
+            return np.asarray(self.stored(name), np.float32)
+        assert self.quantization is not None
+        layer = name.removesuffix(".weight")
+        parts = [mx.array(self.stored(f"{layer}.{part}")) for part in ("weight", "scales", "biases")]
+        return np.asarray(self.quantization.dequantize(*parts))
+
+
 def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype = mx.float32) -> None:
     """Load a model directory's weights into a network, all of them and no others.
 
@@ -144,29 +220,32 @@ def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype 
     float32, all others `dtype`.
 
     Raises:
-        CheckpointError: As for `read_weights`; or names or shapes differ from the network's, or values are not finite.
+        CheckpointError: As for `Weights`.
     """
-    weights = read_weights(directory)
-    expected = {name: value.shape for name, value in _parameters(network).items()}
-    quantization = Quantization.of(directory.configuration)
-    quantized: dict[str, Dense] = {}
-    if quantization is not None:
-        quantized = _quantizable(network, quantization)
-        for name, layer in quantized.items():
-            shapes = quantization.shapes(*layer.weight.shape)
-            expected |= {f"{name}.{part}": shape for part, shape in shapes.items()}
-    packed = {f"{name}.weight" for name in quantized}
-    problems = differences(expected, {name: array.shape for name, array in weights.items()})
-    problems += listed((n for n in packed & set(weights) if weights[n].dtype != np.uint32), "not packed integers")
-    problems += listed((name for name in weights if not _is_finite(weights[name])), "holds NaN or infinity")
-    if problems:
-        raise CheckpointError(
-            f"{directory.weights_file} does not fit the network of its config.yaml: {'; '.join(problems)}"
-        )
-    for layer in quantized.values():
-        layer.quantized(cast(Quantization, quantization))
-    kinds = {name: mx.uint32 if name in packed else mx.float32 if _FLOAT32.match(name) else dtype for name in expected}
-    network.load_weights([(name, _to_mlx(weights.pop(name), kind)) for name, kind in kinds.items()])
+    weights = Weights(network, directory)
+    for layer in weights.quantized.values():
+        layer.quantized(cast(Quantization, weights.quantization))
+    network.load_weights(
+        [
+            (name, _to_mlx(weights.stored(name), mx.uint32 if name in weights.packed else _kind(name, dtype)))
+            for name in weights.names
+        ]
+    )
+
+
+def load_graphs(config: ModelConfig, directory: ModelDirectory, arithmetic: Arithmetic) -> GraphParaformer:
+    """Load a model directory's weights into graphs, layer by layer.
+
+    Raises:
+        ModelConfigError: This onnxruntime cannot compute the network.
+        CheckpointError: As for `Weights`.
+    """
+    network = Paraformer(config)  # its weights are never computed: only their names and shapes matter here
+    return GraphParaformer(config, Weights(network, directory).take, arithmetic, network.size)
+
+
+def _kind(name: str, dtype: mx.Dtype) -> mx.Dtype:
+    return mx.float32 if _FLOAT32.match(name) else dtype
 
 
 def save(weights: Mapping[str, mx.array], directory: Path) -> None:
@@ -315,20 +394,6 @@ def write_directory(
             made.replace(destination)
     except OSError as error:
         raise CheckpointError(f"{destination} cannot be written: {error}") from None
-
-
-def _read_safetensors(path: Path, *, ctc: bool) -> dict[str, NDArray[Any]]:
-    try:
-        # The arrays are read lazily, so damage may show at any of them.
-        loaded, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
-        arrays = {name: _to_numpy(array) for name, array in sorted(loaded.items())}
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    return arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays, ctc=ctc)
-
-
-def _to_numpy(array: mx.array) -> NDArray[Any]:
-    return np.asarray(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
 
 
 def _to_mlx(array: NDArray[Any], dtype: mx.Dtype) -> mx.array:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 from parastream.model import blas
+from parastream.model.batches import share
 from parastream.model.device import on_cpu
 
 T = TypeVar("T")
@@ -50,8 +51,7 @@ class Lanes:
 
     def share(self, count: int) -> list[range]:
         """Cut the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
-        parts = min(count, len(self))
-        return [range(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+        return share(count, len(self))
 
     def run(self, works: Sequence[LaneWork[T]]) -> list[T]:
         """Do each work on a lane of its own and return the results in order; there may be no more works than lanes."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
+from parastream.model.batches import placed
 from parastream.model.cif import Fired, Integrator, PredictorState
 from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder, DecoderState
@@ -53,7 +55,6 @@ class Paraformer(nn.Module):
         self.decoder = Decoder(config.decoder)
         self.integrator = Integrator(config.predictor)
         self._config = config
-        self._lanes = Lanes()
 
     @property
     def size(self) -> int:
@@ -65,6 +66,16 @@ class Paraformer(nn.Module):
     def lanes(self) -> int:
         """Number of utterances of a batch that are computed side by side."""
         return len(self._lanes)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a number that a state remembers."""
+        return self.encoder.dtype.size
+
+    @cached_property
+    def _lanes(self) -> Lanes:
+        """Made when they are needed: some want to know no more of a network than the shapes of its weights."""
+        return Lanes()
 
     def pack(self) -> None:
         """Bring the weights into the layout that this machine computes fastest with; once, after loading."""
@@ -101,7 +112,6 @@ class Paraformer(nn.Module):
             As `transcribe`.
         """
         wanted = wanted or [None] * len(features)
-        results = [Tokens.none() for _ in features]
         # Utterances of about the same length share a lane, so that little of its work is padding.
         present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
         parts = [[present[k] for k in part] for part in self._lanes.share(len(present))]
@@ -116,7 +126,7 @@ class Paraformer(nn.Module):
                 break
             mx.eval(pending)
             yield
-        return _placed(results, parts, tokens)
+        return placed(len(features), parts, tokens)
 
     def _transcribe(
         self, features: Sequence[NDArray[np.float32]], wanted: Sequence[Wanted | None]
@@ -177,7 +187,6 @@ class Paraformer(nn.Module):
             The tokens that each window adds.
         """
         wanted = wanted or [None] * len(features)
-        results = [Tokens.none() for _ in features]
         # An utterance that ends before it began would decode the zero rows of its first window.
         live = [i for i, s in enumerate(states) if len(features[i]) or s.encoder.rows]
         parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
@@ -190,7 +199,7 @@ class Paraformer(nn.Module):
             )
             for part in parts
         ]
-        return _placed(results, parts, self._lanes.run(works))
+        return placed(len(features), parts, self._lanes.run(works))
 
     def _step(
         self,
@@ -245,14 +254,6 @@ class Paraformer(nn.Module):
 
     def _select(self, logits: mx.array, wanted: Sequence[Wanted | None]) -> Selection:
         return Selection(log_probabilities(logits), mx, wanted, on_device=not on_cpu())
-
-
-def _placed(results: list[Tokens], parts: Sequence[Sequence[int]], tokens: Sequence[Sequence[Tokens]]) -> list[Tokens]:
-    """Put each part's tokens into their places among the results."""
-    for part, found in zip(parts, tokens, strict=True):
-        for i, value in zip(part, found, strict=True):
-            results[i] = value
-    return results
 
 
 def embeddings(fired: Fired, hidden: mx.array) -> mx.array:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parastream.model.frontend import Frontend
+from parastream.model.graphs.paraformer import GraphParaformer
+from parastream.model.paraformer import Paraformer
 
 from ..reference import recipe
 from ..reference.driver import (
@@ -16,16 +18,19 @@ from ..reference.driver import (
     SHORTEST_FINAL,
     Stages,
     frontend,
+    graphs,
     network,
     padded_batch,
     pieces,
     reference_features,
     stream,
     whole,
+    whole_in_graphs,
 )
 
 Float32 = NDArray[np.float32]
 MODELS = list(recipe.SIZES)
+COMPUTES = ["mlx", "graphs"]
 TOLERANCES = {
     "features": 1e-3,
     "encoded": 1e-4,
@@ -58,11 +63,23 @@ def test_features_of_a_whole_utterance(front: Frontend, wave: Float32, samples: 
     assert_close(front(wave[:samples]), reference_features(f"whole_{samples}"), "features")
 
 
+def log_softmax(logits: Float32) -> Float32:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
+@pytest.mark.parametrize("compute", COMPUTES)
 @pytest.mark.parametrize("name", MODELS)
-def test_full_context(front: Frontend, wave: Float32, name: str) -> None:
-    model, expected = network(name, None), np.load(FOLDER / name / "offline.npz")
-    rows = front(wave)
-    found = whole(model, [rows])
+def test_full_context(front: Frontend, wave: Float32, name: str, compute: str) -> None:
+    model: Paraformer | GraphParaformer
+    expected, rows = dict(np.load(FOLDER / name / "offline.npz")), front(wave)
+    if compute == "mlx":
+        model = network(name, None)
+        found = whole(model, [rows])
+    else:
+        model = graphs(name, None)
+        found = whole_in_graphs(model, rows)
+        expected["logits"] = log_softmax(expected["logits"])
     for stage in ("encoded", "alpha", "embeddings", "logits"):
         assert_close(found[stage], expected[stage], stage)
     assert found["fires"].tolist() == expected["fires"].tolist()
@@ -85,6 +102,15 @@ def test_padded_batch(front: Frontend, wave: Float32, name: str) -> None:
     assert found["logits"].argmax(-1).tolist() == expected["logits"].argmax(-1).tolist()
     (tokens, _) = model.transcribe(rows)
     assert tokens.ids.tolist() == expected["logits"][: len(tokens)].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_graphs_give_utterances_in_a_batch_what_mlx_gives_them(front: Frontend, wave: Float32, name: str) -> None:
+    rows = [front(wave[:n]) for n in (96000, 1200, recipe.SECOND, 0, 29300)]
+    for ours, theirs in zip(graphs(name, None).transcribe(rows), network(name, None).transcribe(rows), strict=True):
+        assert ours.ids.tolist() == theirs.ids.tolist()
+        assert ours.rows.tolist() == theirs.rows.tolist()
+        np.testing.assert_allclose(ours.confidences, theirs.confidences, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -115,11 +141,15 @@ def fire_rows(expected: Stages, variant: recipe.Variant) -> list[int]:
     return [*found, fed - 1] if gathered + 0.45 >= 1 else found
 
 
+@pytest.mark.parametrize("compute", COMPUTES)
 @pytest.mark.parametrize("variant", list(recipe.VARIANTS))
 @pytest.mark.parametrize("name", MODELS)
-def test_streaming(front: Frontend, wave: Float32, name: str, variant: str) -> None:
-    found = stream(name, recipe.VARIANTS[variant], front, wave)
+def test_streaming(front: Frontend, wave: Float32, name: str, variant: str, compute: str) -> None:
+    setting = recipe.VARIANTS[variant]
+    found = stream((network if compute == "mlx" else graphs)(name, setting), setting, front, wave)
     expected = dict(np.load(FOLDER / name / f"stream_{variant}.npz"))
+    if compute == "graphs":
+        expected["logits"] = log_softmax(expected["logits"])
     expected["features"] = reference_features(f"stream_{variant}")
     for stage in TOLERANCES:
         assert_close(found[stage], expected[stage], stage)

@@ -20,7 +20,10 @@ from parastream.model.checkpoint import sanitize
 from parastream.model.config import ChunkSize, ModelConfig
 from parastream.model.directory import ModelDirectory
 from parastream.model.frontend import Frontend
+from parastream.model.graphs.builder import Arithmetic
+from parastream.model.graphs.paraformer import GraphParaformer, GraphState
 from parastream.model.lanes import finish
+from parastream.model.network import Network
 from parastream.model.paraformer import Paraformer, StreamState
 from parastream.model.paraformer import embeddings as embeddings_of
 from parastream.model.tokens import Tokens
@@ -37,7 +40,23 @@ SPECIAL = 2
 
 
 def network(name: str, variant: recipe.Variant | None) -> Paraformer:
-    """The reference model `name`, set up for a streaming variant, or for full context."""
+    """The reference model `name` in MLX, set up for a streaming variant, or for full context."""
+    config, weights = _described(name, variant)
+    built = Paraformer(config)
+    built.load_weights([(k, mx.array(v)) for k, v in weights.items()], strict=True)
+    built.pack()
+    mx.eval(built.parameters())
+    return built
+
+
+def graphs(name: str, variant: recipe.Variant | None, arithmetic: Arithmetic = "float32") -> GraphParaformer:
+    """The same as graphs."""
+    config, weights = _described(name, variant)
+    size = sum(array.size for array in weights.values())
+    return GraphParaformer(config, lambda key: np.asarray(weights.pop(key), np.float32), arithmetic, size)
+
+
+def _described(name: str, variant: recipe.Variant | None) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
     size = recipe.SIZES[name]
     config = ModelConfig.from_dict(recipe.config(size, streaming=variant is not None), vocab_size=size.vocabulary)
     if variant is not None:
@@ -48,12 +67,7 @@ def network(name: str, variant: recipe.Variant | None) -> Paraformer:
             decoder_look_back=variant.decoder_look_back,
         )
     shapes = json.loads((FOLDER / name / "shapes.json").read_text())
-    weights = recipe.weights(shapes) | dict(np.load(FOLDER / name / "cif_head.npz"))
-    built = Paraformer(config)
-    built.load_weights([(k, mx.array(v)) for k, v in sanitize(weights).items()], strict=True)
-    built.pack()
-    mx.eval(built.parameters())
-    return built
+    return config, sanitize(recipe.weights(shapes) | dict(np.load(FOLDER / name / "cif_head.npz")))
 
 
 def frontend(directory: Path) -> Frontend:
@@ -78,7 +92,7 @@ class Window:
     features: Float32
     """Its new rows."""
     tokens: Tokens
-    state: StreamState
+    state: StreamState | GraphState
     """The stream's state after it."""
 
 
@@ -96,7 +110,7 @@ def pieces(samples: Float32, call: int, hop: int) -> Iterator[tuple[int, Float32
     yield calls - 1, buffered, True
 
 
-def windows(model: Paraformer, front: Frontend, samples: Float32, call: int, hop: int) -> Iterator[Window]:
+def windows(model: Network, front: Frontend, samples: Float32, call: int, hop: int) -> Iterator[Window]:
     """Streams by FunASR's session rules, which leave a short last piece unheard."""
     state, features = model.new_state(), front.new_state()
     for number, piece, last in pieces(samples, call, hop):
@@ -108,34 +122,35 @@ def windows(model: Paraformer, front: Frontend, samples: Float32, call: int, hop
 
 
 def _watch(owner: Any, method: str, seen: Callable[[Any, tuple[Any, ...]], None]) -> None:
-    """Calls `seen(result, arguments)` whenever a method that works step by step has ended."""
+    """Calls `seen(result, arguments)` whenever a method has ended, also one that works step by step."""
     original = getattr(owner, method)
 
-    def wrapped(*args: Any) -> Generator[Any, None, Any]:
-        result = yield from original(*args)
+    def wrapped(*args: Any) -> Any:
+        result = original(*args)
+        if isinstance(result, Generator):
+            return ended(result, args)
+        seen(result, args)
+        return result
+
+    def ended(steps: Generator[Any, None, Any], args: tuple[Any, ...]) -> Generator[Any, None, Any]:
+        result = yield from steps
         seen(result, args)
         return result
 
     setattr(owner, method, wrapped)
 
 
-def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -> Stages:
-    """What each stage of the reference model `name` gives in the windows of a streaming variant.
+def stream(model: Paraformer | GraphParaformer, variant: recipe.Variant, front: Frontend, wave: Float32) -> Stages:
+    """What each stage of a reference model gives in the windows of a streaming variant.
 
-    Beside FunASR's arrays, `fire_rows` are the rows of the utterance to which the tokens belong.
+    Beside FunASR's arrays, `fire_rows` are the rows of the utterance to which the tokens belong. The logits of graphs
+    are logarithms of probabilities.
     """
-    model, found = network(name, variant), defaultdict[str, list[Any]](list)
-
-    def encoded(result: Any, _: Any) -> None:
-        found["encoded"].append(np.array(result[0][0]))
-        found["alpha"].append(np.array(model.predictor.weigh(result[0])[0]))
-
-    def decoded(logits: Any, arguments: Any) -> None:
-        found["logits"].append(np.array(logits[0]))
-        found["embeddings"].append(np.array(arguments[0][0]))
-
-    _watch(model.encoder, "step", encoded)
-    _watch(model.decoder, "step", decoded)
+    found = defaultdict[str, list[Any]](list)
+    if isinstance(model, GraphParaformer):
+        _watch_graphs(model, found)
+    else:
+        _watch_mlx(model, found)
     hop = variant.chunk[1] * front.row_samples
     for window in windows(model, front, wave[: variant.samples], variant.call, hop):
         ids = window.tokens.ids[window.tokens.ids > SPECIAL]
@@ -148,6 +163,36 @@ def stream(name: str, variant: recipe.Variant, front: Frontend, wave: Float32) -
         found["ids"].append(ids)
         found["fire_rows"].append(window.tokens.rows)
     return {stage: np.concatenate(parts) for stage, parts in found.items()}
+
+
+def _watch_mlx(model: Paraformer, found: defaultdict[str, list[Any]]) -> None:
+    def encoded(result: Any, _: Any) -> None:
+        found["encoded"].append(np.array(result[0][0]))
+        found["alpha"].append(np.array(model.predictor.weigh(result[0])[0]))
+
+    def decoded(logits: Any, arguments: Any) -> None:
+        found["logits"].append(np.array(logits[0]))
+        found["embeddings"].append(np.array(arguments[0][0]))
+
+    _watch(model.encoder, "step", encoded)
+    _watch(model.decoder, "step", decoded)
+
+
+def _watch_graphs(model: GraphParaformer, found: defaultdict[str, list[Any]]) -> None:
+    """Padding is left out, which all windows have that are not full, and those with a single token."""
+
+    def encoded(result: Any, arguments: Any) -> None:
+        length = int(arguments[1][0].sum())
+        found["encoded"].append(result[0][0, :length])
+        found["alpha"].append(model._scaled(result[1])[0, :length])
+
+    def decoded(result: Any, arguments: Any) -> None:
+        count = int(arguments[1][0])
+        found["logits"].append(result[0][0, :count])
+        found["embeddings"].append(arguments[0][0, :count])
+
+    _watch(model._encoder, "weigh", encoded)
+    _watch(model._decoder, "step", decoded)
 
 
 def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
@@ -171,6 +216,27 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
         "logits": np.array(logits),
         "fire_rows": np.concatenate(fired.rows),
     }
+
+
+def whole_in_graphs(model: GraphParaformer, rows: Float32) -> Stages:
+    """What each stage gives for the features of a whole utterance."""
+    found: dict[str, Any] = {}
+
+    def fired(result: Any, _: Any) -> None:
+        found["fire_rows"] = result.rows[0]
+        found["fires"] = result.counts
+
+    def encoded(result: Any, _: Any) -> None:
+        found["encoded"], found["alpha"] = result[0], model._scaled(result[1])
+
+    def decoded(result: Any, arguments: Any) -> None:
+        found["logits"], found["embeddings"] = result, arguments[0]
+
+    _watch(model._encoder, "weigh", encoded)
+    _watch(model._integrator, "fire", fired)
+    _watch(model._decoder, "whole", decoded)
+    model.transcribe([rows])
+    return found
 
 
 def padded_batch(model: Paraformer, utterances: Sequence[Float32], expected: Stages) -> tuple[Stages, Stages]:

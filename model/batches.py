@@ -1,0 +1,33 @@
+"""How a batch is cut into parts that are computed side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parastream.model.tokens import Tokens
+
+
+def share(count: int, lanes: int) -> list[range]:
+    """Cut the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
+    parts = min(count, lanes)
+    return [range(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+
+
+def balanced(costs: Sequence[float], lanes: int) -> list[list[int]]:
+    """Cut items, by their places, into parts of about the same cost, one for each lane that gets any."""
+    parts: list[list[int]] = [[] for _ in range(min(len(costs), lanes))]
+    sums = [0.0] * len(parts)
+    for item in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        lightest = sums.index(min(sums))
+        parts[lightest].append(item)
+        sums[lightest] += costs[item]
+    return parts
+
+
+def placed(count: int, parts: Sequence[Sequence[int]], tokens: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+    """Put each part's tokens into their places among `count` results; those of no part have none."""
+    results = [Tokens.none() for _ in range(count)]
+    for part, found in zip(parts, tokens, strict=True):
+        for i, value in zip(part, found, strict=True):
+            results[i] = value
+    return results
