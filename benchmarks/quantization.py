@@ -36,6 +36,7 @@ import soundfile
 from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
 from parastream.model import SpeechModel, blas, catalogue, checkpoint, random_weights
+from parastream.model.computing import with_mlx
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.paraformer import Paraformer
@@ -117,7 +118,9 @@ def main() -> None:
         tokens = sum(map(len, expected))
         wrong = sum(Levenshtein.distance(ids, others) for ids, others in zip(heard, expected, strict=True))
         cost = statistics.median(stream.costs[FILLING:])
-        rows.append(Row(form, stream.speech.dtype, sizes[form], errors, 1 - wrong / max(1, tokens), tokens, cost))
+        rows.append(
+            Row(form, stream.speech.computing.dtype, sizes[form], errors, 1 - wrong / max(1, tokens), tokens, cost)
+        )
     print(f"\n{hardware()}; {blas.info()}; {options.sessions} sessions, {options.windows} windows of each\n")
     print(table(rows))
     if options.json:
@@ -144,15 +147,15 @@ def write(source: Path, directory: Path, form: str) -> None:
 
 def load(directory: Path, form: str) -> SpeechModel:
     """Load a model, computed in its form's own type if it has one."""
-    speech = parastream.model.load(directory)
+    speech = parastream.model.load(directory, compute="mlx")
     kind = FORMS[form]
-    if isinstance(kind, Quantization) or kind == speech.dtype:
+    if isinstance(kind, Quantization) or kind == speech.computing.dtype:
         return speech
     network = Paraformer(speech.config)
     checkpoint.load_weights(network, ModelDirectory(directory), getattr(mx, kind))
     network.pack()
     mx.eval(network.parameters())
-    return replace(speech, network=network, dtype=kind)
+    return replace(speech, network=network, computing=with_mlx(network.encoder.dtype))
 
 
 def transcribe(speech: SpeechModel, folder: Path) -> tuple[list[list[int]], float]:

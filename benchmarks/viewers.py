@@ -75,7 +75,7 @@ async def measure(server: ServerProcess, audio: bytes, speakers: int, seconds: f
         watching = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         assert watching.stdout is not None
         await watching.stdout.readline()
-    load = await run_load(server.url, None, audio, clients=speakers, seconds=seconds, usage=server.usage, room=ROOM)
+    load = await run_load([server.url], None, audio, clients=speakers, seconds=seconds, usage=server.usage, room=ROOM)
     latencies = Latencies()
     for trace in load.traces:
         latencies.add(trace)

@@ -20,6 +20,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import torch_zip
+from parastream.model.computing import INT8_KEY, Computing
 from parastream.model.config import ModelConfig, Precision
 from parastream.model.dense import Dense
 from parastream.model.directory import (
@@ -35,6 +36,7 @@ from parastream.model.directory import (
 from parastream.model.errors import CheckpointError
 from parastream.model.graphs.builder import Arithmetic
 from parastream.model.graphs.paraformer import GraphParaformer
+from parastream.model.network import Network
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import KEY, Quantization
 from parastream.model.sensevoice.config import SenseVoiceConfig, is_sensevoice
@@ -233,15 +235,24 @@ def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype 
     )
 
 
-def load_graphs(config: ModelConfig, directory: ModelDirectory, arithmetic: Arithmetic) -> GraphParaformer:
-    """Load a model directory's weights into graphs, layer by layer.
+def load_network(config: ModelConfig, directory: ModelDirectory, computing: Computing) -> Network:
+    """Load a model directory's Paraformer, ready to be used.
 
     Raises:
         ModelConfigError: This onnxruntime cannot compute the network.
-        CheckpointError: As for `Weights`.
+        CheckpointError: As for `Weights`, or the file cannot hold so many.
     """
-    network = Paraformer(config)  # its weights are never computed: only their names and shapes matter here
-    return GraphParaformer(config, Weights(network, directory).take, arithmetic, network.size)
+    check_size(config, directory)
+    network = Paraformer(config)
+    if computing.compute == "graphs":
+        # Layer by layer, so that little more than the graphs is in memory at any time. Of MLX's network, whose weights
+        # nobody computes, only their names and shapes matter.
+        arithmetic: Arithmetic = "int8" if computing.dtype == "int8" else "float32"
+        return GraphParaformer(config, Weights(network, directory).take, arithmetic, network.size)
+    load_weights(network, directory, getattr(mx, computing.dtype))
+    network.pack()
+    mx.eval(network.parameters())
+    return network
 
 
 def _kind(name: str, dtype: mx.Dtype) -> mx.Dtype:
@@ -308,7 +319,9 @@ def quantize(
         parts = quantization.quantize(weights.pop(f"{name}.weight"))
         mx.eval(parts)
         weights |= {f"{name}.{part}": value for part, value in parts.items()}
-    _write(directory, destination, weights, {**directory.configuration, KEY: quantization.described()})
+    # What 8 bits change in these weights nobody has measured.
+    configuration = {name: value for name, value in directory.configuration.items() if name != INT8_KEY}
+    _write(directory, destination, weights, configuration | {KEY: quantization.described()})
 
 
 def _new_network(directory: ModelDirectory) -> nn.Module:

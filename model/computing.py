@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from parastream.model.config import Precision
 from parastream.model.errors import ModelConfigError
@@ -28,6 +28,11 @@ class Computing:
 
     def __str__(self) -> str:
         return f"{'MLX' if self.compute == 'mlx' else 'graphs'} in {self.dtype}"
+
+
+def with_mlx(dtype: object) -> Computing:
+    """Describe a network that MLX computes in one of its types."""
+    return Computing("mlx", cast(ComputeType, str(dtype).rpartition(".")[2]))
 
 
 def choose(
@@ -76,7 +81,7 @@ def in_mlx(dtype: ComputeType | None, *, on_gpu: Precision) -> Precision:
         return "float32" if on_cpu() else on_gpu
     _check(dtype)
     if dtype == "int8":
-        raise ModelConfigError(f"{dtype} is for graphs on a CPU (--compute graphs); MLX takes {', '.join(get_args(Precision))}")
+        raise ModelConfigError(f"{dtype} is for graphs on a CPU; MLX computes in {', '.join(get_args(Precision))}")
     if on_cpu() and dtype != "float32":
         raise ModelConfigError(
             f"{dtype} is for GPUs: a CPU computes in float32, which is several times faster there, also with weights"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.computing import Computing
 from parastream.model.text import join
 
 SAMPLE_RATE = 16000
@@ -116,6 +117,10 @@ class FinalPass(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+
+    @property
+    def computing(self) -> Computing:
+        """How it is computed."""
 
     def warm_up(self) -> None:
         """Run once, so that the first client does not wait for kernels and buffers."""

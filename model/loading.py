@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parastream.model import catalogue
-from parastream.model.config import TRAINED_CHUNKS, ChunkSize, Precision
+from parastream.model.computing import Compute, ComputeType
+from parastream.model.config import TRAINED_CHUNKS, ChunkSize
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.process import warn_if_slow
@@ -23,12 +24,13 @@ def load(
     name_or_directory: str | Path = catalogue.DEFAULT,
     *,
     chunk: ChunkSize = TRAINED_CHUNKS[0],
-    dtype: Precision | None = None,
+    compute: Compute | None = None,
+    dtype: ComputeType | None = None,
     offline: bool = False,
 ) -> SpeechModel:
     """Load a speech model.
 
-    On a CPU a quantised model is computed in float32 like any other; on a GPU from its quantised weights.
+    A GPU computes a quantised model from its quantised weights; on a CPU it is unpacked first.
 
     Call `prepare_process` at the start of the program. A RuntimeWarning says so if that was forgotten and makes this
     machine slow.
@@ -43,13 +45,15 @@ def load(
     Args:
         name_or_directory: A name that `parastream models list` shows, a hub id, or a FunASR model directory.
         chunk: Shape of the streaming windows, [0, 10, 5] or [0, 8, 4].
-        dtype: Type in which the network computes, independent of the type of the stored weights. Default: bfloat16 on
-            a GPU; a CPU computes in float32 only.
+        compute: `mlx`, or `graphs` for onnxruntime on the CPU. Default: graphs on a CPU, MLX on a GPU.
+        dtype: Type in which the network computes, independent of the type of the stored weights. MLX takes bfloat16,
+            the default, or another type of floats on a GPU, and float32 on a CPU. Graphs take float32 or int8; int8 is
+            the default for models whose `configuration.json` says how little that changes, on CPUs that are fast at it.
         offline: Never use the network, only the cache.
 
     Raises:
         HubError: The name is unknown, or its files cannot be fetched.
-        ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+        ModelConfigError: The directory's configuration cannot be used, or not computed as asked for.
         CheckpointError: The weights are damaged or do not fit the configuration.
     """
     if chunk not in TRAINED_CHUNKS:
@@ -59,40 +63,48 @@ def load(
         )
     warn_if_slow()
     directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
-    return SpeechModel.from_directory(directory, chunk=chunk, dtype=dtype)
+    return SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype)
 
 
 def load_final_pass(
-    name_or_directory: str | Path, *, dtype: Precision | None = None, offline: bool = False
+    name_or_directory: str | Path,
+    *,
+    compute: Compute | None = None,
+    dtype: ComputeType | None = None,
+    offline: bool = False,
 ) -> FinalPass:
     """Load a model for whole utterances: Whisper, SenseVoice or Paraformer.
 
     Args:
         name_or_directory: A name that `parastream models list` shows, a hub id such as `openai/whisper-small`, or a
             directory of FunASR's, Hugging Face's or mlx-community's form.
-        dtype: Type in which the network computes. Default: float32 on a CPU, which computes in nothing else; on a GPU
-            float16 for Whisper, bfloat16 for the others.
+        compute: As for `load`. Whisper and SenseVoice are computed with MLX whatever is said here, as their
+            `computing` says.
+        dtype: Type in which the network computes. Default: as for `load`; on a GPU float16 for Whisper. Whisper and
+            SenseVoice know no int8 and take their defaults instead.
         offline: Never use the network, only the cache.
 
     Raises:
         HubError: The name is unknown, or its files cannot be fetched.
-        ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+        ModelConfigError: The directory's configuration cannot be used, or not computed as asked for.
         CheckpointError: The weights are damaged or do not fit the configuration.
     """
     warn_if_slow()
+    floats = None if dtype == "int8" else dtype
     path = catalogue.resolve(name_or_directory, offline=offline)
     if is_whisper(path):
         from parastream.model.whisper.speech import WhisperPass
 
-        return WhisperPass.from_directory(path, dtype=dtype)
+        return WhisperPass.from_directory(path, dtype=floats)
     directory = ModelDirectory(path)
     if is_sensevoice(directory):
         from parastream.model.sensevoice.speech import SenseVoicePass
 
-        return SenseVoicePass.from_directory(directory, dtype=dtype)
+        return SenseVoicePass.from_directory(directory, dtype=floats)
     from parastream.model.paraformer_pass import ParaformerPass
 
-    return ParaformerPass(SpeechModel.from_directory(directory, chunk=TRAINED_CHUNKS[0], dtype=dtype))
+    chunk = TRAINED_CHUNKS[0]
+    return ParaformerPass(SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype))
 
 
 def is_final_only(name_or_directory: str | Path, *, offline: bool = False) -> bool:

@@ -51,7 +51,9 @@ class Network(Protocol):
             The tokens of each, in order. An utterance without rows has none.
         """
 
-    def transcribe_in_slices(self, features: Sequence[Float32], *, layers: int) -> Generator[None, None, list[Tokens]]:
+    def transcribe_in_slices(
+        self, features: Sequence[Float32], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+    ) -> Generator[None, None, list[Tokens]]:
         """Do the same as `transcribe`, but yield after every few layers, so that other work can go between.
 
         Args:

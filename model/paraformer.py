@@ -54,13 +54,10 @@ class Paraformer(nn.Module):
         self.predictor = Predictor(config.predictor)
         self.decoder = Decoder(config.decoder)
         self.integrator = Integrator(config.predictor)
-        self._config = config
-
-    @property
-    def size(self) -> int:
-        """Number of weights, of those that are not quantised."""
         weights: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
-        return sum(array.size for _, array in weights)
+        self.size = sum(array.size for _, array in weights)
+        """Number of weights."""
+        self._config = config
 
     @property
     def lanes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from parastream.model.computing import Computing
 from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import Capabilities, FinalInput, Hypothesis, TimedWord
@@ -30,6 +31,11 @@ class ParaformerPass:
     def name(self) -> str:
         """Name of the model."""
         return self._speech.name
+
+    @property
+    def computing(self) -> Computing:
+        """How the network is computed."""
+        return self._speech.computing
 
     def warm_up(self) -> None:
         """Run each form of the model once."""

@@ -78,6 +78,7 @@ class Server:
             viewers=lambda: self._rooms.viewers,
             places=lambda: self._admission.places,
             engine=engine.stats,
+            computing=lambda: {each.name: each.computing for each in engine.listeners} if engine.ready else {},
         )
         http = HttpAnswers(config, self._admission, self._rooms, metrics)
         self._listeners = Listeners(config, http, self._serve)

@@ -79,8 +79,12 @@ class ServerConfig:
     """File with rules for replacing words, such as `wrong => right`, a rule a line; empty: none."""
     profanity: Literal["keep", "mask", "drop"] = "keep"
     """What becomes of swear words unless a client says: `mask` shows them as `f***`, `drop` leaves them out."""
-    dtype: Literal["", "float16", "float32", "bfloat16"] = ""
-    """Type in which a GPU computes; empty: bfloat16. A CPU takes float32 only."""
+    compute: Literal["", "mlx", "graphs"] = ""
+    """What computes Paraformer models: `mlx`, or `graphs` for onnxruntime on the CPU; empty: graphs on a CPU, MLX on a
+    GPU."""
+    dtype: Literal["", "float16", "float32", "bfloat16", "int8"] = ""
+    """Type in which speech models are computed: on a GPU bfloat16 (the default) or another type of floats; by graphs
+    float32 or int8; by MLX on a CPU float32. Empty: what suits the model and the machine."""
     engines: int = 0
     """Engines in processes of their own, between which sessions are divided; 0: one, in the server's process."""
     devices: tuple[str, ...] = ()

@@ -162,7 +162,7 @@ def _print_ears(console: Console, server: Server) -> None:
     for ear in server.ears:
         hears = " and ".join(["text while people speak"] * ear.partials + ["finals"] * ear.finals)
         few = ear.languages if len(ear.languages) <= _MOST_LANGUAGES else (f"{len(ear.languages)} languages",)
-        told = [hears, ", ".join(few), ear.figures, ear.licence]
+        told = [hears, ", ".join(few), f"computed by {ear.computed}", ear.figures, ear.licence]
         console.print(f"  hears    {ear.name}: {'; '.join(filter(None, told))}", markup=False, soft_wrap=True)
 
 

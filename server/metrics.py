@@ -5,12 +5,16 @@ Each `Metrics` has a registry of its own, so that several servers in one process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from parastream.model.computing import Computing
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """Of what `Metrics.render` returns."""
@@ -80,6 +84,7 @@ class Metrics:
         viewers: Callable[[], float],
         places: Callable[[], float],
         engine: Callable[[], object],
+        computing: Callable[[], Mapping[str, Computing]] = dict,
     ) -> None:
         """Ask these, whenever the metrics are read, for the numbers of now.
 
@@ -89,6 +94,7 @@ class Metrics:
             viewers: Viewers in all rooms.
             places: Streams that could be begun.
             engine: The engine's statistics, as `Engine.stats` returns them.
+            computing: How each model that hears speech is computed, by its name.
         """
         for name, meaning, read in (
             ("sessions", "Open sessions.", sessions),
@@ -98,6 +104,7 @@ class Metrics:
         ):
             Gauge(f"parastream_{name}", meaning, registry=self.registry).set_function(read)
         self.registry.register(_EngineCollector(engine))
+        self.registry.register(_ModelCollector(computing))
 
     def watch_engines(self, serving: Callable[[], float]) -> None:
         """Ask this, whenever the metrics are read, how many engines in processes of their own serve."""
@@ -122,6 +129,23 @@ class _EngineCollector(Collector):
             yield GaugeMetricFamily(f"parastream_engine_{name}", meaning, value=float(getattr(stats, field)))
         for field, name, meaning in ENGINE_COUNTERS:
             yield CounterMetricFamily(f"parastream_engine_{name}", meaning, value=float(getattr(stats, field)))
+
+
+class _ModelCollector(Collector):
+    """Tells which models there are."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Computing]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "parastream_model_info",
+            "1 for each model that hears speech, once it is loaded.",
+            labels=("model", "compute", "dtype"),
+        )
+        for name, how in self._read().items():
+            family.add_metric((name, how.compute, how.dtype), 1)
+        yield family
 
 
 ENGINE_GAUGES = (

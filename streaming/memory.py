@@ -64,7 +64,7 @@ def _of_windows(speech: SpeechModel, utterance: float) -> tuple[int, int]:
         if speech.config.encoder_look_back < 0:  # all windows of the utterance are remembered
             encoder = speech.config.encoder
             longest = int(utterance / (speech.frontend.row_samples / SAMPLE_RATE)) + 1
-            network += longest * encoder.num_blocks * 2 * encoder.size * stream.encoder.memory.itemsize
+            network += longest * encoder.num_blocks * 2 * encoder.size * speech.network.value_bytes
     return network, array_bytes(frontend)
 
 

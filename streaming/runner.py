@@ -10,6 +10,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from parastream.model import Punctuator, SpeechModel
+from parastream.model.computing import Computing
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.paraformer_pass import ParaformerPass
 from parastream.streaming.replay import Replay
@@ -38,6 +39,7 @@ class Listener(NamedTuple):
     """Whether it hears streaming windows."""
     finals: bool
     """Whether it hears whole utterances."""
+    computing: Computing
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class Models:
         if self.final is not None:
             found.insert(0, _listener(self.final))
         if self.front is not None and (self.front.config.streams or self.final is None):
-            front = self.front
-            found.insert(0, Listener(front.name, front.languages, front.config.streams, self.final is None))
+            front, hears_all = self.front, self.final is None
+            found.insert(0, Listener(front.name, front.languages, front.config.streams, hears_all, front.computing))
         return tuple(found)
 
 
 def _listener(ear: FinalPass) -> Listener:
-    return Listener(ear.name, ear.capabilities.languages, partials=False, finals=True)
+    return Listener(ear.name, ear.capabilities.languages, partials=False, finals=True, computing=ear.computing)
 
 
 class Runner:

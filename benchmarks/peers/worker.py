@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from parastream.model.config import Precision
+    from parastream.model.computing import Compute, ComputeType
 
 Samples = NDArray[np.float32]
 
@@ -131,12 +131,14 @@ class Parastream:
 
     skipped = 0
 
-    def __init__(self, directory: Path, threads: int, dtype: Precision = "float32") -> None:
+    def __init__(
+        self, directory: Path, threads: int, dtype: ComputeType = "float32", compute: Compute | None = None
+    ) -> None:
         os.environ.setdefault("MLX_ENABLE_TF32", "0")  # as in PyTorch, float32 is what it says, on a GPU too
         import parastream.model
 
         parastream.model.prepare_process()
-        self._speech = parastream.model.load(directory, dtype=dtype)
+        self._speech = parastream.model.load(directory, compute=compute, dtype=dtype)
         self._network = self._speech.network
         self._tokens = self._speech.tokenizer.tokens
 
@@ -168,14 +170,12 @@ class ParastreamAsSherpa(Parastream):
         super().__init__(directory, threads)
         from dataclasses import replace
 
+        from parastream.model import checkpoint
         from parastream.model.config import ChunkSize
-        from parastream.model.paraformer import Paraformer
+        from parastream.model.directory import ModelDirectory
 
         other = replace(self._speech.config, chunk=ChunkSize(5, 10, 3), encoder_look_back=0, decoder_look_back=0)
-        loaded, self._network = self._network, Paraformer(other)
-        self._network.encoder = loaded.encoder
-        self._network.predictor = loaded.predictor
-        self._network.decoder = loaded.decoder
+        self._network = checkpoint.load_network(other, ModelDirectory(directory), self._speech.computing)
 
 
 SYSTEMS: dict[str, Callable[[Path, int], System]] = {
@@ -185,6 +185,8 @@ SYSTEMS: dict[str, Callable[[Path, int], System]] = {
     "sherpa-int8": SherpaOnnxInt8,
     "parastream": Parastream,
     "parastream-bfloat16": partial(Parastream, dtype="bfloat16"),
+    "parastream-int8": partial(Parastream, dtype="int8"),
+    "parastream-mlx": partial(Parastream, compute="mlx"),
     "parastream-as-sherpa": ParastreamAsSherpa,
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
-from parastream.model.config import Precision
+from parastream.model.computing import Compute, ComputeType
 from parastream.model.errors import ModelError, ReplacementError
 from parastream.model.final_pass import FinalPass
 from parastream.model.languages import Fitting, fitting
@@ -36,8 +36,10 @@ class ModelChoice:
     punctuation: str | None = None
     """`none` turns punctuation off."""
     offline: bool = False
-    dtype: Precision | None = None
-    """Type in which speech models are computed; None: what suits the device."""
+    compute: Compute | None = None
+    """What computes Paraformer models; None: what suits the device."""
+    dtype: ComputeType | None = None
+    """Type in which speech models are computed; None: what suits the device and the model."""
     language: str | None = None
     """What is spoken, as an ISO 639 code; it chooses the models where neither of the first two is named."""
     refine: Refine = "auto"
@@ -77,7 +79,7 @@ class ModelChoice:
         return [f"{name}, about {size} MB" for name, size in sizes.items() if size is not None]
 
     def _load_ear(self, name: str) -> FinalPass:
-        return load_final_pass(name, dtype=self.dtype, offline=self.offline)
+        return load_final_pass(name, compute=self.compute, dtype=self.dtype, offline=self.offline)
 
     def load(self) -> Models:
         """Download what is missing and load everything. Call it on the thread that will run the models.
@@ -85,7 +87,7 @@ class ModelChoice:
         Raises:
             ModelError: a model cannot be found, downloaded or read, or does not go with another one.
         """
-        offline, dtype = self.offline, self.dtype
+        offline = self.offline
         final = self.final
         alone = is_final_only(self.speech, offline=offline)
         if alone and final is not None:
@@ -96,7 +98,7 @@ class ModelChoice:
         if alone:
             final = self.speech
         models = Models(
-            front=None if alone else load(self.speech, dtype=dtype, offline=offline),
+            front=None if alone else load(self.speech, compute=self.compute, dtype=self.dtype, offline=offline),
             final=None if final is None else self._load_ear(final),
             better=self._load_ear(catalogue.BETTER) if self.pairs and not alone else None,
             punctuation=(
@@ -121,6 +123,7 @@ def model_choice(config: ServerConfig, *, offline: bool) -> ModelChoice:
         config.final_model or None,
         config.punctuation or None,
         offline,
+        config.compute or None,
         config.dtype or None,
         config.language or None,
     )

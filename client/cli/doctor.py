@@ -17,6 +17,7 @@ from parastream.client.microphone import MicrophoneError, list_devices
 from parastream.model import blas, load, load_punctuation, silero_weights
 from parastream.model.cache_directory import cache_directory
 from parastream.model.errors import HubError, ParastreamError
+from parastream.model.processor import sums_bytes_exactly
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -116,7 +117,17 @@ def _speech_model() -> tuple[State, str]:
     model = load(offline=True)
     model.warm_up()
     seconds = time.perf_counter() - start
-    return "ok", f"{model.name}, {model.parameters / 1e6:.1f} million weights, loaded and run in {seconds:.1f} s"
+    weights = f"{model.parameters / 1e6:.1f} million weights"
+    return "ok", f"{model.name}, {weights}, loaded and run by {model.computing} in {seconds:.1f} s"
+
+
+def _int8() -> tuple[State, str]:
+    if sums_bytes_exactly():
+        return "ok", "this CPU has fast products of bytes with exact sums"
+    return "warn", (
+        "this CPU lacks VNNI: models are computed in float32 unless --dtype int8 is asked for, which then takes slower"
+        " instructions that are as exact"
+    )
 
 
 def _punctuation() -> tuple[State, str]:
@@ -169,6 +180,7 @@ _CHECKS: dict[str, Callable[[], tuple[State, str]]] = {
     "python": _python,
     "device": _device,
     "BLAS": _blas,
+    "int8": _int8,
     "speech model": _speech_model,
     "punctuation": _punctuation,
     "voice activity": _vad,

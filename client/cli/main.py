@@ -17,6 +17,7 @@ import typer
 from parastream.client.cli.bench.commands import bench_app
 from parastream.client.cli.model_commands import models_app
 from parastream.client.cli.options import (
+    ComputeOption,
     DtypeOption,
     Ears,
     FinalModelOption,
@@ -134,6 +135,7 @@ def serve(
     punctuation: PunctuationOption = None,
     replace: ReplaceOption = None,
     profanity: ProfanityOption = None,
+    compute: ComputeOption = None,
     dtype: DtypeOption = None,
     engines: Annotated[
         int | None,
@@ -233,6 +235,7 @@ def serve(
         "punctuation": punctuation,
         "replace": str(replace) if replace else None,
         "profanity": profanity.value if profanity else None,
+        "compute": compute.value if compute else None,
         "dtype": dtype.value if dtype else None,
         "engines": engines,
         "devices": tuple(devices.split(",")) if devices else None,
@@ -321,6 +324,7 @@ def transcribe(
     min_cue: MinCueOption = None,
     max_cue: MaxCueOption = None,
     max_speed: MaxSpeedOption = None,
+    compute: ComputeOption = None,
     dtype: DtypeOption = None,
     offline: OfflineOption = False,
 ) -> None:
@@ -339,6 +343,7 @@ def transcribe(
             "--punctuation",
             "cannot be chosen by a client, apart from none: the server chooses the model",
         )
+        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
         refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
         refuse(offline, "--offline", "cannot be used with --server")
     refuse(
@@ -385,6 +390,7 @@ def transcribe(
             language=language,
             punctuation=punctuation if punctuate else "none",
             offline=offline,
+            compute=compute.value if compute else None,
             dtype=dtype.value if dtype else None,
         )
         local = backends.LocalBackend(
@@ -484,6 +490,8 @@ def mic(
     language: LanguageOption = None,
     refine: RefineOption = None,
     punctuation: PunctuationOption = None,
+    compute: ComputeOption = None,
+    dtype: DtypeOption = None,
     offline: OfflineOption = False,
 ) -> None:
     """Transcribe the microphone live until Ctrl-C.
@@ -501,6 +509,8 @@ def mic(
             "--punctuation",
             "cannot be chosen by a client, apart from none: the server chooses the model",
         )
+        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
+        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
     _prepare()
     from parastream.client.cli import mic as command
     from parastream.client.cli.composition import ModelChoice
@@ -508,7 +518,16 @@ def mic(
     if list_devices:
         raise typer.Exit(command.print_devices())
     refining: Literal["auto", "off"] = "off" if refine == "off" else "auto"
-    choice = ModelChoice(model, final_model, punctuation, offline, language=language, refine=refining)
+    choice = ModelChoice(
+        model=model,
+        final_model=final_model,
+        language=language,
+        refine=refining,
+        punctuation=punctuation,
+        offline=offline,
+        compute=compute.value if compute else None,
+        dtype=dtype.value if dtype else None,
+    )
     capture = command.Capture(device, channels, label or (), record, save)
     raise typer.Exit(command.run(choice, capture, server=server, token=token))
 

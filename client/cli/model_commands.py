@@ -74,6 +74,14 @@ def quantize(
 @models_app.command(cls=PlainCommand)
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="Speech or punctuation model.")],
+    compared: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Recordings on which to compare what a CPU hears in 8 bits with what it hears in float32.",
+            show_default=False,
+        ),
+    ] = None,
     recordings: Annotated[
         Path | None,
         typer.Option(
@@ -83,10 +91,10 @@ def check(
     ] = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Load a model strictly, run it once, and compare its output with known texts."""
+    """Load a model strictly, run it once, and compare its output with known texts, or in 8 bits and in float32."""
     from parastream.model import prepare_process
 
     prepare_process()
     from parastream.client.cli import models
 
-    raise typer.Exit(models.check(name, recordings, offline=offline))
+    raise typer.Exit(models.check(name, recordings, compared or [], offline=offline))

@@ -18,7 +18,7 @@ from parastream.model.loading import is_final_only
 from parastream.model.quantization import Quantization
 from parastream.model.whisper import checkpoint as whisper
 from parastream.model.whisper.files import is_whisper
-from parastream.streaming import Transcriber
+from parastream.streaming import SessionConfig, Transcriber
 from rapidfuzz.distance import Levenshtein
 from rich import box
 from rich.console import Console
@@ -92,8 +92,14 @@ def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: 
     print(f"{destination}: {after / 1e6:.1f} MB instead of {before / 1e6:.1f}")
 
 
-def check(name: str, recordings: Path | None, *, offline: bool) -> int:
+def check(name: str, recordings: Path | None, compared: Sequence[Path] = (), *, offline: bool) -> int:
     """Load a model, run it, describe it, and return the exit status: 1 if it misses known texts.
+
+    Args:
+        name: Name or directory of the model.
+        recordings: Directory of recordings with known texts.
+        compared: Recordings on which int8 is compared with float32.
+        offline: Never download a model.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -102,11 +108,11 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
     if is_final_only(directory):
-        if recordings is not None:
+        if recordings is not None or compared:
             raise ModelError(f"{name} transcribes whole utterances only: recordings cannot be compared")
         return _check_final_only(directory)
     if ModelDirectory(directory).punctuation_file is not None:
-        if recordings is not None:
+        if recordings is not None or compared:
             raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
         return _check_punctuation(directory)
     model = load(directory)
@@ -114,9 +120,10 @@ def check(name: str, recordings: Path | None, *, offline: bool) -> int:
     began = time.perf_counter()
     model.warm_up()
     print(f"warm-up     {time.perf_counter() - began:.2f} s")
-    if recordings is None:
-        return 0
-    return _compare(model, recordings)
+    if compared:
+        floats, integers = (load(directory, compute="graphs", dtype=dtype) for dtype in ("float32", "int8"))
+        compare_types(floats, integers, compared)
+    return 0 if recordings is None else _compare(model, recordings)
 
 
 def _check_punctuation(directory: Path) -> int:
@@ -141,7 +148,7 @@ def _describe(model: SpeechModel) -> None:
     encoder, decoder = model.config.encoder, model.config.decoder
     print(f"parameters  {model.parameters / 1e6:.2f} million")
     print(f"stored      {model.quantization or 'not quantised'}")
-    print(f"computed    in {model.dtype}")
+    print(f"computed    by {model.computing}")
     print(f"encoder     {encoder}")
     print(f"decoder     {decoder}")
     print(f"tokens      {len(model.tokenizer)}")
@@ -164,6 +171,34 @@ def _compare(model: SpeechModel, recordings: Path) -> int:
     verdict = "passed" if share <= LARGEST_ERROR else "failed"
     print(f"{verdict}      {wrong} of {total} characters differ: {share:.1%}, allowed are {LARGEST_ERROR:.0%}")
     return 0 if share <= LARGEST_ERROR else 1
+
+
+def compare_types(floats: SpeechModel, integers: SpeechModel, recordings: Sequence[Path]) -> None:
+    """Print in which recordings a model in int8 hears something else than in float32, and how much.
+
+    Raises:
+        SourceError: A recording cannot be read.
+    """
+    forms = {"whole": SessionConfig(partials=False)}
+    if floats.config.streams:
+        forms["streaming"] = SessionConfig(final_pass=False)
+    for form, config in forms.items():
+        transcribers = [Transcriber(model, punctuation=None, config=config) for model in (floats, integers)]
+        equal = differing = total = 0
+        for file in recordings:
+            audio = read(file)
+            expected, found = (transcriber.transcribe(*audio).text for transcriber in transcribers)
+            distance = Levenshtein.distance(found, expected)
+            equal += found == expected
+            differing += distance
+            total += len(expected)
+            if distance:
+                print(f"float32     {file.name}, {form}: {expected}")
+                print(f"int8        {file.name}, {form}: {found} ({distance} of {len(expected)} characters differ)")
+        print(
+            f"compared    {form}: int8 hears what float32 hears in {equal} of {len(recordings)} recordings;"
+            f" {differing} of {total} characters differ ({differing / max(1, total):.2%})"
+        )
 
 
 def _known_texts(recordings: Path) -> list[tuple[Path, str]]:

@@ -30,6 +30,22 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Compute(StrEnum):
+    """What computes a network."""
+
+    MLX = "mlx"
+    GRAPHS = "graphs"
+
+
+class ComputeType(StrEnum):
+    """Type in which a network is computed."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
 class Ears(StrEnum):
     """When the better of two final passes is heard."""
 
@@ -138,9 +154,20 @@ BenchModelOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result to a file, as JSON.")
 ]
+ComputeOption = Annotated[
+    Compute | None,
+    typer.Option(
+        "--compute",
+        help="What computes Paraformer: graphs are onnxruntime's.  [default: graphs on a CPU, mlx on a GPU]",
+    ),
+]
 DtypeOption = Annotated[
-    Precision | None,
-    typer.Option("--dtype", help="Type that a GPU computes in; a CPU takes float32 only.  [default: bfloat16]"),
+    ComputeType | None,
+    typer.Option(
+        "--dtype",
+        help="Type to compute in: a GPU takes floats, graphs float32 or int8, MLX on a CPU float32.  [default: bfloat16"
+        " on a GPU; on a CPU int8 for models that were measured in it, else float32]",
+    ),
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download a model.")]
 ServerOption = Annotated[

@@ -93,9 +93,9 @@ def decoder_graph(
 def filter_graph(config: DecoderConfig, take: Take, arithmetic: Arithmetic) -> SanmBuilder:
     """Build the layers without cross-attention, which come behind the others.
 
-    The inputs are `x`, `tokens`, `mask`, `behind`, `recent`, `index` and each layer's history, as in `decoder_graph`, and
-    `place`, (B, n, 1): which of all that their filters could see they do see. The outputs are tokens (B U, size), and
-    what of that is `recent`, (layers, B, r, size).
+    The inputs are `x`, `tokens`, `mask`, `behind`, `recent`, `index` and each layer's history, as in `decoder_graph`,
+    and `place`, (B, n, 1): which of all that their filters could see they do see. The outputs are tokens (B U, size),
+    and what of that is `recent`, (layers, B, r, size).
     """
     graph = SanmBuilder(take, arithmetic)
     size = config.size

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 import mlx.core as mx
 import numpy as np
 from parastream.model import checkpoint
+from parastream.model.computing import Computing, in_mlx, with_mlx
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import AudioError
@@ -19,7 +20,6 @@ from parastream.model.sensevoice.config import SenseVoiceConfig
 from parastream.model.sensevoice.network import Heard, SenseVoice, prompt
 from parastream.model.sensevoice.vocabulary import EMOTIONS, SOUNDS, Vocabulary
 from parastream.model.sensevoice.words import runs, timed_words
-from parastream.model.speech import computed_in
 
 _SHORTEST = 400
 """Samples of the shortest utterance: one frame of features."""
@@ -63,7 +63,7 @@ class SenseVoicePass:
             ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
             CheckpointError: The weights are damaged or do not fit the configuration.
         """
-        computed = computed_in(dtype, on_gpu="bfloat16")
+        computed = in_mlx(dtype, on_gpu="bfloat16")
         vocabulary = Vocabulary.from_directory(directory)
         config = SenseVoiceConfig.from_directory(directory, len(vocabulary))
         checkpoint.check_size(config, directory)
@@ -72,6 +72,11 @@ class SenseVoicePass:
         network.pack()
         mx.eval(network.parameters())
         return cls(name_of(directory.path), network, Frontend(config.frontend, *directory.cmvn), vocabulary)
+
+    @property
+    def computing(self) -> Computing:
+        """How the network is computed."""
+        return with_mlx(self._network.encoder.dtype)
 
     def warm_up(self) -> None:
         """Run once, so that the first client does not wait for kernels and buffers."""

@@ -16,12 +16,12 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.computing import Computing, in_mlx, with_mlx
 from parastream.model.config import Precision
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, Hypothesis, TimedWord
 from parastream.model.hugging_face import name_of
 from parastream.model.lanes import Lanes, LaneWork
-from parastream.model.speech import computed_in
 from parastream.model.whisper import checkpoint
 from parastream.model.whisper.alignment import token_starts
 from parastream.model.whisper.bias import HotwordBias
@@ -103,7 +103,7 @@ class WhisperPass:
             ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
             CheckpointError: The weights are damaged or do not fit the configuration.
         """
-        computed = computed_in(dtype, on_gpu="float16")
+        computed = in_mlx(dtype, on_gpu="float16")
         network = checkpoint.load_network(directory, getattr(mx, computed))
         network.pack()
         mx.eval(network.parameters())
@@ -226,6 +226,11 @@ class WhisperPass:
             looped=decoding.repeated > 0,
             mean_log_probability=sum(log_probabilities) / len(log_probabilities) if log_probabilities else 0.0,
         )
+
+    @property
+    def computing(self) -> Computing:
+        """How the network is computed."""
+        return with_mlx(self._dtype)
 
     @property
     def _dtype(self) -> mx.Dtype:

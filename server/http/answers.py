@@ -232,7 +232,9 @@ class HttpAnswers:
         if reason is None and wanted is not None and places < wanted:
             reason = f"places left: {places}"
         if reason is None:
-            return json_response(HTTPStatus.OK, {"status": "ready", "model": self._admission.model, "places": places})
+            computed = {ear.name: ear.computed for ear in self._admission.ears}
+            about = {"model": self._admission.model, "computed": computed, "places": places}
+            return json_response(HTTPStatus.OK, {"status": "ready", **about})
         return json_response(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": reason})
 
     async def _private(self, request: Request) -> Response:

@@ -84,10 +84,10 @@ class Admission:
     def ears(self) -> tuple[Ear, ...]:
         """The models that listen. Raises `EngineError` before they are loaded."""
         found = []
-        for name, languages, partials, finals in self._engine.listeners:
+        for name, languages, partials, finals, computing in self._engine.listeners:
             card = catalogue.card(name)
             about, figures, licence = (card.description, card.figures, card.licence) if card else ("", "", "")
-            found.append(Ear(name, partials, finals, languages, about, figures, licence))
+            found.append(Ear(name, partials, finals, languages, about, figures, licence, str(computing)))
         return tuple(found)
 
     @property

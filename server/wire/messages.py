@@ -187,6 +187,8 @@ class Ear(Struct, frozen=True):
     """How well, as measured."""
     licence: str = ""
     """Of its weights."""
+    computed: str = ""
+    """What computes it, and in which type, as in `graphs in int8`; empty where that is not known."""
 
 
 class Ready(Struct, frozen=True, tag_field="type", tag="ready"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import soundfile
 from parastream.model import SpeechModel, load
+from parastream.model.computing import Compute
 
 from ..reference.driver import recognise
 
@@ -25,26 +25,44 @@ GOLDEN = [
 ]
 
 
-def differing(model: SpeechModel) -> list[str]:
-    """The recordings of which a model hears other tokens than FunASR, in full context or streaming."""
-    return [entry["file"] for entry in GOLDEN if heard(model, entry) != expected(entry)]
+Ids = tuple[list[int], list[list[int]]]
+"""With full context, and of each call of a stream."""
 
 
-def heard(model: SpeechModel, entry: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
-    samples, _ = soundfile.read(FOLDER / Path(entry["file"]).name, dtype="float32")
-    full_context, calls = recognise(model, samples)
-    return full_context, calls
+def heard(model: SpeechModel) -> list[Ids]:
+    """What a model hears in all recordings."""
+    return [recognise(model, soundfile.read(FOLDER / Path(entry["file"]).name, dtype="float32")[0]) for entry in GOLDEN]
 
 
-def expected(entry: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
-    return entry["full_context"]["ids"], entry["streaming"]["ids_per_call"]
+def expected() -> list[Ids]:
+    """What FunASR hears."""
+    return [(entry["full_context"]["ids"], entry["streaming"]["ids_per_call"]) for entry in GOLDEN]
 
 
-def test_the_embedded_form_gives_the_same_tokens_but_for_one_recording_in_forty(speech: SpeechModel) -> None:
+def differing(found: list[Ids], known: list[Ids]) -> int:
+    """In how many recordings two differ, in full context or streaming."""
+    return sum(one != other for one, other in zip(found, known, strict=True))
+
+
+@pytest.fixture(scope="module")
+def in_mlx() -> list[Ids]:
+    return heard(load(compute="mlx", dtype="float32"))
+
+
+def test_the_embedded_form_gives_the_same_tokens_but_for_one_recording_in_forty(in_mlx: list[Ids]) -> None:
     assert len(GOLDEN) >= 6
-    assert len(differing(speech)) <= len(GOLDEN) / 40
+    assert differing(in_mlx, expected()) <= len(GOLDEN) / 40
+
+
+def test_graphs_give_the_tokens_of_mlx(in_mlx: list[Ids]) -> None:
+    assert heard(load(compute="graphs", dtype="float32")) == in_mlx
+
+
+def test_graphs_in_8_bits_give_other_tokens_in_four_recordings_of_130_at_most(in_mlx: list[Ids]) -> None:
+    assert differing(heard(load(compute="graphs", dtype="int8")), in_mlx) <= len(GOLDEN) * 4 / 130
 
 
 @pytest.mark.skipif(not FLOAT16, reason="needs PARASTREAM_FLOAT16, a directory that is not part of the project")
-def test_the_weights_in_float16_give_the_same_tokens() -> None:
-    assert differing(load(FLOAT16, dtype="float32")) == []
+@pytest.mark.parametrize("compute", ["mlx", "graphs"])
+def test_the_weights_in_float16_give_the_same_tokens(compute: Compute) -> None:
+    assert heard(load(FLOAT16, compute=compute, dtype="float32")) == expected()

@@ -7,25 +7,26 @@ import numpy as np
 import pytest
 from parastream.model.lanes import finish
 from parastream.model.lattice import Lattice
-from parastream.model.paraformer import Paraformer, log_probabilities
+from parastream.model.network import Network
+from parastream.model.paraformer import log_probabilities
 from parastream.model.selection import CANDIDATES, Selection
 
 from ..reference import recipe
-from ..reference.driver import network
+from ..reference.driver import graphs, network
 
 WANTED = np.array([5, 2], np.int32)
 
 
-@pytest.fixture(scope="module")
-def model() -> Paraformer:
-    return network("tiny_d2", recipe.VARIANTS["base"])
+@pytest.fixture(scope="module", params=["mlx", "graphs"])
+def model(request: pytest.FixtureRequest) -> Network:
+    return (network if request.param == "mlx" else graphs)("tiny_d2", recipe.VARIANTS["base"])
 
 
 def rows(seed: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(seed).standard_normal((count, 560)).astype(np.float32)
 
 
-def test_whole_utterances_have_a_lattice_where_it_is_wanted(model: Paraformer) -> None:
+def test_whole_utterances_have_a_lattice_where_it_is_wanted(model: Network) -> None:
     features = [rows(0, 40), rows(1, 25), rows(2, 0)]
     plain = model.transcribe(features)
     found = finish(model.transcribe_in_slices(features, layers=1, wanted=[WANTED, None, WANTED]))
@@ -45,7 +46,7 @@ def test_whole_utterances_have_a_lattice_where_it_is_wanted(model: Paraformer) -
     assert found[2].lattice is None
 
 
-def test_windows_have_a_lattice_where_it_is_wanted(model: Paraformer) -> None:
+def test_windows_have_a_lattice_where_it_is_wanted(model: Network) -> None:
     features = [rows(seed, 10) for seed in range(4)]
     plain = model.step(features, [model.new_state() for _ in features], [True] * 4)
     found = model.step(features, [model.new_state() for _ in features], [True] * 4, [None, WANTED, None, WANTED[:0]])

@@ -21,6 +21,7 @@ from parastream.model import SpeechModel, catalogue, checkpoint
 from parastream.model.dense import Dense
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.network import Network
 from parastream.model.paraformer import Paraformer
 from parastream.model.quantization import Quantization
 from parastream.model.tokens import Tokens
@@ -51,7 +52,7 @@ def features(speech: SpeechModel) -> list[Float32]:
     return [speech.frontend(part) for part in np.array_split(samples, 3)]
 
 
-def stream(model: Paraformer, features: Float32, hop: int = 10) -> Tokens:
+def stream(model: Network, features: Float32, hop: int = 10) -> Tokens:
     state, heard = model.new_state(), Tokens.none()
     for start in range(0, len(features), hop):
         heard += model.step([features[start : start + hop]], [state], [start + hop >= len(features)])[0]
@@ -75,7 +76,9 @@ def test_what_is_stored(quantized: tuple[int, Path], unquantised: Path) -> None:
     bits, directory = quantized
     configuration = json.loads((directory / "configuration.json").read_text())
     assert configuration.pop("quantization") == {"bits": bits, "group_size": 64}
-    assert configuration == json.loads((unquantised / "configuration.json").read_text())
+    known = json.loads((unquantised / "configuration.json").read_text())
+    assert known.pop("int8"), "which was measured with other weights"
+    assert configuration == known
     stored = cast(dict[str, mx.array], mx.load(str(directory / "model.safetensors")))
     layer = "encoder.layers.3.feed_forward.w_1"
     assert stored[f"{layer}.weight"].dtype == mx.uint32
@@ -252,9 +255,8 @@ def test_only_a_full_fit_is_loaded(
 def test_a_cpu_computes_in_float32_only() -> None:
     with pytest.raises(ModelConfigError, match="float16 is for GPUs"):
         parastream.model.load(dtype="float16")
-    with pytest.raises(ModelConfigError, match="dtype is 'int8'; allowed are float16, float32, bfloat16"):
-        parastream.model.load(dtype=cast(Any, "int8"))
-    assert parastream.model.load(dtype="float32").dtype == "float32"
+    with pytest.raises(ModelConfigError, match="float16 is for GPUs"):
+        parastream.model.load(compute="mlx", dtype="float16")
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])

@@ -49,9 +49,12 @@ def network(name: str, variant: recipe.Variant | None) -> Paraformer:
     return built
 
 
-def graphs(name: str, variant: recipe.Variant | None, arithmetic: Arithmetic = "float32") -> GraphParaformer:
-    """The same as graphs."""
+def graphs(
+    name: str, variant: recipe.Variant | None, arithmetic: Arithmetic = "float32", *, added_bias: float = 0.0
+) -> GraphParaformer:
+    """The same as graphs; `added_bias` is added to the bias of the predictor's output."""
     config, weights = _described(name, variant)
+    weights["predictor.cif_output.bias"] = weights["predictor.cif_output.bias"] + added_bias
     size = sum(array.size for array in weights.values())
     return GraphParaformer(config, lambda key: np.asarray(weights.pop(key), np.float32), arithmetic, size)
 

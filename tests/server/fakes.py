@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from typing import Any, ParamSpec, cast
 
+from parastream.model.computing import Computing
 from parastream.model.errors import EngineError
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
@@ -150,7 +151,8 @@ class FakeEngine:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        return (Listener("scripted", self.languages, partials=True, finals=True),)
+        computing = Computing("graphs", "int8")
+        return (Listener("scripted", self.languages, partials=True, finals=True, computing=computing),)
 
     @property
     def model(self) -> str:

@@ -82,6 +82,7 @@ async def test_a_whole_session() -> None:
     ready = messages[0]
     assert isinstance(ready, Ready)
     assert (ready.model, ready.format, ready.rate, ready.acknowledged) == ("scripted", "s16le", 16000, 0)
+    assert [(ear.name, ear.computed) for ear in ready.ears] == [("scripted", "graphs in int8")]
     assert len(ready.session) >= 32
     assert texts(messages) == expected_texts(AUDIO)
     assert messages[-1] == Done(0.32, seq=17)
@@ -184,7 +185,8 @@ async def test_http() -> None:
         status, text = await get(server, "/healthz")
         assert (status, json.loads(text)) == (200, {"status": "ok"})
         status, text = await get(server, "/readyz")
-        assert (status, json.loads(text)) == (200, {"status": "ready", "model": "scripted", "places": 500})
+        known = {"status": "ready", "model": "scripted", "computed": {"scripted": "graphs in int8"}, "places": 500}
+        assert (status, json.loads(text)) == (200, known)
         status, text = await get(server, "/v2/stream?x=1")
         error = decode_server_message(text)
         assert isinstance(error, Error)

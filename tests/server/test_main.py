@@ -66,7 +66,7 @@ def test_hanging_up_the_terminal_does_not_end_the_server(
     assert asyncio.run(main._serve(ServerConfig(port=0), load, (), offline=True)) == 0
     told = capsys.readouterr().err
     assert "stopping" in told
-    assert "hears    scripted: text while people speak and finals; en\n" in told
+    assert "hears    scripted: text while people speak and finals; en; computed by graphs in int8\n" in told
 
 
 @pytest.mark.parametrize("installed", [False, True])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from parastream.model.computing import Computing
 from parastream.server.metrics import ENGINE_COUNTERS, ENGINE_GAUGES, Metrics
 from parastream.streaming import EngineStats
 from prometheus_client.metrics_core import Metric
@@ -75,6 +76,16 @@ def test_every_metric_says_what_it_means_and_is_documented() -> None:
     assert [
         name for name, family in found.items() if not family.documentation or family.documentation not in text
     ] == []
+
+
+def test_models_say_how_they_are_computed() -> None:
+    metrics, models = Metrics(), {"a": Computing("graphs", "int8"), "b": Computing("mlx", "float32")}
+    metrics.watch(sessions=int, rooms=int, viewers=int, places=int, engine=EngineStats, computing=lambda: models)
+    samples = families(metrics)["parastream_model_info"].samples
+    assert [(sample.labels, sample.value) for sample in samples] == [
+        ({"model": "a", "compute": "graphs", "dtype": "int8"}, 1),
+        ({"model": "b", "compute": "mlx", "dtype": "float32"}, 1),
+    ]
 
 
 def test_servers_in_one_process_do_not_add_up() -> None:

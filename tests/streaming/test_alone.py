@@ -106,8 +106,10 @@ def test_what_cannot_be_had_is_refused(alone: Models) -> None:
 
 def test_who_listens(alone: Models, models: Models) -> None:
     assert alone.name == "model"
-    assert alone.listeners == (Listener("model", LANGUAGES, partials=False, finals=True),)
-    assert models.listeners == (Listener("asr-small-en", ("en",), partials=True, finals=True),)
+    (only,) = alone.listeners
+    assert only[:-1] == ("model", LANGUAGES, False, True)
+    assert only.computing.compute == "mlx"
+    assert models.listeners == (Listener("asr-small-en", ("en",), True, True, models.speech.computing),)
     both = Models(models.front, models.vad, alone.final, None, alone.final)
     assert [(each.partials, each.finals) for each in both.listeners] == [(True, False), (False, True), (False, True)]
 

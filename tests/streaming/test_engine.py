@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError, EngineError, HubError
+from parastream.model.selection import Selection
 from parastream.streaming import Engine, EngineConfig, Models, SessionConfig
 from parastream.streaming.events import Event, InputRejected, SessionEnded
 from parastream.streaming.runner import Runner
@@ -162,13 +163,18 @@ def test_a_session_that_stumbles_itself_ends_alone(
 def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
     engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = engine.models.speech.network
-    step, failures = type(network).step, 0
+    network = type(engine.models.speech.network)
+    step, select, together, failures = network.step, Selection.tokens, False, 0
 
-    def stumble(self: Any, features: Any, *arguments: Any) -> Any:
+    def note(self: Any, features: Any, *arguments: Any) -> Any:
+        nonlocal together
+        together = len(features) > 1
+        return step(self, features, *arguments)
+
+    def stumble(self: Any, *arguments: Any) -> Any:
         nonlocal failures
-        tokens = step(self, features, *arguments)  # the states have advanced
-        if len(features) > 1:
+        tokens = select(self, *arguments)  # the states have advanced
+        if together:
             failures += 1
             raise MemoryError("no room for this batch")
         return tokens
@@ -178,9 +184,9 @@ def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
     alone.stream.send(sample.tobytes())
     alone.stream.end()
     alone.wait()
-    monkeypatch.setattr(type(network), "step", stumble)
-    together = talk_beside(engine, sample, "second", streaming)
-    for listener in together:
+    monkeypatch.setattr(network, "step", note)
+    monkeypatch.setattr(Selection, "tokens", stumble)
+    for listener in talk_beside(engine, sample, "second", streaming):
         listener.wait()
         assert listener.outline == alone.outline
     assert failures

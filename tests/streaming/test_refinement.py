@@ -14,6 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from parastream.model.computing import Computing
 from parastream.model.final_pass import FinalInput, Hypothesis, TimedWord
 from parastream.model.loading import load_final_pass
 from parastream.streaming import Engine, EngineConfig, Models, SessionConfig
@@ -256,6 +257,7 @@ class Counting:
 
     name = "counting"
     capabilities = replace(WHISPER, best_seconds=None)
+    computing = Computing("mlx", "float32")
 
     def __init__(self) -> None:
         self.heard: list[FinalInput] = []

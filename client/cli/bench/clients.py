@@ -14,6 +14,7 @@ from parastream.client.cli.bench.processes import Usage, server_process
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.cli.interrupts import run_interruptible
 from parastream.client.sources import read, sample_recording
+from parastream.model.computing import Compute, ComputeType
 from parastream.server.wire.messages import Final, Partial
 
 LIMIT_MS = 1200
@@ -29,11 +30,26 @@ class Setting:
     seconds: float
     """How long each client speaks."""
     model: str | None = None
-    server: str | None = None
-    """Address of a running server; None: start one for each run."""
+    servers: tuple[str, ...] = ()
+    """Addresses of running servers that share the clients; none: start a server for each run."""
     token: str | None = None
     final_model: str | None = None
     """What hears whole utterances; None: the server's default."""
+    compute: Compute | None = None
+    """What computes Paraformer; None: the server's default."""
+    dtype: ComputeType | None = None
+    """Type to compute in; None: the server's default."""
+
+    @property
+    def options(self) -> list[str]:
+        """Options of a server that is started."""
+        named = {
+            "--model": self.model,
+            "--final-model": self.final_model,
+            "--compute": self.compute,
+            "--dtype": self.dtype,
+        }
+        return [word for name, value in named.items() if value is not None for word in (name, value)]
 
 
 def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
@@ -49,7 +65,7 @@ def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool
 
 async def _run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
     with contextlib.ExitStack() as stack:
-        if setting.server is None:
+        if not setting.servers:
             directory = stack.enter_context(model_directory(setting.model))
             setting = replace(setting, model=directory)
         if find_largest:
@@ -66,25 +82,20 @@ async def measure(setting: Setting, clients: int) -> Result:
         audio = (read(sample)[0] * 32768).astype("<i2").tobytes()
     before: Usage | None = None
     after: Usage | None = None
-    if setting.server is not None:
-        described = {"server": setting.server}
+    if setting.servers:
+        described = {"server": ", ".join(setting.servers)}
         load = await run_load(
-            setting.server, setting.token, audio, clients=clients, seconds=setting.seconds, usage=None
+            setting.servers, setting.token, audio, clients=clients, seconds=setting.seconds, usage=None
         )
     else:
-        options = ["--max-sessions", str(clients)]
-        if setting.model is not None:
-            options += ["--model", setting.model]
-        if setting.final_model is not None:
-            options += ["--final-model", setting.final_model]
-        async with server_process(options) as server:
+        async with server_process(["--max-sessions", str(clients), *setting.options]) as server:
             before = server.usage()
             load = await run_load(
-                server.url, setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
+                [server.url], setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
             )
             after = server.usage()
         model = Path(server.described["model"].removesuffix(", loading")).name
-        described = {"model": model, "blas": server.described["BLAS"]}
+        described = {"model": model, "blas": server.described["BLAS"], "computed": server.described["computed"]}
     return (
         {"benchmark": "clients", "hardware": hardware()} | described | _figures(load, setting, clients, before, after)
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from parastream.client.cli.options import (
     BenchModelOption,
+    ComputeOption,
     DtypeOption,
     FinalModelOption,
     JsonOption,
     PlainCommand,
-    ServerOption,
     TokenOption,
     refuse,
 )
@@ -30,6 +30,7 @@ def window(
         str, typer.Option(metavar="N,N…", help="Numbers of sessions with a window at the same time.")
     ] = "1,4,16",
     model: BenchModelOption = None,
+    compute: ComputeOption = None,
     dtype: DtypeOption = None,
     repeats: Annotated[
         int, typer.Option(min=1, metavar="N", help="Number of windows; the result is their median.")
@@ -47,9 +48,8 @@ def window(
     prepare_process()
     from parastream.client.cli.bench import inference
 
-    raise typer.Exit(
-        inference.window(model, [int(size) for size in sizes], repeats, json, dtype=dtype.value if dtype else None)
-    )
+    computed: Any = {"compute": compute and compute.value, "dtype": dtype and dtype.value}
+    raise typer.Exit(inference.window(model, [int(size) for size in sizes], repeats, json, **computed))
 
 
 @bench_app.command("offline", cls=PlainCommand)
@@ -59,6 +59,8 @@ def bench_offline(
         typer.Argument(metavar="FILE", help="Recordings.  [default: the sample that comes with parastream]"),
     ] = None,
     model: BenchModelOption = None,
+    compute: ComputeOption = None,
+    dtype: DtypeOption = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Number of runs; the result is their median.")] = 3,
     json: JsonOption = None,
 ) -> None:
@@ -72,13 +74,14 @@ def bench_offline(
     prepare_process()
     from parastream.client.cli.bench import inference
 
-    raise typer.Exit(inference.offline(model, files or [], repeats, json))
+    computed: Any = {"compute": compute and compute.value, "dtype": dtype and dtype.value}
+    raise typer.Exit(inference.offline(model, files or [], repeats, json, **computed))
 
 
 _CLIENTS_HELP = """\
 Measure the latencies of many clients that speak all the time.
 
-They go through a real server: the one that --server names, or one started as a separate process. Each client
+They go through a real server: those that --server names, or one started as a separate process. Each client
 repeats real speech in messages of 100 ms, and begins at another place and another moment than the others.
 Partials and the final pass are on.
 
@@ -111,16 +114,26 @@ def clients(
     ] = False,
     model: BenchModelOption = None,
     final_model: FinalModelOption = None,
-    server: ServerOption = None,
+    compute: ComputeOption = None,
+    dtype: DtypeOption = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="A running server, such as ws://127.0.0.1:8765; more than once: several that share the clients.",
+        ),
+    ] = None,
     token: TokenOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure the latencies of many clients that speak all the time."""
-    refuse(server is not None and model is not None, "--model", "cannot be used with --server")
-    refuse(server is not None and final_model is not None, "--final-model", "cannot be used with --server")
+    for name, value in {"model": model, "final-model": final_model, "compute": compute, "dtype": dtype}.items():
+        refuse(bool(server) and value is not None, f"--{name}", "cannot be used with --server")
     from parastream.client.cli.bench import clients as command
 
-    setting = command.Setting(seconds, model, server, token, final_model)
+    computed: Any = {"compute": compute and compute.value, "dtype": dtype and dtype.value}
+    setting = command.Setting(seconds, model, tuple(server or ()), token, final_model, **computed)
     raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 
 

@@ -15,7 +15,7 @@ from parastream.client.cli.bench.latency import percentile
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.sources import read, sample_recording
 from parastream.model import SpeechModel, blas, catalogue, load, load_punctuation, random_weights
-from parastream.model.config import Precision
+from parastream.model.computing import Compute, ComputeType
 from parastream.model.errors import ModelConfigError
 from parastream.streaming import Transcriber
 from parastream.streaming.audio import SAMPLE_RATE, resample
@@ -38,7 +38,13 @@ def model_directory(name: str | None) -> Iterator[str]:
 
 
 def window(
-    model: str | None, batches: Sequence[int], repeats: int, file: Path | None, *, dtype: Precision | None = None
+    model: str | None,
+    batches: Sequence[int],
+    repeats: int,
+    file: Path | None,
+    *,
+    compute: Compute | None = None,
+    dtype: ComputeType | None = None,
 ) -> int:
     """Measure windows, print, and return the exit status.
 
@@ -47,7 +53,7 @@ def window(
         OSError: The result cannot be written.
     """
     with model_directory(model) as directory:
-        speech = load(directory, dtype=dtype)
+        speech = load(directory, compute=compute, dtype=dtype)
     if not speech.config.streams:
         raise ModelConfigError(f"{speech.name} is a {speech.config.model}, which has no streaming form")
     rows = _rows_of_speech(speech)
@@ -66,7 +72,15 @@ def window(
     return 0
 
 
-def offline(model: str | None, recordings: Sequence[Path], repeats: int, file: Path | None) -> int:
+def offline(
+    model: str | None,
+    recordings: Sequence[Path],
+    repeats: int,
+    file: Path | None,
+    *,
+    compute: Compute | None = None,
+    dtype: ComputeType | None = None,
+) -> int:
     """Measure whole recordings, the sample if there are none; print, and return the exit status.
 
     Raises:
@@ -77,7 +91,7 @@ def offline(model: str | None, recordings: Sequence[Path], repeats: int, file: P
     with sample_recording() as sample:
         audio = [resample(*read(path)) for path in recordings or [sample]]
     with model_directory(model) as directory:
-        speech = load(directory)
+        speech = load(directory, compute=compute, dtype=dtype)
     transcriber = Transcriber(speech, punctuation=load_punctuation())
     speech.warm_up()
     spans: list[Float32] = []
@@ -161,7 +175,8 @@ def _described(benchmark: str, speech: SpeechModel) -> Result:
         "blas": str(blas.info()),
         "model": speech.name,
         "parameters": speech.parameters,
-        "dtype": speech.dtype,
+        "compute": speech.computing.compute,
+        "dtype": speech.computing.dtype,
         "quantization": str(speech.quantization) if speech.quantization else None,
     }
 

@@ -101,7 +101,7 @@ class _PacedClient:
 
 
 async def run_load(
-    url: str,
+    urls: Sequence[str],
     token: str | None,
     audio: bytes,
     *,
@@ -115,7 +115,7 @@ async def run_load(
     A client that the server refuses, or whose connection breaks, is one of the traces, too.
 
     Args:
-        url: Address of the server.
+        urls: Addresses of the server, or of several that share the clients evenly.
         token: Token to present.
         audio: 16-bit samples at 16 kHz, a whole number of blocks; repeated as often as necessary.
         clients: How many clients.
@@ -131,7 +131,7 @@ async def run_load(
     async def open_client(number: int) -> _PacedClient | SessionTrace:
         async with turns:
             try:
-                websocket, _ = await open_connection(url, start, token=token, timeout=PATIENCE)
+                websocket, _ = await open_connection(urls[number % len(urls)], start, token=token, timeout=PATIENCE)
             except ClientError as error:
                 return SessionTrace(failure=f"no session: {error}")
         return _PacedClient(websocket, frames, number * len(frames) // clients, blocks)

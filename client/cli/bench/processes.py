@@ -37,7 +37,7 @@ class ServerProcess:
     url: str
     pid: int
     described: dict[str, str]
-    """What it printed about itself when it started: `model`, `device`, `BLAS`."""
+    """What it printed about itself when it started: `model`, `device`, `BLAS`, and how models are `computed`."""
 
     def usage(self) -> Usage:
         """Return what the process and its descendants have used so far."""
@@ -65,6 +65,7 @@ async def server_process(options: Sequence[str]) -> AsyncIterator[ServerProcess]
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     lines: deque[str] = deque(maxlen=_LINES)
     described: dict[str, str] = {}
+    computed: list[str] = []
     ready = asyncio.Event()
 
     async def read() -> None:
@@ -73,6 +74,8 @@ async def server_process(options: Sequence[str]) -> AsyncIterator[ServerProcess]
             lines.append(line.decode(errors="replace").rstrip())
             if found := re.match(r" +(address|model|device|BLAS) +(.+)", lines[-1]):
                 described[found[1]] = found[2]
+            elif found := re.match(r" +hears +(.+?): .*computed by ([^;]+)", lines[-1]):
+                computed.append(f"{found[1]} by {found[2]}")
             elif lines[-1].startswith("ready"):
                 ready.set()
         ready.set()
@@ -83,7 +86,7 @@ async def server_process(options: Sequence[str]) -> AsyncIterator[ServerProcess]
             await asyncio.wait_for(ready.wait(), _READY_TIMEOUT)
         if not any(line.startswith("ready") for line in lines):
             raise ClientError("the server did not start: " + " ".join(lines))
-        yield ServerProcess(described["address"], process.pid, described)
+        yield ServerProcess(described["address"], process.pid, described | {"computed": "; ".join(computed)})
     finally:
         if process.returncode is None:
             process.terminate()

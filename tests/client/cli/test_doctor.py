@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,16 @@ def test_a_working_installation(findings: dict[str, doctor.Finding]) -> None:
     assert str(blas.info()) in findings["BLAS"].text
     assert "GFLOP/s" in findings["BLAS"].text
     assert findings["speech model"].text.startswith("asr-small-en")
+    assert re.search(r"run by (graphs in (int8|float32)|MLX in bfloat16) in", findings["speech model"].text)
     assert findings["voice activity"].text.endswith(".onnx")
+
+
+@pytest.mark.parametrize(("exact", "state"), [(True, "ok"), (False, "warn")])
+def test_what_8_bits_cost_on_this_cpu(exact: bool, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "sums_bytes_exactly", lambda: exact)
+    finding = next(finding for finding in doctor.report() if finding.name == "int8")
+    assert finding.state == state
+    assert ("lacks VNNI" in finding.text) is not exact
 
 
 def test_a_damaged_model_fails(

@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from parastream.client.cli.models import print_models
-from parastream.model import catalogue
+from parastream.client.cli.models import compare_types, print_models
+from parastream.model import SpeechModel, catalogue
+from parastream.streaming import Transcriber
+from parastream.streaming.transcript import Transcript
 
 from tests.client.cli.command import EMBEDDED, SAID, SAMPLE, Run, words
 
@@ -77,7 +79,7 @@ def test_models_quantize_and_transcribe(run: Run, tmp_path: Path, unquantised: P
     assert checked.status == 0
     assert "30.87 million" in checked.out
     assert re.search(r"^stored +4 bits in groups of 32$", checked.out, re.M)
-    assert re.search(r"^computed +in b?float(16|32)$", checked.out, re.M)
+    assert re.search(r"^computed +by (graphs in float32|MLX in bfloat16)$", checked.out, re.M)
     transcribed = run("transcribe", SAMPLE, "--model", small, "--dtype", "float32")
     assert transcribed.status == 0
     assert words(transcribed.out) == " ".join(SAID)
@@ -120,6 +122,27 @@ def test_models_check_compares_with_known_texts(run: Run, tmp_path: Path) -> Non
     wrong = run("models", "check", "asr-small-en", "--recordings", tmp_path)
     assert wrong.status == 1
     assert "failed" in wrong.out
+
+
+def test_models_check_compares_8_bits_with_float32(run: Run) -> None:
+    compared = run("models", "check", "asr-small-en", SAMPLE)
+    assert compared.status == 0
+    for form in ("whole", "streaming"):
+        assert f"compared    {form}: int8 hears what float32 hears in 1 of 1 recordings; 0 of" in compared.out
+    refused = run("models", "check", "punc-small-realtime", SAMPLE)
+    assert (refused.status, "recordings cannot be compared" in refused.err) == (1, True)
+
+
+def test_what_8_bits_change_is_shown(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = iter(["one two", "one too", "two", "two"])
+    monkeypatch.setattr(Transcriber, "transcribe", lambda *_: Transcript(next(heard), (), 1.0))
+    compare_types(speech, speech, [SAMPLE])
+    shown = capsys.readouterr().out
+    assert f"int8        {SAMPLE.name}, whole: one too (1 of 7 characters differ)" in shown
+    assert "whole: int8 hears what float32 hears in 0 of 1 recordings; 1 of 7 characters differ (14.29%)" in shown
+    assert "streaming: int8 hears what float32 hears in 1 of 1 recordings" in shown
 
 
 @pytest.mark.parametrize("content", [None, "[]", '{"source": "x"}', "{"])

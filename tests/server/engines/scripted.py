@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 
+from parastream.model.computing import Computing
 from parastream.model.replacements import Replacements
 from parastream.server.engines.channel import (
     Cancel,
@@ -23,7 +24,7 @@ from parastream.streaming import EngineStats
 from parastream.streaming.events import Final, SessionEnded, SpeechEnded, SpeechStarted
 from parastream.streaming.runner import Listener
 
-EARS = (Listener("scripted", ("en",), partials=True, finals=True),)
+EARS = (Listener("scripted", ("en",), partials=True, finals=True, computing=Computing("graphs", "int8")),)
 READY = Ready("scripted", ("en",), EARS, "CPU", "none", EngineStats(capacity=2))
 
 

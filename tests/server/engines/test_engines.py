@@ -19,6 +19,7 @@ from parastream.server.metrics import Metrics
 from parastream.streaming import Observer, SessionConfig
 from parastream.streaming.events import Event, Final, InputRejected, SessionEnded
 
+from tests.server.engines.scripted import EARS
 from tests.server.fakes import asynchronous
 from tests.waiting import until
 
@@ -75,6 +76,7 @@ async def test_sessions_go_where_there_is_most_room() -> None:
         assert made.engines.stats().sessions == 0
         assert made.engines.stats().capacity == 4
         assert (made.engines.model, made.engines.languages) == ("scripted", ("en",))
+        assert made.engines.listeners == EARS
 
 
 @asynchronous

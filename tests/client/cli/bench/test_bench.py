@@ -258,12 +258,15 @@ def test_the_search_for_the_largest_number(
 
 def test_window(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "window.json"
-    assert bench("window", "--batch", "1,2", "--repeats", 3, "--json", file) == 0
+    assert (
+        bench("window", "--batch", "1,2", "--repeats", 3, "--compute", "mlx", "--dtype", "float32", "--json", file) == 0
+    )
     result = json.loads(file.read_text())
     assert {"hardware", "blas", "ms_per_session_window"} <= set(result)
     assert list(result["ms_per_session_window"]) == ["1", "2"]
     assert all(ms > 0 for ms in result["ms_per_session_window"].values())
-    assert (result["model"], result["parameters"], result["dtype"]) == ("asr-small-en", 30_866_963, "float32")
+    assert (result["model"], result["parameters"]) == ("asr-small-en", 30_866_963)
+    assert (result["compute"], result["dtype"]) == ("mlx", "float32")
     assert "ms_per_session_window 2" in capfd.readouterr().out
 
 
@@ -298,12 +301,14 @@ def test_clients(tmp_path: Path) -> None:
 
 def test_clients_that_find_no_server(tmp_path: Path) -> None:
     file = tmp_path / "clients.json"
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"ws://127.0.0.1:{port}"
-    assert bench("clients", "--clients", 2, "--seconds", 2, "--server", url, "--json", file) == 1
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        urls = [f"ws://127.0.0.1:{listener.getsockname()[1]}" for listener in (one, other)]
+    servers = ("--server", urls[0], "--server", urls[1])
+    assert bench("clients", "--clients", 3, "--seconds", 2, *servers, "--json", file) == 1
     result = json.loads(file.read_text())
-    assert result["dropped"] == 2
+    assert result["server"] == ", ".join(urls)
+    assert result["dropped"] == 3
+    assert [sum(found for error, found in result["errors"].items() if url in error) for url in urls] == [2, 1]
     assert result["partial_ms"]["p95"] is None
     assert next(iter(result["errors"])).startswith("no session: ")
 
@@ -324,6 +329,7 @@ def test_a_server_that_does_not_start() -> None:
         (["window", "--batch", "1,x"], 2, "needs whole numbers above 0"),
         (["window", "--batch", "0"], 2, "needs whole numbers above 0"),
         (["window", "--model", "/nowhere"], 1, "/nowhere"),
+        (["clients", "--server", "ws://127.0.0.1:1", "--dtype", "int8"], 2, "--dtype"),
         (["clients", "--server", "ws://127.0.0.1:1", "--model", "x"], 2, "cannot be used with --server"),
         (["report", "FILE"], 1, "names no hardware"),
     ],
