@@ -75,12 +75,13 @@ async def _run(sample: Path, pace: float) -> int:
         console.print(line, markup=False, soft_wrap=True)
 
     choice = ModelChoice()
-    say(f"parastream {version('parastream')}, model {choice.speech}, {blas.info()}")
+    say(f"parastream {version('parastream')}, {blas.info()}")
     loading = time.perf_counter()
     finals = 0
     async with local_server(choice) as server:
         url = server.url
         say(f"server {url} is ready after {time.perf_counter() - loading:.1f} s")
+        say(f"{' and '.join(ear.name for ear in server.ears)} listen")
         source = FileSource(sample, pace=pace)
         seconds = source.duration
         assert seconds is not None  # FLAC

@@ -118,8 +118,13 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
 
         journal: Journal | None = None
 
+        told = False
+
         def on_open(client: AsyncClient) -> None:
-            nonlocal journal
+            nonlocal journal, told
+            if client.ready.ears and not told:
+                told = True
+                live.note(f"heard by {' and '.join(ear.name for ear in client.ready.ears)}")
             if capture.save is not None and journal is None:
                 journal = stack.enter_context(new_journal(capture.save, client, labels, report=live.note))
                 live.note(f"saving to {journal.path.with_suffix('')}.jsonl, .txt, .srt, .vtt")

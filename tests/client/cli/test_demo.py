@@ -19,6 +19,7 @@ def test_demo(run: Run) -> None:
     assert (result.status, result.err) == (0, "")
     finals = [line.partition("✓ ")[2] for line in result.out.splitlines() if "✓" in line]
     assert [words(final) for final in finals] == BOTH
+    assert "\nasr-small-en and whisper-tiny-en listen\n" in result.out
     partials = [line for line in result.out.splitlines() if re.match(r" +\d:\d\d\.\d   ", line)]
     assert len(partials) >= 6
     assert re.search(

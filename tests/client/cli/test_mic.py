@@ -82,6 +82,7 @@ def test_mic(run: Run, served: Served, tmp_path: Path, own_server: bool) -> None
     text = next(saved.glob("*.txt"))
     assert text.read_text().splitlines() == finals
     assert run("subtitles", text.with_suffix(".jsonl"), "--format", "text").out.splitlines() == finals
+    assert f"heard by {'asr-small-en and whisper-tiny-en' if own_server else 'asr-small-en'}\n" in result.stdout
     assert f"saving to {text.with_suffix('')}.jsonl, .txt, .srt, .vtt" in result.stdout.replace("\n", "")
 
 
