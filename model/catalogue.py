@@ -76,7 +76,7 @@ _KNOWN: dict[str, KnownModel] = {
         "English free speech, whole utterances (OpenAI's Whisper tiny.en)",
         languages=("en",),
         figures="words wrong: LibriSpeech test-other 15 %, strong accents 30 %, spelled words and dates 3.4 %;"
-        f" together with {DEFAULT} 15, 23 and 1.2 %",
+        f" together with {DEFAULT} 15, 24 and 0.6 %",
         licence="MIT",
     ),
     "punc-small-offline": KnownModel("punctuation", 6, "Mandarin and English, for whole texts", languages=("zh", "en")),
