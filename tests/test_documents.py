@@ -13,11 +13,14 @@ from parastream.client.cli.main import app
 from typer.core import TyperGroup
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "client-js/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = typer.main.get_command(app)
-OTHERS_COMMANDS = {"git", "cd", "pip", "apt-get", "curl", "pre-commit"}
+OTHERS_COMMANDS = {"git", "cd", "pip", "npm", "apt-get", "curl", "pre-commit"}
 """Programs whose arguments are not checked."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -48,6 +48,11 @@ def test_pages_models_and_recordings_are_in_the_wheel(wheel: set[str], package: 
     assert beside_the_code(package) - wheel == set()
 
 
+def test_the_javascript_client_is_in_the_wheel_for_the_pages(wheel: set[str]) -> None:
+    scripts = {path.name for path in (ROOT / "client-js" / "src").iterdir()}
+    assert {f"parastream/server/web/client/{name}" for name in scripts} - wheel == set()
+
+
 def test_every_module_is_in_the_wheel(wheel: set[str]) -> None:
     modules = {
         f"parastream/{path.relative_to(ROOT).as_posix()}" for name in PACKAGES for path in (ROOT / name).rglob("*.py")

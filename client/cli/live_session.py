@@ -2,7 +2,7 @@
 
 `AsyncClient` resumes a session whose connection breaks. This goes on when the session itself is gone: it had lasted as
 long as the server allows, or the server was restarted. Audio is kept until its finals have come. What has none is sent
-again to the next session. `server/web/session.js` does the same for the page.
+again to the next session. `client-js/src/session.js` does the same for the page.
 """
 
 from __future__ import annotations

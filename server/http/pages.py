@@ -1,4 +1,7 @@
-"""The web pages and what they load, as a pure function of the request's path. The files are in `server/web`."""
+"""The web pages and what they load, as a pure function of the request's path. The files are in `server/web`.
+
+`server/web/client` is a link to the JavaScript client, which the pages are built on.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +92,11 @@ def elsewhere(target: str) -> str | None:
 
 @cache
 def _files() -> dict[str, Page]:
-    """Every file of the pages by its name."""
+    """Every file of the pages by its place in their directory."""
+    files = [file for directory in (WEB, WEB / "client") for file in directory.iterdir() if file.is_file()]
     return {
-        file.name: Page(_CONTENT_TYPES[file.suffix], file.read_bytes(), microphone=file.name == "index.html")
-        for file in WEB.iterdir()
+        file.relative_to(WEB).as_posix(): Page(
+            _CONTENT_TYPES[file.suffix], file.read_bytes(), microphone=file.name == "index.html"
+        )
+        for file in files
     }

@@ -7,7 +7,7 @@ import { followNewest, keepPlace } from "./follow.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
 import { Room } from "./room.js";
-import * as server from "./server.js";
+import { liveUrl, openRoom, roomCondition, roomHistory, roomOfPage, server, takeTokenFromAddress } from "./server.js";
 import { connectShortcuts } from "./shortcuts.js";
 import { Status } from "./status.js";
 import { connectThemeButton } from "./theme.js";
@@ -21,11 +21,11 @@ const ANNOUNCED_AFTER_MILLISECONDS = 1000;
 /** Earlier lines are fetched before the reader gets to them. */
 const AHEAD_PIXELS = 600;
 
-const name = server.roomOfPage();
+const name = roomOfPage();
 const transcript = new Transcript();
 const status = new Status();
 
-server.takeTokenFromAddress();
+takeTokenFromAddress();
 document.title = `${name} · live captions`;
 element("room-name", HTMLElement).textContent = name;
 const jumpToNewest = followNewest(
@@ -40,8 +40,8 @@ connectThemeButton(element("theme", HTMLButtonElement));
 connectProjector(transcript);
 connectDownloads();
 
-const condition = () => server.roomCondition(name);
-const room = new Room(() => server.openRoom(name), condition, transcript, (before) => server.roomHistory(name, before));
+const condition = () => roomCondition(name);
+const room = new Room(() => openRoom(name), condition, transcript, (before) => roomHistory(name, before));
 room.addEventListener("state", show);
 connectHistory();
 transcript.addEventListener("drafts", showContent);
@@ -104,12 +104,12 @@ function connectDownloads() {
   for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("a[data-format]"))) {
     const suffix = /** @type {"txt" | "srt" | "vtt" | "json"} */ (link.dataset.format);
     const file = `${name}.${suffix}`;
-    link.href = server.liveUrl(name, suffix).href;
+    link.href = liveUrl(name, suffix).href;
     link.download = file;
     link.addEventListener("click", (event) => {
-      if (!server.token()) return;
+      if (!server.token) return;
       event.preventDefault(); // a link cannot carry the token but in its address
-      void server.fetchWithToken(new URL(link.href)).then(async (response) => {
+      void server.fetch(link.href).then(async (response) => {
         if (response.ok) download(file, await response.blob());
       });
     });

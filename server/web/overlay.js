@@ -4,7 +4,7 @@
 import { element } from "./dom.js";
 import { LinesView } from "./lines-view.js";
 import { Room } from "./room.js";
-import * as server from "./server.js";
+import { openRoom, roomCondition, roomOfPage, takeTokenFromAddress } from "./server.js";
 import { applyLook, withQuery } from "./settings.js";
 import { Transcript } from "./transcript.js";
 
@@ -26,8 +26,8 @@ const LOOK = {
 };
 
 const look = withQuery(LOOK, new URLSearchParams(location.search));
-const name = server.roomOfPage();
-server.takeTokenFromAddress();
+const name = roomOfPage();
+takeTokenFromAddress();
 const captions = element("captions", HTMLElement);
 applyLook(captions, look);
 
@@ -37,7 +37,7 @@ new LinesView(
   { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) },
   { keep: KEPT_LINES, fadeSeconds: look.fade },
 );
-const room = new Room(() => server.openRoom(name), () => server.roomCondition(name), transcript);
+const room = new Room(() => openRoom(name), () => roomCondition(name), transcript);
 room.addEventListener("state", () => {
   // Over a picture there is no place for words about the connection, but for what stays wrong until somebody acts.
   element("problem", HTMLElement).hidden = room.state.name !== "unauthorized";

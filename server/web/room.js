@@ -1,7 +1,7 @@
 // @ts-check
 /** Watching a caption room: its transcript is kept up to date over as many connections as it takes. */
 
-import { Connection } from "./connection.js";
+import { Connection } from "./client/connection.js";
 
 /** @typedef {import("./transcript.js").Transcript} Transcript */
 /** @typedef {{line: number, speaker: string, start: number, end: number, text: string}} RoomLine as the server sends it */
@@ -37,7 +37,7 @@ export class Room extends EventTarget {
   #turn = 0;
   /** What the server announced the close with. */
   #error = "";
-  /** @type {import("./connection.js").ConnectionState} */
+  /** @type {import("./client/connection.js").ConnectionState} */
   state = { name: "connecting" };
   /** Whether somebody speaks in it. */
   live = false;

@@ -1,27 +1,21 @@
 // @ts-check
-/** Where the server is, how to show it the token, and what it says about itself. */
+/** The server of this page, and the token for it. */
 
+import { Server } from "./client/server.js";
 import { ofTab } from "./storage.js";
 
-const ROOT = new URL("../", import.meta.url);
-const PROTOCOL = "parastream.v1";
 const ROOM_PROTOCOL = "parastream.room.v1";
-const TOKEN_PROTOCOL = "parastream.token.";
 const TOKEN_KEY = "parastream.token";
 const LINES_AT_ONCE = 200;
 
-/** What HTTP allows in the name of a subprotocol. */
-const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+/** @typedef {import("./client/server.js").Condition} Condition */
 
-/** @typedef {"ready" | "loading" | "unauthorized" | "unreachable"} Condition */
-
-/** The token for this tab: typed in, or taken from the page's address. */
-export function token() {
-  return ofTab.getItem(TOKEN_KEY) ?? "";
-}
+/** With the token for this tab: typed in, or taken from the page's address. */
+export const server = new Server(new URL("../", import.meta.url), { token: ofTab.getItem(TOKEN_KEY) ?? "" });
 
 /** @param {string} value empty to forget it */
 export function rememberToken(value) {
+  server.token = value;
   if (value) ofTab.setItem(TOKEN_KEY, value);
   else ofTab.removeItem(TOKEN_KEY);
 }
@@ -37,32 +31,21 @@ export function takeTokenFromAddress() {
 }
 
 /**
- * Open a WebSocket for a session. A balancer between several servers looks at the query.
- *
- * @param {string} room empty for none
- * @param {string} instance the server that the session is on; empty for any
- */
-export function openSession(room, instance) {
-  const query = new URLSearchParams({ ...(room && { room }), ...(instance && { on: instance }) });
-  return openSocket(`v1/stream?${query}`, PROTOCOL);
-}
-
-/**
  * Open a WebSocket for watching a room.
  *
  * @param {string} room
  */
 export function openRoom(room) {
-  return openSocket(`${roomPath(room)}?${new URLSearchParams({ room })}`, ROOM_PROTOCOL);
+  return server.open(`${roomPath(room)}?${new URLSearchParams({ room })}`, ROOM_PROTOCOL);
 }
 
 /**
- * As `condition`, for readers, who may have a token that is good for rooms only.
+ * As the server's condition, for readers, who may have a token that is good for rooms only.
  *
  * @param {string} room
  */
 export function roomCondition(room) {
-  return condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
+  return server.condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
 }
 
 /**
@@ -74,35 +57,9 @@ export function roomCondition(room) {
  */
 export async function roomHistory(room, before) {
   const query = new URLSearchParams({ room, before: String(before), limit: String(LINES_AT_ONCE) });
-  const answer = await fetchWithToken(new URL(`${roomPath(room)}?${query}`, ROOT));
+  const answer = await server.fetch(`${roomPath(room)}?${query}`);
   if (!answer.ok) throw new Error(answer.statusText);
   return answer.json();
-}
-
-/**
- * A model that listens: to speech while it lasts, to whole utterances, or to both.
- *
- * @typedef {{name: string, partials: boolean, finals: boolean, languages: string[], figures: string, licence: string}} Ear
- */
-
-/**
- * What the server hears with, as far as it is known.
- *
- * @typedef {{model: string | null, languages: string[] | null, ears?: Ear[] | null}} Known
- */
-
-/**
- * Ask what the server hears with.
- *
- * @returns {Promise<Known>}
- */
-export async function info() {
-  try {
-    const answer = await fetchWithToken(new URL("v1/info", ROOT));
-    return answer.ok ? await answer.json() : { model: null, languages: null };
-  } catch {
-    return { model: null, languages: null };
-  }
 }
 
 /** The room that this page is about: the end of its address. */
@@ -112,55 +69,15 @@ export function roomOfPage() {
 
 /** @param {string} room @param {"" | "txt" | "srt" | "vtt" | "json"} suffix empty for the page */
 export function liveUrl(room, suffix = "") {
-  return new URL(`live/${encodeURIComponent(room)}${suffix && `.${suffix}`}`, ROOT);
+  return server.url(`live/${encodeURIComponent(room)}${suffix && `.${suffix}`}`);
 }
 
 /** @param {string} room */
 export function overlayUrl(room) {
-  return new URL(`overlay/${encodeURIComponent(room)}`, ROOT);
-}
-
-/**
- * Fetch with the token.
- *
- * @param {URL} url
- */
-export function fetchWithToken(url) {
-  const value = token();
-  return fetch(url, { headers: value ? { Authorization: `Bearer ${value}` } : {} });
-}
-
-/**
- * Find out why a connection cannot be had: a browser does not say what a refused WebSocket was answered.
- *
- * @param {string} path of something that asks for the same token
- * @returns {Promise<Condition>}
- */
-export async function condition(path = "v1/info") {
-  try {
-    const answer = await fetchWithToken(new URL(path, ROOT));
-    if (answer.status === 401) return "unauthorized";
-    const ready = await fetch(new URL("readyz", ROOT));
-    return ready.ok ? "ready" : "loading";
-  } catch {
-    return "unreachable";
-  }
+  return server.url(`overlay/${encodeURIComponent(room)}`);
 }
 
 /** @param {string} room */
 function roomPath(room) {
   return `v1/rooms/${encodeURIComponent(room)}`;
-}
-
-/** @param {string} path @param {string} protocol */
-function openSocket(path, protocol) {
-  const url = new URL(path, ROOT);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const protocols = [protocol];
-  const value = token();
-  if (SUBPROTOCOL.test(value)) protocols.push(TOKEN_PROTOCOL + value);
-  else if (value) url.searchParams.set("token", value);
-  const socket = new WebSocket(url, protocols);
-  socket.binaryType = "arraybuffer";
-  return socket;
 }

@@ -4,7 +4,7 @@
 import { copy } from "./dialogs.js";
 import { element } from "./dom.js";
 import { mendWhileTyping, roomName } from "./room-names.js";
-import { liveUrl, overlayUrl, token } from "./server.js";
+import { liveUrl, overlayUrl, server } from "./server.js";
 import { remember, remembered } from "./settings.js";
 
 /** Names by which a computer is known to itself only. */
@@ -45,7 +45,7 @@ export class Sharing {
     element("room-links", HTMLElement).hidden = !name;
     element("status-room", HTMLElement).textContent = name && `room ${name}`;
     element("room-loopback", HTMLElement).hidden = !LOOPBACK.test(location.hostname);
-    element("room-token", HTMLElement).hidden = !token();
+    element("room-token", HTMLElement).hidden = !server.token;
     if (!name) return;
     for (const [id, url] of /** @type {const} */ ([
       ["room-link", liveUrl(name)],

@@ -1,7 +1,8 @@
 // @ts-check
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
-import { Capture, NO_OUTPUT, explainSoundError, listMicrophones } from "./capture.js";
+import { Capture, listMicrophones } from "./client/capture.js";
+import { Session } from "./client/session.js";
 import { connectDialogs } from "./dialogs.js";
 import { element } from "./dom.js";
 import { FilePlayer } from "./file-player.js";
@@ -10,11 +11,11 @@ import { Kept } from "./kept.js";
 import { LinesView } from "./lines-view.js";
 import { connectProjector } from "./projector.js";
 import { Saving } from "./saving.js";
-import * as server from "./server.js";
-import { Session } from "./session.js";
+import { server, takeTokenFromAddress } from "./server.js";
 import { remember, remembered } from "./settings.js";
 import { Sharing } from "./sharing.js";
 import { connectShortcuts } from "./shortcuts.js";
+import { NO_OUTPUT, explainSoundError } from "./sound-errors.js";
 import { Status } from "./status.js";
 import { clock } from "./subtitles.js";
 import { connectThemeButton } from "./theme.js";
@@ -22,7 +23,6 @@ import { askForToken } from "./token.js";
 import { Transcript } from "./transcript.js";
 import { keepScreenOn } from "./wake-lock.js";
 
-/** @typedef {import("./session.js").SessionState} SessionState */
 /** @typedef {"idle" | "starting" | "listening" | "paused" | "finishing"} Mode */
 
 /** A microphone that gives nothing at all is muted somewhere. */
@@ -34,6 +34,7 @@ const LOAD_FILE_MILLISECONDS = 15_000;
 const BYTES_PER_SAMPLE = 2;
 const MOST_LANGUAGES = 3;
 
+const condition = () => server.condition();
 const capture = new Capture();
 const transcript = new Transcript();
 const status = new Status();
@@ -203,20 +204,20 @@ async function stop() {
 }
 
 function newSession() {
-  const made = new Session({
-    open: server.openSession,
-    diagnose: server.condition,
-    rate: capture.rate,
-    room: sharing.room,
-    offset: recorded,
+  const made = new Session(server, { rate: capture.rate, room: sharing.room, offset: recorded });
+  // Never the same again, also among lines that were kept.
+  const prefix = Math.random().toString(36).slice(2);
+  const id = (/** @type {number} */ utterance) => `${prefix}.${utterance}`;
+  made.on("state", () => onState(made));
+  made.on("ready", showModel);
+  made.on("partial", ({ utterance, start, stable, draft }) => {
+    transcript.setDraft({ id: id(utterance), speaker: "", start, stable, draft });
   });
-  made.addEventListener("state", () => onState(made));
-  made.addEventListener("ready", (event) => showModel(detail(event)));
-  made.addEventListener("partial", (event) => transcript.setDraft(detail(event)));
-  made.addEventListener("final", (event) => transcript.add(detail(event)));
-  made.addEventListener("forget", (event) => transcript.forget(detail(event)));
-  made.addEventListener("lost", (event) => {
-    const { start, end } = detail(event);
+  made.on("final", ({ utterance, start, end, text, words }) => {
+    transcript.add({ id: id(utterance), speaker: "", start, end, text, words });
+  });
+  made.on("forgotten", ({ utterances }) => transcript.forget(utterances.map(id)));
+  made.on("lost", ({ start, end }) => {
     notify(`What was said from ${clock(start)} to ${clock(end)} is lost: there was no connection for too long.`);
   });
   return made;
@@ -226,7 +227,7 @@ function newSession() {
 function onState(changed) {
   if (changed !== session) return;
   const { name, reason } = changed.state;
-  if (name === "unauthorized") void askForToken(server.condition).then((given) => given && changed.retry());
+  if (name === "unauthorized") void askForToken(condition).then((given) => given && changed.retry());
   if (name === "ended" || name === "failed") {
     session = null;
     recorded = changed.duration;
@@ -265,7 +266,7 @@ player.addEventListener("play", () => {
 player.addEventListener("ended", () => {
   if (playing && mode === "listening") void stop();
 });
-capture.addEventListener("ended", () => {
+capture.on("ended", () => {
   if (mode !== "listening" && mode !== "paused") return;
   notify("The microphone is gone. Connect it again or choose another one, then start again.");
   void stop();
@@ -273,9 +274,7 @@ capture.addEventListener("ended", () => {
 
 // --- sound -------------------------------------------------------------------------------------------
 
-capture.addEventListener("sound", (event) => {
-  /** @type {import("./capture.js").Sound} */
-  const { pcm, peak } = detail(event);
+capture.on("sound", ({ pcm, peak }) => {
   const time = playing ? filePlayer.take(pcm.byteLength / BYTES_PER_SAMPLE / capture.rate) : undefined;
   if (time !== null) {
     session ??= newSession();
@@ -397,7 +396,7 @@ function showStatus() {
   else if (mode === "idle") status.show(transcript.empty ? "Not started" : kept.found ? "Kept from before" : "Stopped", "idle");
   else if (mode === "paused" && refused) status.show("Press to begin", "waiting");
   else if (state?.name === "connecting" || state?.name === "reconnecting" || state?.name === "unauthorized") {
-    status.showConnection(/** @type {import("./connection.js").ConnectionState} */ (state));
+    status.showConnection(/** @type {import("./client/connection.js").ConnectionState} */ (state));
   } else if (mode === "paused") status.show("Paused", "idle");
   else if (mode === "finishing") status.show("Finishing the last sentence", "waiting");
   else status.show(playing ? "Captioning the file" : "Listening", "live");
@@ -406,7 +405,7 @@ function showStatus() {
 /**
  * Say what listens, and to which languages.
  *
- * @param {import("./server.js").Known} known
+ * @param {import("./client/messages.js").Known} known
  */
 function showModel({ model, languages, ears }) {
   if (!model) return;
@@ -424,7 +423,7 @@ function showModel({ model, languages, ears }) {
   element("welcome-details", HTMLElement).hidden = !list.children.length;
 }
 
-/** @param {import("./server.js").Ear} ear */
+/** @param {import("./client/messages.js").Ear} ear */
 function describe({ name, partials, finals, languages, figures, licence }) {
   const hears = [partials && "text while you speak", finals && "finished sentences"].filter(Boolean).join(", ");
   const item = document.createElement("li");
@@ -450,14 +449,9 @@ function hideNotice() {
 }
 element("notice-close", HTMLButtonElement).addEventListener("click", hideNotice);
 
-/** @param {Event} event */
-function detail(event) {
-  return /** @type {CustomEvent} */ (event).detail;
-}
-
 // --- now ---------------------------------------------------------------------------------------------
 
-server.takeTokenFromAddress();
+takeTokenFromAddress();
 new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
 connectDialogs();
 connectShortcuts();
@@ -473,5 +467,5 @@ const restored = kept.open().then(() => {
 if (!window.isSecureContext) notify(explainSoundError(null));
 window.addEventListener("online", () => session?.retry());
 document.addEventListener("visibilitychange", () => session?.retry());
-if ((await server.condition()) === "unauthorized") await askForToken(server.condition);
+if ((await condition()) === "unauthorized") await askForToken(condition);
 showModel(await server.info());

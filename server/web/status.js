@@ -28,7 +28,7 @@ export class Status {
   /**
    * Say why there is no connection, and go on counting the seconds down.
    *
-   * @param {import("./connection.js").ConnectionState} state
+   * @param {import("./client/connection.js").ConnectionState} state
    */
   showConnection(state) {
     if (state.name === "unauthorized") this.show("Waiting for a token", "waiting");

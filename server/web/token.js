@@ -2,7 +2,7 @@
 /** Asking for the server's token. */
 
 import { element } from "./dom.js";
-import { rememberToken, token } from "./server.js";
+import { rememberToken, server } from "./server.js";
 
 /** @type {Promise<boolean> | null} */
 let asking = null;
@@ -22,14 +22,14 @@ async function ask(condition) {
   const dialog = element("token-dialog", HTMLDialogElement);
   const field = element("token", HTMLInputElement);
   const wrong = element("token-wrong", HTMLElement);
-  wrong.hidden = !token();
+  wrong.hidden = !server.token;
   do {
     field.value = dialog.returnValue = "";
     dialog.showModal();
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
     if (!dialog.returnValue) return false;
     rememberToken(field.value.trim());
-    wrong.hidden = !token();
+    wrong.hidden = !server.token;
   } while ((await condition()) === "unauthorized");
   return true;
 }

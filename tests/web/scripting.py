@@ -21,17 +21,22 @@ process.stdout.write(JSON.stringify(calls.map((given) => functions[name](...give
 """
 
 
+def node() -> str:
+    """The program; the test is skipped where there is none."""
+    found = shutil.which("node")
+    if found is None:
+        reason = "there is no Node (Debian: apt-get install nodejs)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
 class Scripts:
     """Copies of the pages' modules in a directory that says that they are modules."""
 
     def __init__(self, directory: Path) -> None:
-        node = shutil.which("node")
-        if node is None:
-            reason = "there is no Node (Debian: apt-get install nodejs)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
-        self._node = node
+        self._node = node()
         self._directory = directory
         for file in WEB.glob("*.js"):
             shutil.copy(file, directory)

@@ -24,7 +24,8 @@ from parastream.server.wire.messages import Start
         ("/live/हॉल-2?projector", "live.html"),
         ("/live", "rooms.html"),
         ("/overlay?name=a", "rooms.html"),
-        ("/web/session.js", "session.js"),
+        ("/web/speaker.js", "speaker.js"),
+        ("/web/client/session.js", "client/session.js"),
     ],
 )
 def test_pages_and_files(path: str, file: str) -> None:
@@ -42,6 +43,10 @@ def test_pages_and_files(path: str, file: str) -> None:
         "/web/../pages.py",
         "/web/%2e%2e/pages.py",
         "/web/missing.js",
+        "/web/client",
+        "/web/client/",
+        "/web/client/../../pages.py",
+        "/web/client/missing.js",
         "/live/",
         "/live/two/parts",
         "/live/hall.vtt",
@@ -92,7 +97,7 @@ def test_names_of_rooms_are_found_however_they_are_composed() -> None:
         Start(room="a b")
 
 
-@pytest.mark.parametrize("file", [path.name for path in WEB.iterdir()])
+@pytest.mark.parametrize("file", [path.name for path in WEB.iterdir() if path.is_file()] + ["client/session.js"])
 def test_headers(file: str) -> None:
     found = page(f"/web/{file}")
     assert found is not None

@@ -1,5 +1,7 @@
 // @ts-check
-/** Sound from a microphone or a media file, as messages of mono 16-bit PCM at the device's own rate. */
+/** Sound from a microphone, a tab or a media file, as pieces of mono 16-bit PCM at the device's own rate. */
+
+import { Emitter } from "./emitter.js";
 
 /** Rates that the server takes, in Hz. */
 const LOWEST_RATE = 8000;
@@ -7,9 +9,6 @@ const HIGHEST_RATE = 48000;
 const DRAIN_MILLISECONDS = 500;
 /** A browser without an output for sound may never be done with loading the worklet. */
 const LOAD_MILLISECONDS = 10_000;
-
-export const NO_OUTPUT =
-  "This browser gives the page no sound: it finds nothing to play sound on. Connect speakers or headphones, then start again.";
 
 /**
  * @typedef {object} Sound
@@ -20,10 +19,12 @@ export const NO_OUTPUT =
 /**
  * One audio context for as long as the page lives, so that the rate stays the same whatever is captured.
  *
- * Fires `sound` (a CustomEvent with a `Sound`) while it is active, and `ended` when the source has ended by itself: a file
- * that has been played, a microphone that was unplugged.
+ * Tells of `sound` while it is active, and of `ended` when the source has ended by itself: a microphone that was unplugged, a
+ * tab that is shared no more.
+ *
+ * @extends {Emitter<{sound: Sound, ended: undefined}>}
  */
-export class Capture extends EventTarget {
+export class Capture extends Emitter {
   /** @type {AudioContext | null} */
   #context = null;
   /** @type {AudioWorkletNode | null} */
@@ -52,10 +53,10 @@ export class Capture extends EventTarget {
   /**
    * Capture a microphone, in place of what was captured before. Rejects as `getUserMedia` does.
    *
-   * @param {string} deviceId empty for the system's choice
+   * @param {string} [deviceId] left out or empty for the system's choice
    */
-  async openMicrophone(deviceId) {
-    const { context, worklet } = await this.#open();
+  async openMicrophone(deviceId = "") {
+    await this.#open();
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: {
         ...(deviceId && { deviceId: { exact: deviceId } }),
@@ -66,11 +67,34 @@ export class Capture extends EventTarget {
         autoGainControl: true,
       },
     });
+    await this.openStream(stream);
+  }
+
+  /**
+   * Capture the sound of a tab, a window or the screen, which the browser asks the user for. Rejects as `getDisplayMedia`
+   * does, and with a `NotFoundError` if what was chosen has no sound or the user did not share it.
+   */
+  async openTab() {
+    await this.#open();
+    const stream = await navigator.mediaDevices.getDisplayMedia({
+      video: true, // browsers give no sound without
+      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+    });
+    if (stream.getAudioTracks().length === 0) {
+      for (const track of stream.getTracks()) track.stop();
+      throw new DOMException("what was shared has no sound", "NotFoundError");
+    }
+    await this.openStream(stream);
+  }
+
+  /** Capture a stream, which is this object's from now on. @param {MediaStream} stream */
+  async openStream(stream) {
+    const { context, worklet } = await this.#open();
     this.#closeSource();
     this.#stream = stream;
     for (const track of stream.getAudioTracks()) {
       track.enabled = this.#active;
-      track.addEventListener("ended", () => this.dispatchEvent(new Event("ended")));
+      track.addEventListener("ended", () => this.emit("ended", undefined));
     }
     this.#source = context.createMediaStreamSource(stream);
     this.#source.connect(worklet);
@@ -168,7 +192,7 @@ export class Capture extends EventTarget {
 
   /** @param {Sound & {last: boolean}} message */
   #onMessage({ pcm, peak, last }) {
-    if (pcm.byteLength > 0) this.dispatchEvent(new CustomEvent("sound", { detail: { pcm, peak } }));
+    if (pcm.byteLength > 0) this.emit("sound", { pcm, peak });
     if (last) this.#onDrained?.();
   }
 }
@@ -202,31 +226,4 @@ function createContext() {
 export async function listMicrophones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "");
-}
-
-/**
- * Why there is no sound, in words.
- *
- * @param {unknown} error what `openMicrophone` or `openPlayer` rejected with
- */
-export function explainSoundError(error) {
-  if (!window.isSecureContext) {
-    return "Browsers give sound only to pages at https:// or localhost. Open this page at such an address.";
-  }
-  switch (error instanceof Error ? error.name : "") {
-    case "NetworkError":
-      return "The server cannot be reached. Try again in a moment.";
-    case "NotAllowedError":
-      return "The microphone is not allowed for this page. Allow it in the browser’s site settings, then start again.";
-    case "TimeoutError":
-      return NO_OUTPUT;
-    case "NotFoundError":
-      return "No microphone was found. Connect one, or caption a file.";
-    case "OverconstrainedError":
-      return "The chosen microphone is not there any more. Choose another one.";
-    case "NotReadableError":
-      return "The microphone is there but gives no sound; another program may be using it.";
-    default:
-      return `The microphone cannot be used: ${error instanceof Error ? error.message : String(error)}`;
-  }
 }

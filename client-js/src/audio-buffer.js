@@ -12,24 +12,24 @@ export class AudioBuffer {
     return this.#end;
   }
 
-  /** @param {ArrayBuffer} audio */
+  /** @param {Uint8Array<ArrayBuffer>} audio must not change any more */
   append(audio) {
-    this.#pieces.push(new Uint8Array(audio));
+    this.#pieces.push(audio);
     this.#end += audio.byteLength;
   }
 
   /**
-   * The rest of the piece that holds `position`, which must be there.
+   * The rest of the piece that holds `position`, which must be there, or as much of it as is wanted.
    *
-   * @param {number} position
+   * @param {number} position @param {number} most bytes
    */
-  read(position) {
+  read(position, most) {
     // What is asked for is nearly always among the newest pieces.
     let first = this.#end;
     for (let index = this.#pieces.length - 1; index >= 0; index--) {
       const piece = this.#pieces[index];
       first -= piece.byteLength;
-      if (position >= first) return piece.subarray(position - first);
+      if (position >= first) return piece.subarray(position - first, position - first + most);
     }
     throw new RangeError(`byte ${position} of the recording is gone; it begins at ${this.#start}`);
   }

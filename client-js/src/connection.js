@@ -27,6 +27,7 @@ const MOST_REFUSALS = 3;
  * @property {(message: any) => void} received call `established` once the message is the right one
  * @property {(code: number, reason: string) => void} closed call `connect`, `reconnect`, or leave it
  * @property {(state: ConnectionState) => void} changed
+ * @property {(reason: string) => void} [gaveUp] no more attempts are made
  */
 
 export class Connection {
@@ -41,6 +42,11 @@ export class Connection {
   #watchdog;
   /** @type {ConnectionState} */
   #state = { name: "connecting" };
+  /** Counts what makes earlier plans void. */
+  #turn = 0;
+  /** Since when the server has not answered, as `performance.now()`. */
+  #missing = performance.now();
+  #patience;
   /** The server is never silent for longer than this many seconds. */
   heartbeat = 20;
 
@@ -48,11 +54,13 @@ export class Connection {
    * @param {() => WebSocket} open
    * @param {() => Promise<Condition>} diagnose finds out why the server cannot be connected to
    * @param {Handlers} handlers
+   * @param {number} [patience] seconds without the server after which no more attempts are made
    */
-  constructor(open, diagnose, handlers) {
+  constructor(open, diagnose, handlers, patience = Infinity) {
     this.#open = open;
     this.#diagnose = diagnose;
     this.#handlers = handlers;
+    this.#patience = patience;
   }
 
   /** Whether the server has answered on the present connection. */
@@ -95,6 +103,7 @@ export class Connection {
 
   /** The server has answered as it should. */
   establish() {
+    this.#missing = Infinity;
     this.#backoff.reset();
     this.#refusals = 0;
     this.#watch(2 * this.heartbeat);
@@ -107,11 +116,14 @@ export class Connection {
    * @param {string} reason in words; empty to find out
    */
   async reconnect(reason) {
+    const turn = ++this.#turn;
     const { seconds, due } = this.#backoff.next();
+    const now = performance.now();
+    this.#missing = Math.min(this.#missing, now);
     this.#setState({ name: "reconnecting", reason: reason || this.#state.reason, retryAt: Date.now() + seconds * 1000 });
     if (!reason) {
       const condition = await this.#diagnose();
-      if (this.#socket !== null || this.#state.name !== "reconnecting") return; // `retry` or `close` came first
+      if (turn !== this.#turn) return; // `retry` or `close` came first
       if (condition === "unauthorized") {
         this.#backoff.cancel();
         this.#setState({ name: "unauthorized" });
@@ -119,7 +131,10 @@ export class Connection {
       }
       this.#setState({ ...this.#state, reason: this.#explain(condition) });
     }
-    if (await due) this.connect();
+    if (now + seconds * 1000 > this.#missing + this.#patience * 1000) {
+      this.close();
+      this.#handlers.gaveUp?.(this.#state.reason || "The server cannot be reached.");
+    } else if (await due) this.connect();
   }
 
   /** Do not wait for the next attempt. */
@@ -130,6 +145,7 @@ export class Connection {
 
   /** Let go of the connection, and make no more attempts. */
   close(code = 1000) {
+    this.#turn += 1;
     this.#backoff.cancel();
     clearTimeout(this.#watchdog);
     const socket = this.#socket;
@@ -159,7 +175,7 @@ export class Connection {
         this.#refusals += 1;
         return this.#refusals < MOST_REFUSALS
           ? ""
-          : `The server turns this page down; its setting “origins” may have to name ${location.origin}.`;
+          : `The server turns this page down; its setting “origins” may have to name ${globalThis.location?.origin}.`;
     }
   }
 

@@ -1,0 +1,105 @@
+// @ts-check
+/** Where a server is, how it is shown the token, and what it says about itself. */
+
+const PROTOCOL = "parastream.v1";
+const TOKEN_PROTOCOL = "parastream.token.";
+
+/** What HTTP allows in the name of a subprotocol. */
+const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/**
+ * Whether sessions can be had: `loading` while the server has no model yet.
+ *
+ * @typedef {"ready" | "loading" | "unauthorized" | "unreachable"} Condition
+ */
+
+export class Server {
+  /** What the server is shown; empty for nothing. @type {string} */
+  token;
+  /** Its address as that of a directory. @type {URL} */
+  #root;
+  #WebSocket;
+
+  /**
+   * @param {string | URL} url `ws://`, `wss://`, `http://` or `https://`; with a path if the server is below one
+   * @param {object} [options]
+   * @param {string} [options.token]
+   * @param {typeof WebSocket} [options.WebSocket] for Node before 22, which has none: that of the package `ws`
+   */
+  constructor(url, { token = "", WebSocket = globalThis.WebSocket } = {}) {
+    if (!WebSocket) throw new TypeError("there is no WebSocket here: pass one, such as that of the package `ws`");
+    this.token = token;
+    this.#root = new URL(url);
+    this.#root.protocol = this.#root.protocol.replace(/^ws/, "http");
+    if (!/^https?:$/.test(this.#root.protocol)) {
+      throw new TypeError(`${url} is no address of a server; allowed: ws://, wss://, http:// and https://`);
+    }
+    this.#root.search = this.#root.hash = "";
+    if (!this.#root.pathname.endsWith("/")) this.#root.pathname += "/";
+    this.#WebSocket = WebSocket;
+  }
+
+  /** The address of something on the server. @param {string} path without a slash at the beginning */
+  url(path) {
+    return new URL(path, this.#root);
+  }
+
+  /**
+   * Open a WebSocket for a session. A balancer between several servers looks at the query.
+   *
+   * @param {string} [room] empty for none
+   * @param {string} [instance] the server that the session is on; empty for any
+   */
+  openSession(room = "", instance = "") {
+    const query = new URLSearchParams({ ...(room && { room }), ...(instance && { on: instance }) });
+    return this.open(query.size ? `v1/stream?${query}` : "v1/stream", PROTOCOL);
+  }
+
+  /** Open a WebSocket. @param {string} path @param {string} protocol */
+  open(path, protocol) {
+    const url = this.url(path);
+    url.protocol = url.protocol.replace(/^http/, "ws");
+    const protocols = [protocol];
+    if (SUBPROTOCOL.test(this.token)) protocols.push(TOKEN_PROTOCOL + this.token);
+    else if (this.token) url.searchParams.set("token", this.token);
+    const socket = new this.#WebSocket(url, protocols);
+    socket.binaryType = "arraybuffer";
+    return socket;
+  }
+
+  /** Fetch with the token. Rejects when the server cannot be reached. @param {string | URL} path */
+  fetch(path) {
+    return fetch(this.url(String(path)), { headers: this.token ? { Authorization: `Bearer ${this.token}` } : {} });
+  }
+
+  /**
+   * Find out why a connection cannot be had: a browser does not say what a refused WebSocket was answered.
+   *
+   * @param {string} path of something that asks for the same token
+   * @returns {Promise<Condition>}
+   */
+  async condition(path = "v1/info") {
+    try {
+      const answer = await this.fetch(path);
+      if (answer.status === 401) return "unauthorized";
+      const ready = await fetch(this.url("readyz"));
+      return ready.ok ? "ready" : "loading";
+    } catch {
+      return "unreachable";
+    }
+  }
+
+  /**
+   * Ask what the server hears with.
+   *
+   * @returns {Promise<import("./messages.js").Known>}
+   */
+  async info() {
+    try {
+      const answer = await this.fetch("v1/info");
+      return answer.ok ? await answer.json() : { model: null, languages: null };
+    } catch {
+      return { model: null, languages: null };
+    }
+  }
+}
