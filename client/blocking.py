@@ -31,14 +31,14 @@ import asyncio
 import concurrent.futures
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from parastream.client.audio import Audio
 from parastream.client.client import connect
 from parastream.client.session import ClientEvent
-from parastream.server.wire.messages import Ready
+from parastream.server.wire.messages import Hotword, Ready
 
 _T = TypeVar("_T")
 
@@ -114,6 +114,10 @@ class BlockingClient:
     def flush(self) -> None:
         """End the open utterance with the audio sent so far; see `AsyncClient.flush`."""
         self._call(self._client.flush())
+
+    def set_hotwords(self, hotwords: Sequence[str | Hotword]) -> None:
+        """Listen for other hotwords from here on; see `AsyncClient.set_hotwords`."""
+        self._call(self._client.set_hotwords(hotwords))
 
     def stop(self) -> None:
         """End the audio; go on iterating for the finals and `Done`."""

@@ -46,7 +46,16 @@ from parastream.client.audio import Audio, encode_audio
 from parastream.client.connection import abort, leave, open_connection, receive_message, with_query
 from parastream.client.errors import ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent, ResumableSession
-from parastream.server.wire.messages import EndpointOptions, Ready, Resume, Start, encode
+from parastream.server.wire.messages import (
+    EndpointOptions,
+    Flush,
+    Hotword,
+    Ready,
+    Resume,
+    SetHotwords,
+    Start,
+    encode,
+)
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -77,7 +86,7 @@ def connect(
     channel: int | Literal["all"] = 0,
     labels: Sequence[str] = (),
     model: str = "",
-    hotwords: Sequence[str] = (),
+    hotwords: Sequence[str | Hotword] = (),
     partials: bool = True,
     punctuation: bool = True,
     itn: bool = False,
@@ -104,7 +113,7 @@ def connect(
         channel: the channel that is recognised, counted from 0; `all` recognises each one separately.
         labels: names of the speakers, one for each channel that is recognised.
         model: name of the model that is expected; empty for the server's.
-        hotwords: must be empty unless the model takes hotwords.
+        hotwords: terms to listen for, as they are to be written, besides those of the server.
         partials: whether to get `Partial` events while an utterance lasts.
         punctuation: whether finals are punctuated.
         itn: whether finals have numbers as people write them.
@@ -285,7 +294,21 @@ class AsyncClient:
             RuntimeError: the client is not open, or the audio was ended by `stop`.
         """
         self._check_sending("flush()")
-        self._session.window.add_flush()
+        self._session.window.add(Flush())
+        self._work.set()
+
+    async def set_hotwords(self, hotwords: Sequence[str | Hotword]) -> None:
+        """Listen for other hotwords from the end of the audio sent so far, in place of those before.
+
+        Takes effect at once.
+
+        Raises:
+            ServerError: the server has ended the session.
+            ConnectionFailedError: the connection broke, and the session could not be resumed.
+            RuntimeError: the client is not open, or the audio was ended by `stop`.
+        """
+        self._check_sending("set_hotwords()")
+        self._session.window.add(SetHotwords(tuple(hotwords)))
         self._work.set()
 
     async def stop(self) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import deque
 
 from parastream.client.errors import ClientError, ServerError
-from parastream.client.window import SendWindow
+from parastream.client.window import Control, SendWindow
 from parastream.server.wire.messages import (
     Acknowledged,
     Done,
     Error,
     Final,
-    Flush,
     Flushed,
     Partial,
     Ready,
@@ -87,8 +86,8 @@ class ResumableSession:
             return 0
         return self.window.rewind(ready.acknowledged, ready.flushes)
 
-    def next_message(self) -> memoryview | Flush | Stop | None:
-        """Return what to send next: audio, a flush or the end; None if there is nothing at present."""
+    def next_message(self) -> memoryview | Control | Stop | None:
+        """Return what to send next: audio, another message or the end; None if there is nothing at present."""
         message = self.window.take()
         if message is None and self.stopped and not self._stop_sent:
             self._stop_sent = True

@@ -1,14 +1,17 @@
-"""The send window: audio and flushes that the server may not have yet, kept until they cannot be needed again."""
+"""The send window: what the server may not have yet, kept until it cannot be needed again."""
 
 from __future__ import annotations
 
 from collections import deque
 
 from parastream.client.errors import ClientError
-from parastream.server.wire.messages import Flush
+from parastream.server.wire.messages import Flush, SetHotwords
 
 LARGEST_MESSAGE = 1 << 16
 """Bytes of audio in one message."""
+
+Control = Flush | SetHotwords
+"""Messages that take effect in their place between those with audio."""
 
 
 class SendWindow:
@@ -21,8 +24,8 @@ class SendWindow:
             limit: bytes of unacknowledged audio from which on the window counts as full.
         """
         self._limit = limit
-        self._sent: deque[memoryview | Flush] = deque()
-        self._unsent: deque[memoryview | Flush] = deque()
+        self._sent: deque[memoryview | Control] = deque()
+        self._unsent: deque[memoryview | Control] = deque()
         self._flushes = 0  # that are known to have arrived
         self.accepted = 0
         """Bytes of audio taken so far."""
@@ -40,11 +43,11 @@ class SendWindow:
         self._unsent.extend(view[first : first + LARGEST_MESSAGE] for first in range(0, len(view), LARGEST_MESSAGE))
         self.accepted += len(view)
 
-    def add_flush(self) -> None:
-        """Put a flush at the end."""
-        self._unsent.append(Flush())
+    def add(self, message: Control) -> None:
+        """Put another message at the end."""
+        self._unsent.append(message)
 
-    def take(self) -> memoryview | Flush | None:
+    def take(self) -> memoryview | Control | None:
         """Return the next message to send, or None. It stays in the window as sent."""
         if not self._unsent:
             return None
@@ -55,10 +58,10 @@ class SendWindow:
         """Forget sent messages that the server has: those within the first `total` bytes of the session."""
         while self._sent:
             first = self._sent[0]
-            if isinstance(first, Flush):
+            if isinstance(first, Control):
                 if self.acknowledged >= total:
-                    return  # a flush has arrived for certain when audio behind it has
-                self._flushes += 1
+                    return  # it has arrived for certain when audio behind it has
+                self._flushes += isinstance(first, Flush)
             elif self.acknowledged + len(first) > total:
                 return
             else:
@@ -75,7 +78,7 @@ class SendWindow:
         Raises:
             ClientError: the server has less than it had acknowledged, or more than was sent.
         """
-        sent = self.acknowledged + sum(len(piece) for piece in self._sent if not isinstance(piece, Flush))
+        sent = self.acknowledged + sum(len(piece) for piece in self._sent if not isinstance(piece, Control))
         if not self.acknowledged <= total <= sent:
             raise ClientError(
                 f"the server has {total} bytes of audio; {sent} were sent, and it had acknowledged {self.acknowledged}"
@@ -85,10 +88,10 @@ class SendWindow:
         while self._unsent:
             first = self._unsent[0]
             missing = total - self.acknowledged
-            if isinstance(first, Flush):
+            if isinstance(first, Control):
                 if not missing and self._flushes >= flushes:
-                    break
-                self._flushes += 1
+                    break  # hotwords may be sent twice: the second time changes nothing
+                self._flushes += isinstance(first, Flush)
             elif missing < len(first):
                 self._unsent[0] = first[missing:]
                 self.acknowledged = total

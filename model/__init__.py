@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     from parastream.model.loading import load, load_final_pass, load_punctuation
     from parastream.model.process import prepare_process
     from parastream.model.punctuation import Punctuator
+    from parastream.model.search.loading import load_search
     from parastream.model.speech import SpeechModel
 
-__all__ = ["FinalPass", "Punctuator", "SpeechModel", "load", "load_final_pass", "load_punctuation", "prepare_process"]
+__all__ = [
+    "FinalPass",
+    "Punctuator",
+    "SpeechModel",
+    "load",
+    "load_final_pass",
+    "load_punctuation",
+    "load_search",
+    "prepare_process",
+]
 
 _MODULES = {
     "FinalPass": "final_pass",
@@ -25,6 +35,7 @@ _MODULES = {
     "load": "loading",
     "load_final_pass": "loading",
     "load_punctuation": "loading",
+    "load_search": "search.loading",
     "prepare_process": "process",
 }
 

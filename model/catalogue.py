@@ -35,13 +35,15 @@ DEFAULT = "asr-small-en"
 BETTER = "whisper-tiny-en"
 """Hears English whole utterances besides `DEFAULT`."""
 DEFAULT_PUNCTUATION = "punc-small-realtime"
+GENERAL_LANGUAGE_MODEL = "lm-small-en"
+"""Of general English: what the embedded speech model uses, and what others are mixed with."""
 _ASSETS = Path(__file__).parent / "assets"
 _PUBLIC_ID = re.compile(r"(?:(hf|ms):)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 _ON = ("1", "true", "yes", "on")
 
 _FUNASR = "FunASR Model License 1.1"
 
-Kind = Literal["speech", "final", "punctuation"]
+Kind = Literal["speech", "final", "punctuation", "language"]
 """A `final` model transcribes whole utterances only; a `speech` model may stream."""
 
 
@@ -82,6 +84,9 @@ _KNOWN: dict[str, KnownModel] = {
     "punc-small-offline": KnownModel("punctuation", 6, "Mandarin and English, for whole texts", languages=("zh", "en")),
     "punc-small-realtime": KnownModel(
         "punctuation", 6, "Mandarin and English, for running transcripts", languages=("zh", "en")
+    ),
+    GENERAL_LANGUAGE_MODEL: KnownModel(
+        "language", 3, "General English, for the search of the best words (--lm)", languages=("en",)
     ),
     "paraformer-zh-streaming": KnownModel(
         "speech",
@@ -191,6 +196,11 @@ def list_models() -> list[ModelCard]:
         )
         for name, known in _KNOWN.items()
     ]
+
+
+def embedded_language_models() -> list[str]:
+    """Return the names of those that there are."""
+    return [name for name, known in _KNOWN.items() if known.kind == "language"]
 
 
 def is_offline(asked: bool) -> bool:

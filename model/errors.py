@@ -4,8 +4,10 @@ ParastreamError
 ├── ModelError                 something is wrong with a model
 │   ├── CheckpointError        the weights are damaged, incomplete or of other shapes
 │   │   └── ModelConfigError   a configuration, vocabulary or CMVN file cannot be used
-│   └── HubError               a model name is unknown or its files cannot be fetched
-│       └── UnreachableHubError  there is no network
+│   ├── HubError               a model name is unknown or its files cannot be fetched
+│   │   └── UnreachableHubError  there is no network
+│   └── LanguageModelError     a language model cannot be read or trained
+├── HotwordError               a list of hotwords cannot be used
 ├── AudioError                 audio bytes or samples that cannot be used
 ├── ReplacementError           a rule for replacing words cannot be read
 ├── CapacityError              the engine cannot serve another session in real time
@@ -39,6 +41,14 @@ class HubError(ModelError):
 
 class UnreachableHubError(HubError):
     """No hub answers: there is no network, or none that leads there."""
+
+
+class LanguageModelError(ModelError):
+    """A language model's file cannot be used, or none can be trained from a text."""
+
+
+class HotwordError(ParastreamError):
+    """A list of hotwords cannot be used."""
 
 
 class AudioError(ParastreamError):

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.computing import Computing
+from parastream.model.hotwords import Hotwords
 from parastream.model.text import join
 
 SAMPLE_RATE = 16000
@@ -43,8 +44,8 @@ class FinalInput:
     """(N,) in [-1, 1], one channel at 16 kHz."""
     language: str | None = None
     """What is spoken, one of `Capabilities.languages`; None: the model finds out."""
-    hotwords: tuple[str, ...] = ()
-    """Words and phrases to listen for, as they are to be written."""
+    hotwords: Hotwords = ()
+    """What to listen for."""
     marks: bool = True
     """Whether marks, capitals and written numbers are wanted; models that write in one way only pay no heed."""
     draft: tuple[int, ...] = ()
@@ -70,6 +71,8 @@ class TimedWord:
     """Seconds from the utterance's first sample."""
     confidence: float
     """The model's probability of the word's least likely token, 0 to 1; not calibrated."""
+    kept: bool = False
+    """Whether it is spelled as somebody wants it, so that nothing may change that."""
 
 
 @dataclass(frozen=True, slots=True)

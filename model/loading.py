@@ -12,6 +12,7 @@ from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.process import warn_if_slow
 from parastream.model.punctuation import Punctuator
+from parastream.model.search.loading import LanguageModelChoice, load_search
 from parastream.model.sensevoice.config import is_sensevoice
 from parastream.model.speech import SpeechModel
 from parastream.model.whisper.files import is_whisper
@@ -72,6 +73,7 @@ def load_final_pass(
     compute: Compute | None = None,
     dtype: ComputeType | None = None,
     offline: bool = False,
+    lm: LanguageModelChoice = LanguageModelChoice(),
 ) -> FinalPass:
     """Load a model for whole utterances: Whisper, SenseVoice or Paraformer.
 
@@ -83,11 +85,13 @@ def load_final_pass(
         dtype: Type in which the network computes. Default: as for `load`; on a GPU float16 for Whisper. Whisper and
             SenseVoice know no int8 and take their defaults instead.
         offline: Never use the network, only the cache.
+        lm: The language model of a Paraformer; the others have none.
 
     Raises:
         HubError: The name is unknown, or its files cannot be fetched.
         ModelConfigError: The directory's configuration cannot be used, or not computed as asked for.
         CheckpointError: The weights are damaged or do not fit the configuration.
+        LanguageModelError: The language model cannot be used.
     """
     warn_if_slow()
     floats = None if dtype == "int8" else dtype
@@ -103,8 +107,8 @@ def load_final_pass(
         return SenseVoicePass.from_directory(directory, dtype=floats)
     from parastream.model.paraformer_pass import ParaformerPass
 
-    chunk = TRAINED_CHUNKS[0]
-    return ParaformerPass(SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype))
+    speech = SpeechModel.from_directory(directory, chunk=TRAINED_CHUNKS[0], compute=compute, dtype=dtype)
+    return ParaformerPass(speech, load_search(speech, lm))
 
 
 def is_final_only(name_or_directory: str | Path, *, offline: bool = False) -> bool:

@@ -8,21 +8,24 @@ from parastream.model.computing import Computing
 from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.search.search import WordSearch
 from parastream.model.speech import SpeechModel
 from parastream.model.timestamps import token_times
-from parastream.model.tokenizer import Tokenizer
+from parastream.model.tokenizer import TokenWord
 from parastream.model.tokens import Tokens
 
 
 class ParaformerPass:
     """Transcribes whole utterances with full context; its words have no marks."""
 
-    def __init__(self, speech: SpeechModel) -> None:
+    def __init__(self, speech: SpeechModel, search: WordSearch | None = None) -> None:
+        """Take a model, and what finds its words: one without a language model if left out."""
         self._speech = speech
+        self._search = search or WordSearch(speech.tokenizer)
         self.capabilities = Capabilities(
             languages=speech.languages,
             writes_marks=False,
-            takes_hotwords=False,
+            takes_hotwords=True,
             gives_word_times=True,
             longest_seconds=None,
         )
@@ -58,20 +61,21 @@ class ParaformerPass:
                 allowed = ", ".join(self.capabilities.languages)
                 raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
         features = [self._speech.frontend(utterance.samples) for utterance in utterances]
-        found = yield from self._speech.network.transcribe_in_slices(features, layers=steps)
-        return [
-            Hypothesis(
-                self.name,
-                timed_words(self._speech.tokenizer, tokens, utterance.seconds),
-                marked=False,
-                language=utterance.language or self._speech.language,
-            )
-            for utterance, tokens in zip(utterances, found, strict=True)
-        ]
+        wanted = [self._search.wanted(utterance.hotwords) for utterance in utterances]
+        found = yield from self._speech.network.transcribe_in_slices(features, layers=steps, wanted=wanted)
+        hypotheses: list[Hypothesis] = []
+        for utterance, best in zip(utterances, found, strict=True):
+            if hypotheses and best.lattice is not None:
+                yield  # a search over a long utterance takes some 20 ms
+            tokens = self._search.whole(best, utterance.hotwords)
+            words = timed_words(self._search.words(tokens.ids.tolist(), utterance.hotwords), tokens, utterance.seconds)
+            language = utterance.language or self._speech.language
+            hypotheses.append(Hypothesis(self.name, words, marked=False, language=language))
+        return hypotheses
 
 
-def timed_words(tokenizer: Tokenizer, tokens: Tokens, seconds: float) -> tuple[TimedWord, ...]:
-    """Return the words of all tokens of an utterance that lasts so many seconds."""
+def timed_words(words: Sequence[TokenWord], tokens: Tokens, seconds: float) -> tuple[TimedWord, ...]:
+    """Return the words of some tokens of an utterance that lasts so many seconds, with times."""
     starts, ends = token_times(tokens.rows, max(1, round(seconds / ROW_SECONDS)))
     return tuple(
         TimedWord(
@@ -79,6 +83,7 @@ def timed_words(tokenizer: Tokenizer, tokens: Tokens, seconds: float) -> tuple[T
             min(float(starts[word.first]), seconds),
             min(float(ends[word.stop - 1]), seconds),
             float(tokens.confidences[word.first : word.stop].min()),
+            word.kept,
         )
-        for word in tokenizer.words([int(i) for i in tokens.ids])
+        for word in words
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -40,6 +40,12 @@ class TokenWord:
     """Index (into the decoded ids) of its first token."""
     stop: int
     """One past the index of its last token."""
+    kept: bool = False
+    """Whether it is spelled as somebody wants it, so that nothing may change that."""
+
+    def moved(self, by: int) -> TokenWord:
+        """Return it behind so many further tokens."""
+        return replace(self, first=self.first + by, stop=self.stop + by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
+from parastream.model.errors import HotwordError
+from parastream.model.hotwords import Hotwords, read_hotwords
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
@@ -79,6 +81,16 @@ class ServerConfig:
     """File with rules for replacing words, such as `wrong => right`, a rule a line; empty: none."""
     profanity: Literal["keep", "mask", "drop"] = "keep"
     """What becomes of swear words unless a client says: `mask` shows them as `f***`, `drop` leaves them out."""
+    hotwords: str = ""
+    """File with terms that are listened for in all sessions, one a line, with an optional weight behind it (0.1 to 5)
+    and, behind a `|`, what it sounds like; empty: none."""
+    lm: str = ""
+    """Language model: a file of `parastream lm train`, of ARPA or of KenLM; `none`; empty: a general English one with
+    the embedded speech model, and none with others."""
+    lm_share: float = 0.8
+    """Share of that language model beside the general one, with which it is mixed for English; 1: it counts alone."""
+    lm_weight: float = 0.3
+    """How much the language model counts beside the speech model."""
     compute: Literal["", "mlx", "graphs"] = ""
     """What computes Paraformer models: `mlx`, or `graphs` for onnxruntime on the CPU; empty: graphs on a CPU, MLX on a
     GPU."""
@@ -186,6 +198,17 @@ class ServerConfig:
         self.load_certificate(context)
         return context
 
+    def read_hotwords(self) -> Hotwords:
+        """Read the hotwords of all sessions; there are none without a file.
+
+        Raises:
+            ConfigError: The file cannot be read, or its list cannot be used.
+        """
+        try:
+            return read_hotwords(Path(self.hotwords)) if self.hotwords else ()
+        except HotwordError as error:
+            raise ConfigError(str(error)) from error
+
     def load_certificate(self, context: ssl.SSLContext) -> None:
         """Read the certificate and its key from their files, for connections that are made from now on.
 
@@ -247,6 +270,8 @@ class ServerConfig:
             raise ConfigError(f"engines is {self.engines}; allowed are 0 to {MOST_ENGINES}")
         if self.devices and not self.engines:
             raise ConfigError("devices is of no use without engines: set how many there are")
+        if self.lm_share > 1:
+            raise ConfigError(f"lm_share is {self.lm_share}; allowed are numbers above 0, up to 1")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; allowed are 0 (any free one) to 65535")
         if self.backlog_low >= self.backlog_high:

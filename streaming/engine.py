@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from parastream.model.config import ROW_SECONDS
@@ -58,7 +59,8 @@ class EngineConfig:
     max_vad_frames: int = 20
     """VAD frames (of 32 ms) of each session in a round, so that utterances are shown while they last."""
     always_better: bool = False
-    """Whether every final waits for the better ear, if there is one, however late it gets."""
+    """Whether every final waits for the better ear, if there is one, and every partial for the language model, however
+    late they get."""
     refine: bool = False
     """Whether the better ear, if there is one, also hears utterances that are still open, where there is room."""
     max_final_rows: int = 1000
@@ -384,7 +386,7 @@ class Engine:
         self._queues.windows = [item for item in waiting if item not in chosen]
         self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
-        seconds = self._compute(batch, runner.run_windows)
+        seconds = self._compute(batch, partial(runner.run_windows, hurry=self._in_a_hurry(now)))
         self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
@@ -394,6 +396,11 @@ class Engine:
             self._waits.add(after - min(item.due for item in chosen), after)
         self._advance(self._streams_of(batch))
         return seconds
+
+    def _in_a_hurry(self, now: float) -> bool:
+        """Say whether windows would soon be late: then they are cheaper without a language model."""
+        late = self._waits.at(now) > LATE / 2 and self._utilisation.at(now) > schedule.SPARE
+        return late and not self.config.always_better
 
     def _extra_windows(self, costs: Capacity, now: float) -> int:
         """Return how many windows ahead of real time may go with those that are due.

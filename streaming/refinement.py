@@ -98,16 +98,18 @@ class Refinement:
         self.heard, self.tokens = end, hypothesis.tokens
         return True
 
-    def words(self, streamed: Sequence[TimedWord]) -> tuple[list[TimedWord], int]:
+    def words(self, streamed: Sequence[TimedWord], settled: int) -> tuple[list[TimedWord], int]:
         """Return all words, and how many of them are stable.
 
         Args:
             streamed: What the streaming pass has heard of the utterance so far.
+            settled: How many of these words further tokens cannot change.
         """
         if self.over:
             heard = self.agreed[-1].end + _MARGIN if self.agreed else 0.0
-            words = [*self.agreed, *(word for word in streamed if word.start >= heard)]
-            return words, max(len(self.agreed), len(words) - 1)
+            behind = [place for place, word in enumerate(streamed) if word.start >= heard]
+            stable = len(self.agreed) + sum(place < settled for place in behind)
+            return [*self.agreed, *(streamed[place] for place in behind)], stable
         heard = (self.heard - self.start) / SAMPLE_RATE + _MARGIN if self.heard > self.start else 0.0
         front = (word for word in streamed if (word.start + word.end) / 2 >= heard)
         return [*self.agreed, *self.newest, *front], len(self.agreed)

@@ -63,8 +63,11 @@ def placed_words(words: Sequence[TimedWord], start: int) -> tuple[str, tuple[Wor
 
 
 def spelled_words(words: Sequence[TimedWord], spelled: Sequence[str]) -> list[TimedWord]:
-    """Return words with another spelling of each."""
-    return [replace(word, text=text) for word, text in zip(words, spelled, strict=True)]
+    """Return words with another spelling of each; those that are to keep theirs get no more than marks behind it."""
+    return [
+        replace(word, text=word.text + text[len(word.text) :] if word.kept else text)
+        for word, text in zip(words, spelled, strict=True)
+    ]
 
 
 def _words(words: Sequence[TimedWord], spelled: Sequence[str], start: int) -> tuple[Word, ...]:

@@ -4,25 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from parastream.model import SpeechModel
 from parastream.model.final_pass import Hypothesis, TimedWord
 from parastream.model.replacements import Replacements
+from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Final, Partial
 from parastream.streaming.rendering import placed_words, render, rounded_confidence, session_time
 from parastream.streaming.wording import replaced_so_far
 from parastream.streaming.work import Utterance
 
 
-def partial_of(utterance: Utterance, streamed: Hypothesis, rules: Replacements) -> Partial:
-    """Return the partial of an open utterance of which the streaming pass has heard this much.
+def streamed_of(
+    utterance: Utterance, front: SpeechModel, language: str | None, *, end: int | None = None
+) -> Hypothesis:
+    """Return what the streaming pass has heard of an utterance: one that is open, or ends at a sample.
 
-    All words but the last are stable if it is not refined: further tokens cannot change them. Rules may hold back more.
+    Args:
+        utterance: That was heard.
+        front: The model that has heard it.
+        language: What is spoken, if the client has said so.
+        end: Where the utterance ends; None while it is open.
+    """
+    assert utterance.heard is not None
+    if end is None:
+        words, _ = _shown(utterance)
+    else:
+        words = utterance.heard.words((end - utterance.start) / SAMPLE_RATE)
+    return Hypothesis(front.name, words, marked=False, language=language or front.language)
+
+
+def _shown(utterance: Utterance) -> tuple[tuple[TimedWord, ...], int]:
+    assert utterance.heard is not None
+    return utterance.heard.shown((utterance.fed - utterance.start) / SAMPLE_RATE)
+
+
+def partial_of(utterance: Utterance, rules: Replacements) -> Partial:
+    """Return the partial of an open utterance.
+
+    Words that are settled are stable if it is not refined: further tokens cannot change them. Rules may hold back more.
     """
     refinement = utterance.refinement
+    streamed, settled = _shown(utterance)
     if refinement is None:
-        words, end = list(streamed.words), utterance.fed
-        stable = max(0, len(words) - 1)
+        words, stable, end = list(streamed), settled, utterance.fed
     else:
-        words, stable = refinement.words(streamed.words)
+        words, stable = refinement.words(streamed, settled)
         end = max(utterance.fed, refinement.heard)
     heard = render(*replaced_so_far(words, rules, stable), utterance.start)
     times = session_time(utterance.start), session_time(end)

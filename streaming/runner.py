@@ -13,6 +13,7 @@ from parastream.model import Punctuator, SpeechModel
 from parastream.model.computing import Computing
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.paraformer_pass import ParaformerPass
+from parastream.model.search.search import WordSearch
 from parastream.streaming.replay import Replay
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
@@ -55,6 +56,8 @@ class Models:
     """Sets marks in final text that has none of its own; None for bare words."""
     better: FinalPass | None = None
     """Hears whole utterances, too, where there is room; `model.choice` decides between the two."""
+    search: WordSearch | None = None
+    """Finds the words of `front`; None for one without a language model."""
 
     @property
     def speech(self) -> SpeechModel:
@@ -63,9 +66,14 @@ class Models:
         return self.front
 
     @cached_property
+    def finder(self) -> WordSearch | None:
+        """What finds the words of `front`, where that is there."""
+        return self.search or (None if self.front is None else WordSearch(self.front.tokenizer))
+
+    @cached_property
     def first(self) -> FinalPass:
         """What hears every whole utterance."""
-        return ParaformerPass(self.speech) if self.final is None else self.final
+        return ParaformerPass(self.speech, self.finder) if self.final is None else self.final
 
     @property
     def name(self) -> str:
@@ -122,6 +130,7 @@ class Runner:
             self.models.front,
             self.models.vad.new_state(),
             punctuated=self.models.punctuation is not None,
+            search=self.models.finder,
             ears={ear: final_pass.capabilities for ear, final_pass in self._ears.items()},
             name=name,
             replay=replay,
@@ -133,13 +142,21 @@ class Runner:
         for work, probabilities in zip(batch, heard, strict=True):
             _apply(work.session.apply_vad, work, probabilities)
 
-    def run_windows(self, batch: Sequence[WindowWork]) -> None:
-        """Compute one window for each of several utterances."""
+    def run_windows(self, batch: Sequence[WindowWork], *, hurry: bool = False) -> None:
+        """Compute one window for each of several utterances.
+
+        `hurry`: from here on the utterances do without the language model, unless their finals depend on it.
+        """
+        if hurry:
+            for work in batch:
+                if work.session.config.final_pass:
+                    work.heard.leave_model()
         network = self.models.speech.network
         # Copies, so that a batch that fails can be computed again.
         streams = [work.utterance.stream for work in batch]
         states = [network.new_state() if stream is None else stream.copy() for stream in streams]
-        heard = network.step([w.features for w in batch], states, [w.last for w in batch])
+        wanted = [work.heard.wanted for work in batch]
+        heard = network.step([w.features for w in batch], states, [w.last for w in batch], wanted)
         for work, state, tokens in zip(batch, states, heard, strict=True):
             work.utterance.stream = None if work.last or not work.wanted else state
             _apply(work.session.apply_window, work, tokens)
@@ -152,6 +169,7 @@ class Runner:
                 FinalInput(
                     work.samples,
                     work.session.config.language,
+                    work.hotwords,
                     marks=work.session.config.punctuate,
                     draft=work.draft,
                     alone=work.alone,

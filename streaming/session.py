@@ -23,9 +23,10 @@ from parastream.model import SpeechModel
 from parastream.model.choice import believe, choose
 from parastream.model.errors import ModelConfigError
 from parastream.model.final_pass import Capabilities, Hypothesis
-from parastream.model.paraformer_pass import timed_words
+from parastream.model.hotwords import Hotwords
 from parastream.model.punctuation import Context
 from parastream.model.replacements import Replacements
+from parastream.model.search.search import WordSearch
 from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, AudioInput
 from parastream.streaming.endpoint import (
@@ -49,6 +50,7 @@ from parastream.streaming.events import (
     SpeechStarted,
     Tags,
 )
+from parastream.streaming.heard import Heard
 from parastream.streaming.hearing import hearing
 from parastream.streaming.observer import FinalTiming, PartialTiming
 from parastream.streaming.refinement import Refinement
@@ -61,7 +63,7 @@ from parastream.streaming.rendering import (
     unmarked,
 )
 from parastream.streaming.replay import Replay
-from parastream.streaming.reports import final_of, partial_of
+from parastream.streaming.reports import final_of, partial_of, streamed_of
 from parastream.streaming.sample_buffer import Arrivals, SampleBuffer
 from parastream.streaming.vad import FRAME, VadState
 from parastream.streaming.wording import replaced, with_numbers
@@ -89,6 +91,8 @@ class SessionConfig:
     """What is spoken, as an ISO 639 code that the final passes know; None: they find out."""
     tags: bool = False
     """Whether `Tags` are told, where a model knows them."""
+    hotwords: Hotwords = ()
+    """What is expected to be said."""
     endpoint: EndpointConfig = EndpointConfig()
     entitled: bool = True
     """Whether a second of its audio has a claim on being recognised each second; an uploaded recording has none."""
@@ -113,6 +117,7 @@ class Session:
         vad: VadState,
         *,
         punctuated: bool,
+        search: WordSearch | None = None,
         ears: Mapping[Ear, Capabilities] = MappingProxyType({}),
         name: str = "",
         replay: Replay | None = None,
@@ -125,6 +130,7 @@ class Session:
             speech: The model that hears its windows, if there is one.
             vad: A fresh state.
             punctuated: Whether there is a punctuation model.
+            search: Finds the words of windows; where it is left out, they are the best tokens.
             ears: What the final passes can do.
             name: Names the session in `timings`.
             replay: What has been told already, if this goes on with a session of another engine.
@@ -145,6 +151,7 @@ class Session:
         """Whether partials of utterances that begin from now on may be refined; whoever drives the session knows."""
         self._clock = clock
         self._arrivals = Arrivals()
+        self._hotwords = config.hotwords
         self._input = AudioInput(config.format)
         self._phase = _Phase.RECEIVING
         self._samples = SampleBuffer()
@@ -175,6 +182,7 @@ class Session:
         self._progress = Progress(0.0, 0.0)
         streaming = speech is not None and speech.config.streams and (config.partials or not config.final_pass)
         self._front = speech if streaming else None  # hears windows
+        self._search = None if self._front is None else search or WordSearch(self._front.tokenizer)
         self._keep = SAMPLE_RATE * kept_seconds(heard.endpoint)
         self._longest = int(heard.endpoint.max_utterance * SAMPLE_RATE)
 
@@ -221,6 +229,14 @@ class Session:
             if not self._vad_busy:
                 self._flush()
             self._close_unmarked()
+
+    def receive_hotwords(self, hotwords: Hotwords) -> None:
+        """Expect other hotwords from here on, in the open utterance, too."""
+        if self._phase is _Phase.RECEIVING:
+            self._hotwords = hotwords
+            for utterance in self._utterances:
+                if utterance.end is None and utterance.heard is not None:
+                    utterance.heard.expect(hotwords)
 
     def reject(self, code: str, message: str) -> None:
         """End the input because of what was wrong with it."""
@@ -402,7 +418,8 @@ class Session:
 
     def _new_utterance(self, index: int, start: int) -> Utterance:
         frontend = None if self._front is None else self._front.frontend.new_state()
-        return Utterance(index, start, frontend, fed=start, due=start, seen=start)
+        heard = None if self._search is None else Heard(self._search, self._hotwords)
+        return Utterance(index, start, frontend, heard, fed=start, due=start, seen=start)
 
     def _end(self, utterance: Utterance, sample: int, reason: EndReason, audio_in: float) -> None:
         if reason == "cut" and self._front is not None and not self.config.final_pass:
@@ -461,10 +478,10 @@ class Session:
 
     def _hear(self, work: WindowWork, tokens: Tokens) -> None:
         utterance = work.utterance
-        utterance.heard += tokens
         assert self._front is not None
+        work.heard.take(tokens)
         if work.last:
-            utterance.hypotheses[Ear.FIRST] = self._streamed(utterance, work.stop)
+            utterance.hypotheses[Ear.FIRST] = streamed_of(utterance, self._front, self.config.language, end=work.stop)
             utterance.timeline.done = self._clock()
         elif self.config.partials and utterance.end is None:
             if utterance.refinement is not None:
@@ -472,18 +489,10 @@ class Session:
             if len(tokens):
                 self._tell_partial(utterance, work.audio_in)
 
-    def _streamed(self, utterance: Utterance, end: int) -> Hypothesis:
-        """Return what the streaming pass has heard of an utterance, whose audio ends at a sample."""
-        assert self._front is not None
-        words = timed_words(self._front.tokenizer, utterance.heard, (end - utterance.start) / SAMPLE_RATE)
-        language = self.config.language or self._front.language
-        return Hypothesis(self._front.name, words, marked=False, language=language)
-
     def _tell_partial(self, utterance: Utterance, audio_in: float) -> None:
         """Tell what has been heard, thanks to audio that arrived at an instant."""
         refinement = utterance.refinement
-        streamed = self._streamed(utterance, utterance.fed)
-        self._events.append(partial_of(utterance, streamed, self.config.replacements))
+        self._events.append(partial_of(utterance, self.config.replacements))
         refined = refinement is not None and refinement.heard > refinement.start
         self._heard.append((utterance.index, audio_in, utterance.timeline.ahead, refined))
 
@@ -500,24 +509,16 @@ class Session:
         end = self._vad_position
         if self.ended or utterance.refinement.due(end, self._better) < every:
             return None
-        return FinalWork(
-            self,
-            utterance,
-            self._samples[utterance.start : end],
-            end,
-            Ear.BETTER,
-            alone=False,
-            refines=True,
-            audio_in=self._arrivals.at(end),
-            draft=utterance.refinement.tokens,
-        )
+        samples = self._samples[utterance.start : end]
+        return FinalWork.refining(self, utterance, samples, end, self._hotwords, self._arrivals.at(end))
 
     def apply_refinement(self, work: FinalWork, hypothesis: Hypothesis) -> None:
         """Take what the better ear has heard of an utterance, which counts while that is open."""
         refinement = work.refinement
         refinement.busy = False
         if work.wanted:
-            streamed = self._streamed(work.utterance, work.utterance.fed)
+            assert self._front is not None
+            streamed = streamed_of(work.utterance, self._front, self.config.language)
             marks, goes_on = self.config.punctuate, self._goes_on
             if refinement.take(hypothesis, streamed, work.end, goes_on=goes_on, marks=marks):
                 self._tell_partial(work.utterance, work.audio_in)
@@ -530,7 +531,8 @@ class Session:
         new = [ear for ear in wanted if utterance.asked.get(ear) != end]
         utterance.asked.update(dict.fromkeys(new, end))
         samples = self._samples[utterance.start : end]
-        return [FinalWork(self, utterance, samples, end, ear, alone=len(wanted) == 1) for ear in new]
+        alone = len(wanted) == 1
+        return [FinalWork(self, utterance, samples, end, ear, self._hotwords, alone=alone) for ear in new]
 
     def _wants_better(self, utterance: Utterance, end: int) -> bool:
         return not utterance.forgone and end - utterance.start <= self._better

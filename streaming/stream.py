@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from parastream.model.hotwords import Hotwords
 from parastream.streaming import schedule
 from parastream.streaming.events import Event
 from parastream.streaming.memory import COLLECTED
@@ -17,6 +18,9 @@ from parastream.streaming.session import Session
 
 if TYPE_CHECKING:
     from parastream.streaming.engine import Engine
+
+_Input = bytes | Hotwords | None
+"""What clients send: audio, hotwords, or a flush."""
 
 logger = logging.getLogger("parastream.engine")
 
@@ -39,7 +43,7 @@ class Stream:
         self.session = session
         self._on_events = on_events
         self._pace = Pace(time.monotonic(), entitled=session.config.entitled)
-        self._inbox: deque[tuple[bytes | None, float]] = deque()  # with arrivals; None stands for a flush
+        self._inbox: deque[tuple[_Input, float]] = deque()  # with arrivals
         self._inbox_bytes = 0
         self._fresh_bytes = 0  # of them, those that came since the last look
         self._fresh_since = 0.0
@@ -84,6 +88,13 @@ class Stream:
                 self._inbox.append((None, time.monotonic()))
                 self._engine.touch(self)
 
+    def expect(self, hotwords: Hotwords) -> None:
+        """Listen for other hotwords from the end of the audio handed over so far. Ignored after `end`."""
+        with self._engine.changed:
+            if not self._ending:
+                self._inbox.append((hotwords, time.monotonic()))
+                self._engine.touch(self)
+
     def end(self) -> None:
         """End the input: `Final` events and `SessionEnded` follow."""
         with self._engine.changed:
@@ -115,7 +126,7 @@ class Stream:
         Returns:
             How many seconds.
         """
-        received: list[tuple[bytes | None, float]] = []
+        received: list[tuple[_Input, float]] = []
         with self._engine.changed:
             if self._fresh_bytes:
                 self._pace.receive(self._fresh_bytes / self._bytes_per_second, self._fresh_since)
@@ -126,22 +137,26 @@ class Stream:
             room = int(COLLECTED * self._bytes_per_second)
             while self._inbox and room > 0:
                 data, arrived = self._inbox.popleft()
-                if data is not None and len(data) > room:
-                    self._inbox.appendleft((data[room:], arrived))
-                    data = data[:room]
-                room -= len(data or b"")
+                if isinstance(data, bytes):
+                    if len(data) > room:
+                        self._inbox.appendleft((data[room:], arrived))
+                        data = data[:room]
+                    room -= len(data)
                 received.append((data, arrived))
-            size = sum(len(data) for data, _ in received if data is not None)
+            size = sum(len(data) for data, _ in received if isinstance(data, bytes))
             seconds = size / self._bytes_per_second
             self._inbox_bytes -= size
             self._lag += seconds
             finished = self._ending and not self._inbox
             ending, self._ended = finished and not self._ended, finished
         for data, arrived in received:
-            if data is None:
-                self.session.receive_flush(arrived)
-            else:
-                self.session.receive_audio(data, arrived)
+            match data:
+                case None:
+                    self.session.receive_flush(arrived)
+                case bytes():
+                    self.session.receive_audio(data, arrived)
+                case _:
+                    self.session.receive_hotwords(data)
         if ending:
             self.session.receive_end(self._end_asked)
         return seconds

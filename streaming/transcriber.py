@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model import Punctuator, SpeechModel, load_punctuation, silero_weights
+from parastream.model import Punctuator, SpeechModel, load_punctuation, load_search, silero_weights
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import FinalPass
+from parastream.model.search.search import WordSearch
 from parastream.model.text import join
 from parastream.streaming.audio import SAMPLE_RATE, AudioFormat, Encoding, resample
 from parastream.streaming.events import Event, Final, InputRejected, Progress
@@ -51,6 +52,7 @@ class Transcriber:
         punctuation: Punctuator | str | None = "",
         final: FinalPass | None = None,
         better: FinalPass | None = None,
+        search: WordSearch | None = None,
         vad: Vad | None = None,
         config: SessionConfig = SessionConfig(partials=False),
     ) -> None:
@@ -62,6 +64,8 @@ class Transcriber:
             final: What hears whole utterances; `model` does if left out.
             better: What hears them, too; `parastream.model.choice` decides between the two. For English free speech,
                 `parastream.model.load_final_pass("whisper-tiny-en")`.
+            search: What finds the words of `model`, with a language model or without one. Default: with the general
+                one for the embedded speech model, without one for others; see `parastream.model.load_search`.
             vad: A detector to share with others. Default: one with silero's weights, fetched once if need be.
             config: Settings of each session.
 
@@ -70,7 +74,16 @@ class Transcriber:
         """
         if isinstance(punctuation, str):
             punctuation = load_punctuation(punctuation) if punctuation else load_punctuation()
-        self._runner = Runner(Models(model, vad or Vad(silero_weights.load()), final, punctuation, better))
+        self._runner = Runner(
+            Models(
+                model,
+                vad or Vad(silero_weights.load()),
+                final,
+                punctuation,
+                better,
+                search or (None if model is None else load_search(model)),
+            )
+        )
         self._config = config
 
     def transcribe(

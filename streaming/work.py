@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from parastream.model.config import ROW_SECONDS
 from parastream.model.final_pass import Hypothesis
 from parastream.model.frontend import FrontendState
+from parastream.model.hotwords import Hotwords
 from parastream.model.punctuation import Context
-from parastream.model.tokens import Tokens
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import EndReason
+from parastream.streaming.heard import Heard
 from parastream.streaming.observer import FinalTiming
 from parastream.streaming.refinement import Refinement
 from parastream.streaming.vad import FRAME, VadState
@@ -57,6 +58,12 @@ class WindowWork:
     """When the last audio that it needs arrived."""
 
     @property
+    def heard(self) -> Heard:
+        """What the windows before have heard."""
+        assert self.utterance.heard is not None, "an utterance without a model for windows has one"
+        return self.utterance.heard
+
+    @property
     def wanted(self) -> bool:
         """Whether the result still matters; if not, `Session.skip` may take the place of `Session.apply_window`."""
         return not (self.session.config.final_pass and self.utterance.end is not None)
@@ -82,6 +89,7 @@ class FinalWork:
     end: int
     """Session sample at which the utterance is taken to end."""
     ear: Ear
+    hotwords: Hotwords = ()
     alone: bool = True
     """Whether no other ear hears it."""
     refines: bool = False
@@ -101,6 +109,24 @@ class FinalWork:
     def fresh(self) -> int:
         """How many of its samples were not heard when the partials were refined the time before."""
         return self.end - self.refinement.asked
+
+    @classmethod
+    def refining(
+        cls, session: Session, utterance: Utterance, samples: Float32, end: int, hotwords: Hotwords, audio_in: float
+    ) -> FinalWork:
+        """Return the work of the better ear on an utterance that is open, as far as it has been spoken."""
+        return cls(
+            session,
+            utterance,
+            samples,
+            end,
+            Ear.BETTER,
+            hotwords,
+            alone=False,
+            refines=True,
+            audio_in=audio_in,
+            draft=utterance.refinement.tokens if utterance.refinement is not None else (),
+        )
 
     @property
     def rows(self) -> int:
@@ -170,6 +196,8 @@ class Utterance:
     """Session sample at which its audio begins."""
     frontend: FrontendState | None
     """None once there are no more windows, or where there are none at all."""
+    heard: Heard | None
+    """What the streaming pass has heard, where there is one."""
     stream: StreamState | None = None
     """Made by whoever runs the first window: it holds MLX arrays."""
     fed: int = 0
@@ -178,8 +206,6 @@ class Utterance:
     """Session sample up to which windows should be handed out."""
     seen: int = 0
     """Session sample up to which the results of windows have come back."""
-    heard: Tokens = field(default_factory=Tokens.none)
-    """What the streaming pass has heard."""
     end: int | None = None
     """Session sample at which its audio ends, once that is known."""
     reason: EndReason | None = None

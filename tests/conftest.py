@@ -75,7 +75,8 @@ def load_models() -> Models:
     Call it on the thread that will use them.
     """
     speech, punctuation = parastream.model.load(dtype="float32"), parastream.model.load_punctuation()
-    return Models(speech, Vad(silero_weights.load()), None, punctuation)
+    search = parastream.model.load_search(speech)
+    return Models(speech, Vad(silero_weights.load()), None, punctuation, search=search)
 
 
 @contextmanager

@@ -111,6 +111,7 @@ IO_CALLS = [
 LOADING = [
     *(f"parastream.model.{name}" for name in ("catalogue", "hubs", "hugging_face", "silero_weights")),
     *(f"parastream.model.{name}" for name in ("checkpoint", "directory", "load", "load_punctuation", "loading")),
+    *(f"parastream.model.{name}" for name in ("load_search", "language.files", "language.loading", "search.loading")),
     "parastream.model.speech",
 ]
 """What reads models or asks the network for them."""

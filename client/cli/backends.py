@@ -19,10 +19,12 @@ from parastream.client.errors import ServerError
 from parastream.client.session import ClientEvent
 from parastream.client.sources import Channel, FileSource, open_source
 from parastream.media.decoding import SourceError, display_name
+from parastream.model.hotwords import Hotwords
 from parastream.model.profanity import Profanity
 from parastream.model.replacements import Replacements
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, spoken
+from parastream.server.wire import messages
 from parastream.server.wire.messages import Final
 from parastream.streaming import Models, SessionConfig, Transcriber
 from parastream.streaming import events as engine_events
@@ -108,6 +110,7 @@ class LocalBackend:
     channels: ChannelChoice
     itn: bool = False
     replacements: Replacements = Replacements()
+    hotwords: Hotwords = ()
     models: Models | None = None
 
     def prepare(self) -> None:
@@ -126,11 +129,13 @@ class LocalBackend:
             punctuation=self.models.punctuation,
             final=self.models.final,
             better=self.models.better,
+            search=self.models.search,
             vad=self.models.vad,
             config=SessionConfig(
                 partials=False,
                 itn=self.itn,
                 replacements=self.replacements,
+                hotwords=self.hotwords,
                 final_pass=self.final_pass,
                 language=self.choice.language,
             ),
@@ -183,6 +188,7 @@ class RemoteBackend:
     profanity: Literal["", Profanity] = ""
     language: str = ""
     """What is spoken; empty where the models are to find out."""
+    hotwords: Hotwords = ()
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -236,6 +242,7 @@ class RemoteBackend:
             itn=self.itn,
             replace=self.replace,
             profanity=self.profanity,
+            hotwords=[messages.Hotword(each.term, each.weight, each.sounds_like) for each in self.hotwords],
             final_pass=self.final_pass,
             language=self.language,
         )

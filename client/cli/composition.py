@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parastream.model import catalogue, load, load_final_pass, load_punctuation, silero_weights
+from parastream.model import catalogue, load, load_final_pass, load_punctuation, load_search, silero_weights
 from parastream.model.computing import Compute, ComputeType
 from parastream.model.errors import ModelError, ReplacementError
 from parastream.model.final_pass import FinalPass
 from parastream.model.languages import Fitting, fitting
 from parastream.model.loading import is_final_only
 from parastream.model.replacements import Replacements
+from parastream.model.search.loading import LanguageModelChoice
 from parastream.server.app import Server, new_engine
 from parastream.server.config import Refine, ServerConfig
 from parastream.server.metrics import Metrics
@@ -44,6 +45,8 @@ class ModelChoice:
     """What is spoken, as an ISO 639 code; it chooses the models where neither of the first two is named."""
     refine: Refine = "auto"
     """Whether a server of one's own refines partials where two ears listen."""
+    lm: LanguageModelChoice = LanguageModelChoice()
+    """The language model of Paraformers."""
 
     @property
     def _chosen(self) -> Fitting:
@@ -79,7 +82,7 @@ class ModelChoice:
         return [f"{name}, about {size} MB" for name, size in sizes.items() if size is not None]
 
     def _load_ear(self, name: str) -> FinalPass:
-        return load_final_pass(name, compute=self.compute, dtype=self.dtype, offline=self.offline)
+        return load_final_pass(name, compute=self.compute, dtype=self.dtype, offline=self.offline, lm=self.lm)
 
     def load(self) -> Models:
         """Download what is missing and load everything. Call it on the thread that will run the models.
@@ -97,8 +100,9 @@ class ModelChoice:
             )
         if alone:
             final = self.speech
+        front = None if alone else load(self.speech, compute=self.compute, dtype=self.dtype, offline=offline)
         models = Models(
-            front=None if alone else load(self.speech, compute=self.compute, dtype=self.dtype, offline=offline),
+            front=front,
             final=None if final is None else self._load_ear(final),
             better=self._load_ear(catalogue.BETTER) if self.pairs and not alone else None,
             punctuation=(
@@ -107,6 +111,7 @@ class ModelChoice:
                 else load_punctuation(self.punctuation or catalogue.DEFAULT_PUNCTUATION, offline=offline)
             ),
             vad=Vad(silero_weights.load(offline=offline)),
+            search=None if front is None else load_search(front, self.lm),
         )
         known = models.first.capabilities.languages
         if self.language not in (None, *known):
@@ -126,7 +131,14 @@ def model_choice(config: ServerConfig, *, offline: bool) -> ModelChoice:
         config.compute or None,
         config.dtype or None,
         config.language or None,
+        lm=LanguageModelChoice(config.lm, config.lm_share, config.lm_weight),
     )
+
+
+def language_model(name: str | None, share: float | None, weight: float | None) -> LanguageModelChoice:
+    """Return the choice of a language model, with the usual values for what was not given."""
+    given = {"name": name, "share": share, "weight": weight}
+    return LanguageModelChoice(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def read_rules(file: Path | None) -> Replacements:

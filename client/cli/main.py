@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 from parastream.client.cli.bench.commands import bench_app
+from parastream.client.cli.lm_commands import lm_app
 from parastream.client.cli.model_commands import models_app
 from parastream.client.cli.options import (
     ComputeOption,
@@ -22,12 +23,16 @@ from parastream.client.cli.options import (
     Ears,
     FinalModelOption,
     ForceOption,
+    HotwordsOption,
     JobsOption,
     LabelOption,
     Language,
     LanguageOption,
     LineLengthOption,
     LinesOption,
+    LmOption,
+    LmShareOption,
+    LmWeightOption,
     LogLevel,
     MaxCueOption,
     MaxSpeedOption,
@@ -55,6 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.add_typer(lm_app, name="lm")
 app.add_typer(bench_app, name="bench")
 
 
@@ -135,6 +141,10 @@ def serve(
     punctuation: PunctuationOption = None,
     replace: ReplaceOption = None,
     profanity: ProfanityOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_share: LmShareOption = None,
+    lm_weight: LmWeightOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
     engines: Annotated[
@@ -235,6 +245,10 @@ def serve(
         "punctuation": punctuation,
         "replace": str(replace) if replace else None,
         "profanity": profanity.value if profanity else None,
+        "hotwords": str(hotwords) if hotwords else None,
+        "lm": lm,
+        "lm_share": lm_share,
+        "lm_weight": lm_weight,
         "compute": compute.value if compute else None,
         "dtype": dtype.value if dtype else None,
         "engines": engines,
@@ -306,6 +320,10 @@ def transcribe(
     ] = False,
     replace: ReplaceOption = None,
     profanity: ProfanityOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_share: LmShareOption = None,
+    lm_weight: LmWeightOption = None,
     channel: Annotated[
         str | None,
         typer.Option(
@@ -345,6 +363,8 @@ def transcribe(
         )
         refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
         refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
+        for option, value in (("--lm", lm), ("--lm-share", lm_share), ("--lm-weight", lm_weight)):
+            refuse(value is not None, option, "cannot be chosen by a client: the server chooses it")
         refuse(offline, "--offline", "cannot be used with --server")
     refuse(
         streaming and final_model is not None,
@@ -374,11 +394,13 @@ def transcribe(
     from parastream.client.cli import archive as archives
     from parastream.client.cli import backends, workers
     from parastream.client.cli import transcribe as command
-    from parastream.client.cli.composition import ModelChoice, read_rules
+    from parastream.client.cli.composition import ModelChoice, language_model, read_rules
     from parastream.model import catalogue
     from parastream.model import profanity as swearing
+    from parastream.model.hotwords import read_hotwords
 
     rules = read_rules(replace)
+    expected = () if hotwords is None else read_hotwords(hotwords)
     chosen: int | Literal["all"] | None = None if channel is None else "all" if channel == "all" else int(channel)
     channels = backends.ChannelChoice(chosen, label or ())
     punctuate = not no_punctuation and punctuation != "none"
@@ -392,6 +414,7 @@ def transcribe(
             offline=offline,
             compute=compute.value if compute else None,
             dtype=dtype.value if dtype else None,
+            lm=language_model(lm, lm_share, lm_weight),
         )
         local = backends.LocalBackend(
             choice,
@@ -399,6 +422,7 @@ def transcribe(
             channels=channels,
             itn=itn,
             replacements=rules.before(swearing.rules(profanity.value if profanity else "keep")),
+            hotwords=expected,
         )
         backend = local if jobs in (None, 1) else workers.ProcessesBackend(local, jobs)
     else:
@@ -415,6 +439,7 @@ def transcribe(
             itn=itn,
             replace=rules.lines,
             profanity=profanity.value if profanity else "",
+            hotwords=expected,
             save=save,
         )
     written = command.Form(form, style)

@@ -142,6 +142,36 @@ ProfanityOption = Annotated[
     Swearing | None,
     typer.Option("--profanity", help="Swear words: mask shows f***, drop leaves them out.  [default: keep]"),
 ]
+LmOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lm",
+        metavar="FILE|NAME|none",
+        help="Language model: of `parastream lm train`, ARPA, or KenLM's binary.  [default: a general English one with"
+        " the embedded speech model, none with others]",
+    ),
+]
+LmShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--lm-share",
+        metavar="SHARE",
+        help="Its share beside the general one, for English; 1: it counts alone.  [default: 0.8]",
+    ),
+]
+LmWeightOption = Annotated[
+    float | None,
+    typer.Option("--lm-weight", metavar="N", help="How much it counts beside the speech model.  [default: 0.3]"),
+]
+HotwordsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hotwords",
+        metavar="FILE",
+        help="Terms to listen for, one a line, with an optional weight behind it (0.1 to 5) and, behind a |, what it"
+        " sounds like.",
+    ),
+]
 BenchModelOption = Annotated[
     str | None,
     typer.Option(

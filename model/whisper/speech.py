@@ -20,6 +20,7 @@ from parastream.model.computing import Computing, in_mlx, with_mlx
 from parastream.model.config import Precision
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.hotwords import Hotwords
 from parastream.model.hugging_face import name_of
 from parastream.model.lanes import Lanes, LaneWork
 from parastream.model.whisper import checkpoint
@@ -203,8 +204,8 @@ class WhisperPass:
             bias=self._hotwords(utterance.hotwords) if utterance.hotwords else None,
         )
 
-    def _bias(self, hotwords: tuple[str, ...]) -> HotwordBias:
-        return HotwordBias(self.vocabulary.encode(f" {hotword}") for hotword in hotwords)
+    def _bias(self, hotwords: Hotwords) -> HotwordBias:
+        return HotwordBias((self.vocabulary.encode(f" {hotword.term}"), hotword.weight) for hotword in hotwords)
 
     def _hypothesis(self, utterance: FinalInput, decoding: Decoding) -> Hypothesis:
         kept = len(decoding.ids) - decoding.repeated

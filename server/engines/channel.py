@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
 import msgspec
+from parastream.model.hotwords import Hotwords
 from parastream.model.replacements import Replacements
 from parastream.server.config import ServerConfig
 from parastream.streaming import EngineStats, SessionConfig
@@ -50,6 +51,13 @@ class Flush(msgspec.Struct, tag=True, array_like=True):
     """End the open utterance of a stream."""
 
     stream: int
+
+
+class Expect(msgspec.Struct, tag=True, array_like=True):
+    """Listen for other hotwords in a stream."""
+
+    stream: int
+    hotwords: Hotwords
 
 
 class End(msgspec.Struct, tag=True, array_like=True):
@@ -109,7 +117,7 @@ class Observed(msgspec.Struct, tag=True, array_like=True):
     what: msgspec.Raw
 
 
-ToEngine = Setup | Open | Flush | End | Cancel
+ToEngine = Setup | Open | Flush | Expect | End | Cancel
 FromEngine = Ready | Failed | Stats | Refused | Told | Observed
 
 _TOLD: tuple[type[Any], ...] = (*get_args(Event), *get_args(Observation))

@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from parastream.model.errors import EngineError
+from parastream.model.hotwords import Hotwords
 from parastream.server.config import ServerConfig
 from parastream.server.engines.channel import (
     Cancel,
     Channel,
     End,
+    Expect,
     Failed,
     Flush,
     FromEngine,
@@ -132,6 +134,10 @@ class _Process:
     def flush(self, stream: EngineStream) -> None:
         """End the open utterance."""
         self.channel.send(Flush(self.streams[stream]))
+
+    def expect(self, stream: EngineStream, hotwords: Hotwords) -> None:
+        """Listen for other hotwords."""
+        self.channel.send(Expect(self.streams[stream], hotwords))
 
     def end(self, stream: EngineStream) -> None:
         """End the input."""

@@ -21,6 +21,7 @@ from parastream.server.engines.channel import (
     Cancel,
     Channel,
     End,
+    Expect,
     Failed,
     Flush,
     Observation,
@@ -124,6 +125,8 @@ class _EngineProcess:
                 self._open(message)
             case Flush():
                 self._with(message.stream, Stream.flush)
+            case Expect():
+                self._with(message.stream, lambda each: each.expect(message.hotwords))
             case End():
                 self._with(message.stream, Stream.end)
             case Cancel():

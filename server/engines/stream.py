@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from parastream.model.hotwords import Hotwords
 from parastream.streaming import SessionConfig
 from parastream.streaming.events import Event
 from parastream.streaming.replay import Continuity, Replay
@@ -24,6 +26,9 @@ class Worker(Protocol):
 
     def flush(self, stream: EngineStream) -> None:
         """End the open utterance."""
+
+    def expect(self, stream: EngineStream, hotwords: Hotwords) -> None:
+        """Listen for other hotwords."""
 
     def end(self, stream: EngineStream) -> None:
         """End the input."""
@@ -67,6 +72,16 @@ class EngineStream:
             self._continuity.flush()
             if self._worker is not None:
                 self._worker.flush(self)
+
+    def expect(self, hotwords: Hotwords) -> None:
+        """Listen for other hotwords from the end of the audio handed over so far. Ignored after `end`.
+
+        An engine that takes over listens for them in all that it hears again.
+        """
+        if self.receiving:
+            self.config = replace(self.config, hotwords=hotwords)
+            if self._worker is not None:
+                self._worker.expect(self, hotwords)
 
     def end(self) -> None:
         """End the input: `Final` events and `SessionEnded` follow."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from parastream.model import catalogue
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
+from parastream.model.hotwords import warn_if_many
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.server.sessions.decoding import Decoding
@@ -42,7 +43,13 @@ class Admission:
         listen: Sequence[Listen] = (),
         wording: Wording = Wording(),
     ) -> None:
-        """See `Mailbox` for `post`; `listen` are called with each transcription that begins."""
+        """See `Mailbox` for `post`; `listen` are called with each transcription that begins.
+
+        Raises:
+            ConfigError: the hotwords of all sessions cannot be read.
+        """
+        self.expected = config.read_hotwords()
+        """Hotwords that are listened for in all sessions."""
         self.draining = False
         """Whether nothing new is begun."""
         self._engine = engine
@@ -147,7 +154,10 @@ class Admission:
             raise RefusalError("not_ready", f"{reason}, try again later")
         if not start.language:
             start = msgspec.structs.replace(start, language=self._config.language)
-        configs = session_configs(start, self.model, self._config.model, self._wording, entitled=entitled)
+        configs = session_configs(
+            start, self.model, self._config.model, self._wording, self.expected, entitled=entitled
+        )
+        warn_if_many(configs[0].hotwords, f"session {name}")
         if start.format == ENCODED and decoding is None:
             decoding = self.decode(channels=start.channels, live=entitled, name=name)
         transcription = Transcription(name, start, configs, deliver, decoding)

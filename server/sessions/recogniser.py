@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from parastream.model.hotwords import Hotwords
 from parastream.server.config import ServerConfig
 from parastream.streaming import EngineConfig, EngineStats, SessionConfig
 from parastream.streaming.events import Event
@@ -30,6 +31,9 @@ class RecogniserStream(Protocol):
 
     def flush(self) -> None:
         """End the open utterance with the audio handed over so far."""
+
+    def expect(self, hotwords: Hotwords) -> None:
+        """Listen for other hotwords from the end of the audio handed over so far."""
 
     def end(self) -> None:
         """End the input: finals and `SessionEnded` follow."""

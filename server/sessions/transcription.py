@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from parastream.model.errors import AudioError, ParastreamError
+from parastream.model.errors import AudioError, HotwordError, ParastreamError
+from parastream.model.hotwords import Hotword, Hotwords, checked
 from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.recogniser import RecogniserStream
 from parastream.server.sessions.wording import Wording
@@ -54,19 +55,24 @@ class State(enum.Enum):
 
 
 def session_configs(
-    start: Start, model: str, alias: str, wording: Wording = Wording(), *, entitled: bool = True
+    start: Start,
+    model: str,
+    alias: str,
+    wording: Wording = Wording(),
+    expected: Hotwords = (),
+    *,
+    entitled: bool = True,
 ) -> list[SessionConfig]:
     """Return what a `start` asks of the engine: a configuration for each channel that is recognised.
 
-    The engine serves `model`, which may also be called by its `alias`. `entitled`: see `SessionConfig`.
+    The engine serves `model`, which may also be called by its `alias`, and listens for the `expected` in all sessions.
+    `entitled`: see `SessionConfig`.
 
     Raises:
         RefusalError: it asks for something that is not there.
     """
     if start.model not in ("", model, alias):
         raise RefusalError("unknown_model", f"there is no model {quoted(start.model)} on this server", (model,))
-    if start.hotwords:
-        raise RefusalError("unsupported", f"the model {model!r} takes no hotwords; `hotwords` must be empty")
     given = msgspec.structs.asdict(start.endpoint)
     try:
         endpoint = EndpointConfig(**{name: value for name, value in given.items() if value is not msgspec.UNSET})
@@ -87,6 +93,7 @@ def session_configs(
             f"{len(start.labels)} labels for {len(formats)} recognised channels; `labels` must be empty or name each",
         )
     rules = wording.rules(start)
+    hotwords = with_hotwords(expected, start.hotwords)
     return [
         SessionConfig(
             format=audio,
@@ -97,11 +104,28 @@ def session_configs(
             final_pass=start.final_pass,
             language=start.language or None,
             tags=start.tags,
+            hotwords=hotwords,
             endpoint=endpoint,
             entitled=entitled,
         )
         for audio in formats
     ]
+
+
+def with_hotwords(expected: Hotwords, given: Iterable[str | messages.Hotword]) -> Hotwords:
+    """Return the hotwords of a session: those `expected` in all, and those that are `given`, which win.
+
+    Raises:
+        RefusalError: There are too many, or one cannot be used.
+    """
+    try:
+        own = (
+            Hotword(item) if isinstance(item, str) else Hotword(item.term, item.weight, item.sounds_like)
+            for item in given
+        )
+        return checked([*expected, *own])
+    except HotwordError as error:
+        raise RefusalError("unsupported", f"{error} - at `$.hotwords`") from error
 
 
 class Transcription:
@@ -226,6 +250,11 @@ class Transcription:
                 self._decoding.flush()
             else:
                 self.mark_flush()
+
+    def expect(self, hotwords: Hotwords) -> None:
+        """Listen for other hotwords from the end of the audio accepted so far; see `with_hotwords`."""
+        if self._state is State.LISTENING:
+            self._each(lambda stream: stream.expect(hotwords))
 
     def end(self) -> None:
         """End the audio: finals and `Done` follow."""

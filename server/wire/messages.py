@@ -104,6 +104,17 @@ class EndpointOptions(Struct, frozen=True, forbid_unknown_fields=True):
     cut_search: float | UnsetType = UNSET
 
 
+class Hotword(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A term to listen for. One without weight and sound may be a string instead."""
+
+    term: str
+    """As it is to be written."""
+    weight: float = 1.0
+    """From 0.1 to 5."""
+    sounds_like: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+    """How it may be spoken; empty: that follows from the term."""
+
+
 class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):
     """First message of a new session."""
 
@@ -118,7 +129,8 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     """Names of the speakers, one for each channel that is transcribed: shown in rooms and saved transcripts."""
     model: str = ""
     """Empty: the server's."""
-    hotwords: tuple[str, ...] = ()
+    hotwords: tuple[str | Hotword, ...] = ()
+    """Besides those that the server listens for in all sessions."""
     partials: bool = True
     punctuation: bool = True
     itn: bool = False
@@ -153,6 +165,12 @@ class Flush(Struct, frozen=True, tag_field="type", tag="flush", forbid_unknown_f
     """The open utterance ends here; its final and `flushed` follow, and the session goes on."""
 
 
+class SetHotwords(Struct, frozen=True, tag_field="type", tag="hotwords", forbid_unknown_fields=True):
+    """From here on these hotwords count, in place of those in `start` and in earlier messages of this kind."""
+
+    hotwords: tuple[str | Hotword, ...]
+
+
 class Stop(Struct, frozen=True, tag_field="type", tag="stop", forbid_unknown_fields=True):
     """The audio has ended; finals and `done` follow."""
 
@@ -165,7 +183,7 @@ class Resume(Struct, frozen=True, tag_field="type", tag="resume", forbid_unknown
     """`seq` of the last event that arrived; 0 when none did."""
 
 
-ClientMessage = Start | Flush | Stop | Resume
+ClientMessage = Start | Flush | SetHotwords | Stop | Resume
 
 
 # --- server to client --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from parastream.server.wire.messages import (
     Partial,
     Ready,
     Resume,
+    SetHotwords,
     Start,
     Stats,
     Stop,
@@ -33,8 +34,8 @@ def begun() -> ResumableSession:
     return session
 
 
-def outgoing(session: ResumableSession) -> list[bytes | Flush | Stop]:
-    messages: list[bytes | Flush | Stop] = []
+def outgoing(session: ResumableSession) -> list[bytes | Flush | SetHotwords | Stop]:
+    messages: list[bytes | Flush | SetHotwords | Stop] = []
     while (message := session.next_message()) is not None:
         messages.append(bytes(message) if isinstance(message, memoryview) else message)
     return messages
@@ -63,8 +64,8 @@ def test_stop_goes_out_behind_everything_else_and_again_on_a_new_connection() ->
 def test_a_flush_is_repeated_only_if_it_was_lost() -> None:
     session = begun()
     session.window.add_audio(b"ab")
-    session.window.add_flush()
-    session.window.add_flush()
+    session.window.add(Flush())
+    session.window.add(Flush())
     assert outgoing(session) == [b"ab", Flush(), Flush()]
     session.connected(ready(acknowledged=2, flushes=1))
     assert outgoing(session) == [Flush()]

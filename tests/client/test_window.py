@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parastream.client.errors import ClientError
 from parastream.client.window import LARGEST_MESSAGE, SendWindow
-from parastream.server.wire.messages import Flush
+from parastream.server.wire.messages import Flush, Hotword, SetHotwords
 
 steps = st.lists(
     st.one_of(
         st.binary(min_size=1, max_size=20),  # the caller sends audio
         st.just("flush"),
+        st.integers(0, 3),  # the caller sends hotwords
         st.just("transmit"),  # a message arrives
         st.just("lose"),  # a message is sent and does not arrive: the connection is broken
         st.just("cut"),  # the connection breaks behind what has arrived
@@ -23,21 +24,27 @@ steps = st.lists(
 
 
 class Receiver:
-    """What has arrived at a server: audio, and the places of flushes in it."""
+    """What has arrived at a server: audio with the hotwords that count there, and the places of flushes in it."""
 
     def __init__(self) -> None:
         self.audio = b""
         self.flushes: list[int] = []
+        self.hotwords: tuple[str | Hotword, ...] = ()
+        self.listened_for: list[tuple[str | Hotword, ...]] = []  # for each byte
 
-    def receive(self, message: memoryview | Flush | None) -> None:
-        if isinstance(message, Flush):
-            self.flushes.append(len(self.audio))
-        elif message is not None:
-            self.audio += message
+    def receive(self, message: memoryview | Flush | SetHotwords | None) -> None:
+        match message:
+            case Flush():
+                self.flushes.append(len(self.audio))
+            case SetHotwords():
+                self.hotwords = message.hotwords
+            case memoryview():
+                self.audio += message
+                self.listened_for += [self.hotwords] * len(message)
 
 
 @given(steps)
-def test_everything_arrives_once_and_in_order_whatever_is_cut(steps: list[bytes | str]) -> None:
+def test_everything_arrives_once_and_in_order_whatever_is_cut(steps: list[bytes | str | int]) -> None:
     window, server, sent = SendWindow(10), Receiver(), Receiver()
     for step in steps:
         match step:
@@ -45,8 +52,11 @@ def test_everything_arrives_once_and_in_order_whatever_is_cut(steps: list[bytes 
                 window.add_audio(step)
                 sent.receive(memoryview(step))
             case "flush":
-                window.add_flush()
+                window.add(Flush())
                 sent.receive(Flush())
+            case int():
+                window.add(SetHotwords((str(step),)))
+                sent.receive(SetHotwords((str(step),)))
             case "transmit":
                 server.receive(window.take())
             case "lose" | "cut":
@@ -60,13 +70,14 @@ def test_everything_arrives_once_and_in_order_whatever_is_cut(steps: list[bytes 
     while (message := window.take()) is not None:
         server.receive(message)
     assert (server.audio, server.flushes) == (sent.audio, sent.flushes)
+    assert (server.listened_for, server.hotwords) == (sent.listened_for, sent.hotwords)
 
 
 def test_audio_is_sent_in_messages_that_servers_take() -> None:
     window = SendWindow(1)
     window.add_audio(bytes(LARGEST_MESSAGE + 1))
     messages = [window.take(), window.take(), window.take()]
-    assert [message and len(message) for message in messages if not isinstance(message, Flush)] == [
+    assert [message and len(message) for message in messages if not isinstance(message, Flush | SetHotwords)] == [
         LARGEST_MESSAGE,
         1,
         None,

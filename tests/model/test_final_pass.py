@@ -9,7 +9,9 @@ from parastream.model import SpeechModel
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.lanes import finish
-from parastream.model.paraformer_pass import ParaformerPass, timed_words
+from parastream.model.paraformer_pass import ParaformerPass
+from parastream.model.search.search import WordSearch
+from parastream.streaming.heard import Heard
 from parastream.streaming.rendering import render
 
 
@@ -30,8 +32,9 @@ def test_it_gives_the_words_that_a_session_shows(
     assert [hypothesis.ear for hypothesis in found] == ["asr-small-en"] * 3
     for hypothesis, utterance in zip(found, utterances, strict=True):
         (tokens,) = speech.network.transcribe([speech.frontend(utterance.samples)])
-        spoken = timed_words(speech.tokenizer, tokens, utterance.seconds)
-        shown = render(spoken, len(spoken), 0)
+        hearing = Heard(WordSearch(speech.tokenizer), ())
+        hearing.take(tokens)
+        shown = render(*hearing.shown(utterance.seconds), 0)
         assert hypothesis.text == shown.text != ""
         assert not hypothesis.marked
         for word, other in zip(hypothesis.words, shown.words, strict=True):
@@ -54,7 +57,7 @@ def test_what_it_can_do(ear: FinalPass) -> None:
     assert can.languages == ("en",)
     assert (can.writes_marks, can.takes_hotwords, can.gives_word_times, can.longest_seconds) == (
         False,
-        False,
+        True,
         True,
         None,
     )

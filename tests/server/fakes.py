@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, cast
 
 from parastream.model.computing import Computing
 from parastream.model.errors import EngineError
+from parastream.model.hotwords import Hotwords
 from parastream.server.app import Server
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
@@ -90,6 +91,8 @@ class FakeStream:
         self.behind = 0.0
         """Seconds of audio that it has not looked at."""
         self.failure: Exception | None = None
+        self.expected = [config.hotwords]
+        """The hotwords from the beginning, and from each change."""
         self.hold_end = False
         """Whether finals at the end, and at a flush, are a long time coming."""
 
@@ -117,6 +120,9 @@ class FakeStream:
         events = heard(self.utterances, self.audio[first : first + UTTERANCE])
         self.utterances += 1
         self.tell([event for event in events if self.config.partials or not isinstance(event, Partial)])
+
+    def expect(self, hotwords: Hotwords) -> None:
+        self.expected.append(hotwords)
 
     def flush(self) -> None:
         if self.hold_end:

@@ -260,7 +260,7 @@ async def test_foreign_pages_are_refused() -> None:
         (b"\0\0", "unexpected_message", 1002, "audio before `start`"),
         (STOP, "unexpected_message", 1002, "`stop` before `start`"),
         ('{"type":"start","rate":4000}', "unsupported", 1003, "allowed: whole numbers 8000 to 48000"),
-        ('{"type":"start","hotwords":["x"]}', "unsupported", 1003, "takes no hotwords"),
+        ('{"type":"start","hotwords":[{"term":"x","weight":9}]}', "unsupported", 1003, "allowed are 0.1 to 5"),
         ('{"type":"start","model":"whisper"}', "unknown_model", 1003, "no model 'whisper'"),
         ('{"type":"resume","session":"guess"}', "unknown_session", 1008, "no such session"),
     ],

@@ -94,7 +94,7 @@ def test_a_batch_that_fails_ends_only_its_own_sessions(
 ) -> None:
     run_windows = Runner.run_windows
 
-    def fail_once(self: Runner, batch: list[WindowWork]) -> None:
+    def fail_once(self: Runner, batch: list[WindowWork], *, hurry: bool) -> None:
         monkeypatch.setattr(Runner, "run_windows", run_windows)
         raise MemoryError("no room for this batch")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parastream.model.final_pass import TimedWord
-from parastream.model.paraformer_pass import timed_words
+from parastream.model.search.search import WordSearch
 from parastream.model.tokenizer import Tokenizer
 from parastream.model.tokens import Tokens
 from parastream.streaming.events import Word
+from parastream.streaming.heard import Heard
 from parastream.streaming.rendering import (
     Rendering,
     capitalised,
@@ -38,14 +41,10 @@ def tokens(text: str, *, confidences: list[float] | None = None, every: int = 5)
     return Tokens(np.array(ids, np.int32), given, rows)
 
 
-def rendered(text: str) -> Rendering:
-    return render_tokens(tokens(text))
-
-
-def render_tokens(given: Tokens, end: int = END) -> Rendering:
-    """As partials are rendered: all words but the last are settled."""
-    spoken = timed_words(TOKENIZER, given, (end - START) / RATE)
-    return render(spoken, max(0, len(spoken) - 1), START)
+def rendered(text: str, *, end: int = END, **given: Any) -> Rendering:
+    hearing = Heard(WordSearch(TOKENIZER), ())
+    hearing.take(tokens(text, **given))
+    return render(*hearing.shown((end - START) / RATE), START)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,7 @@ def test_further_tokens_change_nothing_that_is_settled(text: list[str], cut: int
 
 
 def test_words_are_where_their_tokens_fired() -> None:
-    first, second = render_tokens(tokens("hel@@ lo 你")).words
+    first, second = rendered("hel@@ lo 你").words
     # CIF fires 1.5 rows of 60 ms after a token begins: in rows 5, 10 and 15 of an utterance that begins at 2 s.
     assert (first.text, first.start, first.end) == ("hello", 2.21, 2.81)
     assert (second.text, second.start, second.end) == ("你", 2.81, 3.53)
@@ -88,13 +87,13 @@ def test_words_are_where_their_tokens_fired() -> None:
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=12), st.integers(1, 60), st.integers(1, 8))
 def test_no_word_leaves_its_utterance(text: list[str], length: int, every: int) -> None:
     end = START + length * 960 // 2
-    found = render_tokens(tokens(" ".join(text), every=every), end)
+    found = rendered(" ".join(text), end=end, every=every)
     for word in found.words:
         assert session_time(START) <= word.start <= word.end <= session_time(end)
 
 
 def test_a_word_is_as_sure_as_its_least_sure_token() -> None:
-    found = render_tokens(tokens("hel@@ lo 你", confidences=[0.91234567, 0.5, 0.25]))
+    found = rendered("hel@@ lo 你", confidences=[0.91234567, 0.5, 0.25])
     assert [word.confidence for word in found.words] == [0.5, 0.25]
 
 

@@ -49,7 +49,14 @@ class Registry:
         """Begin a session, under a name that nobody can guess. Raises `RefusalError`."""
         secret = secrets.token_urlsafe(24)
         name = f"{self.instance}.{secret}" if self.instance else secret
-        session = NativeSession(name, start, self.admission.begin, max_unsent=self._max_unsent, opened=self._clock())
+        session = NativeSession(
+            name,
+            start,
+            self.admission.begin,
+            max_unsent=self._max_unsent,
+            opened=self._clock(),
+            expected=self.admission.expected,
+        )
         self._sessions[name] = session
         return session
 

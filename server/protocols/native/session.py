@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from parastream.model.hotwords import Hotwords
 from parastream.server.protocols.base import Ending
 from parastream.server.sessions.outbox import Outbox
-from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
+from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription, with_hotwords
 from parastream.server.wire import messages
-from parastream.server.wire.messages import ClientMessage, Event, Final, Flush, Partial, Start, Stop
+from parastream.server.wire.messages import ClientMessage, Event, Final, Flush, Partial, SetHotwords, Start, Stop
 from parastream.server.wire.refusals import RefusalError
 
 Begin = Callable[[Start, Deliver, str], Transcription]
@@ -36,7 +37,16 @@ class NativeSession:
     error, then the connection closes.
     """
 
-    def __init__(self, name: str, start: Start, begin: Begin, *, max_unsent: int, opened: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        begin: Begin,
+        *,
+        max_unsent: int,
+        opened: float = 0.0,
+        expected: Hotwords = (),
+    ) -> None:
         """Begin. Raises `RefusalError` when `begin` does.
 
         Args:
@@ -45,9 +55,11 @@ class NativeSession:
             begin: makes the transcription.
             max_unsent: events that may wait for the client; as many are kept after they were sent.
             opened: when the session begins, in seconds of a monotonic clock.
+            expected: hotwords that are listened for in all sessions.
         """
         self.name = name
         self.opened = opened
+        self._expected = expected
         self.connected: Connected = NOBODY
         self.ending: Ending | None = None
         """Close code and reason, once the last event is in the outbox."""
@@ -77,11 +89,13 @@ class NativeSession:
                 self.transcription.end()
             case Flush() if self.listening:
                 self.transcription.flush()
-            case Flush():
-                raise RefusalError("unexpected_message", "`flush` after `stop`", ())
+            case SetHotwords() if self.listening:
+                self.transcription.expect(with_hotwords(self._expected, message.hotwords))
+            case Flush() | SetHotwords():
+                raise RefusalError("unexpected_message", f"`{messages.type_of(message)}` after `stop`", ())
             case _:
                 where = f"`{messages.type_of(message)}` in a session that has begun"
-                raise RefusalError("unexpected_message", where, ("flush", "stop"))
+                raise RefusalError("unexpected_message", where, ("flush", "hotwords", "stop"))
 
     @property
     def deaf(self) -> bool:

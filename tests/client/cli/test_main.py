@@ -20,7 +20,7 @@ def test_help_lists_the_commands_without_importing_what_they_need(run: Run) -> N
     result = run("--help")
     assert result.status == 0
     assert re.findall(r"^  (\w+)  ", result.out, re.M) == [
-        "serve", "transcribe", "itn", "subtitles", "mic", "demo", "doctor", "version", "models", "bench",
+        "serve", "transcribe", "itn", "subtitles", "mic", "demo", "doctor", "version", "models", "lm", "bench",
     ]  # fmt: skip
     code = "import sys, parastream.client.cli.main; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-c", code], text=True).split()

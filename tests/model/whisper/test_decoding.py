@@ -46,7 +46,7 @@ def test_the_budget_grows_with_the_length_and_fits_the_decoder() -> None:
 
 
 def test_hotwords_get_a_small_bonus_at_their_first_token_and_a_larger_one_inside() -> None:
-    bias = HotwordBias([[1, 2, 3], [1, 4], [5], [2, 6]])
+    bias = HotwordBias([([1, 2, 3], 1.0), ([1, 4], 1.0), ([5], 1.0), ([2, 6], 1.0)])
     first = {1: FIRST, 5: FIRST, 2: FIRST}
     assert bias.bonuses([]) == first
     assert bias.bonuses([9]) == first
@@ -55,3 +55,9 @@ def test_hotwords_get_a_small_bonus_at_their_first_token_and_a_larger_one_inside
     assert bias.bonuses([1, 2, 3]) == first
     assert bias.bonuses([1, 9, 2]) == first | {6: INSIDE}
     assert HotwordBias([]).bonuses([1]) == {}
+
+
+def test_the_bonus_of_a_hotword_is_multiplied_by_its_weight() -> None:
+    bias = HotwordBias([([1, 2], 0.5), ([1, 3], 2.0)])
+    assert bias.bonuses([]) == {1: 2 * FIRST}
+    assert bias.bonuses([1]) == {1: 2 * FIRST, 2: INSIDE / 2, 3: 2 * INSIDE}

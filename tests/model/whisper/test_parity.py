@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from parastream.model import catalogue
 from parastream.model.choice import NO_SPEECH
 from parastream.model.final_pass import FinalInput, Hypothesis
+from parastream.model.hotwords import Hotword
 from parastream.model.lanes import finish
 from parastream.model.whisper.decoding import Decoding
 from parastream.model.whisper.log_mel import SILENCE, log_mel, mel_filters
@@ -172,7 +173,7 @@ def test_a_loop_is_cut_and_marked_and_heard_again_where_no_other_model_hears_it(
 def test_a_hotword_is_heard_where_it_is_said(ear: WhisperPass) -> None:
     samples = read(ROOT / "data" / "an4" / "an406-fcaw-b.flac")
     plain, named = finish(
-        ear.transcribe_in_slices([FinalInput(samples), FinalInput(samples, hotwords=("Rubout",))], steps=1)
+        ear.transcribe_in_slices([FinalInput(samples), FinalInput(samples, hotwords=(Hotword("Rubout"),))], steps=1)
     )
     assert plain.text == "Rub out GMEF 39"
     assert named.text.startswith("Rubout ")

@@ -10,6 +10,7 @@ import pytest
 from parastream.model import FinalPass, dense, load_final_pass
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import FinalInput, Hypothesis
+from parastream.model.hotwords import Hotword
 from parastream.model.lanes import finish
 from parastream.model.whisper import embedding, network
 from parastream.model.whisper.speech import WhisperPass
@@ -90,7 +91,7 @@ def test_a_gpus_ways_of_computing_give_the_same(
         monkeypatch.setattr(module, "on_cpu", lambda: False)
     ear = WhisperPass.from_directory(directory, dtype="float32")
     assert ear._network.decoder.embed_tokens.weight.dtype == mx.uint32
-    hotword = FinalInput(utterances[0].samples, hotwords=("zebra",))
+    hotword = FinalInput(utterances[0].samples, hotwords=(Hotword("zebra"),))
     found = finish(ear.transcribe_in_slices([*utterances, hotword], steps=1))
     assert all(alike(one, other) for one, other in zip(found, expected, strict=False))
 
@@ -111,7 +112,7 @@ def test_hotwords_change_one_utterance_of_a_batch(ear: FinalPass, utterances: li
     (expected,) = finish(ear.transcribe_in_slices([plain], steps=1))
     said = expected.words[0].text
     # Whatever it says, it says the rest of a hotword once its first token has been said.
-    hotword = FinalInput(plain.samples, hotwords=tuple(f"{said} {name}" for name in ("zebra", "Zanzibar")) * 2)
+    hotword = FinalInput(plain.samples, hotwords=tuple(Hotword(f"{said} {name}") for name in ("zebra", "Zanzibar")) * 2)
     found = finish(ear.transcribe_in_slices([plain, hotword, plain], steps=1))
     assert alike(found[0], expected)
     assert alike(found[2], expected)

@@ -678,7 +678,8 @@ def test_funasr_client(engine: Engine, sample: NDArray[np.int16], mode: Literal[
         merged = merge_messages(heard)
         assert merged["text"] == ALL
         assert merged["stamp_sents"][0]["text_seg"].startswith("Enter one")
-        assert {message["slice_type"] for message in heard} == ({0, 1, 2} if mode == "2pass" else {2})
+        # These utterances are too short for text that is stable between their first words and their finals.
+        assert {message["slice_type"] for message in heard} == ({0, 2} if mode == "2pass" else {2})
 
     run()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from parastream.model.errors import EngineError
+from parastream.model.hotwords import Hotword
 from parastream.model.replacements import Replacements
 from parastream.server.protocols.native.decoding import decode, opening
 from parastream.server.protocols.native.handler import NativeHandler, NativeSettings
@@ -43,15 +45,16 @@ def test_names_that_no_room_can_have(room: str) -> None:
 
 
 START_FIELDS = Start.__struct_fields__
+HOTWORD_FIELDS = messages.Hotword.__struct_fields__
 
 
 @pytest.mark.parametrize(
     ("text", "message", "allowed"),
     [
-        ("[]", "Expected `object`, got `array`", ("start", "flush", "stop", "resume")),
-        ("{}", "Object missing required field `type`", ("start", "flush", "stop", "resume")),
-        ('{"type":"go"}', "Invalid value 'go' - at `$.type`", ("start", "flush", "stop", "resume")),
-        ('{"type":3}', "Expected `str` - at `$.type`", ("start", "flush", "stop", "resume")),
+        ("[]", "Expected `object`, got `array`", ("start", "flush", "hotwords", "stop", "resume")),
+        ("{}", "Object missing required field `type`", ("start", "flush", "hotwords", "stop", "resume")),
+        ('{"type":"go"}', "Invalid value 'go' - at `$.type`", ("start", "flush", "hotwords", "stop", "resume")),
+        ('{"type":3}', "Expected `str` - at `$.type`", ("start", "flush", "hotwords", "stop", "resume")),
         ('{"type":"start","sample_rate":8000}', "Object contains unknown field `sample_rate`", START_FIELDS),
         ('{"type":"stop","now":1}', "Object contains unknown field `now`", ()),
         ('{"type":"start","rate":"16000"}', "Expected `int`, got `str` - at `$.rate`", ()),
@@ -70,11 +73,11 @@ START_FIELDS = Start.__struct_fields__
             "Expected `float`, got `str` - at `$.endpoint.release`",
             (),
         ),
-        ('{"type":"start","hotwords":[1]}', "Expected `str`, got `int` - at `$.hotwords[0]`", ()),
+        ('{"type":"start","hotwords":[1]}', "Expected `str | object`, got `int` - at `$.hotwords[0]`", HOTWORD_FIELDS),
         ('{"type":"start","stats":-1}', "Expected `float` >= 0.0 - at `$.stats`", ()),
         ('{"type":"resume"}', "Object missing required field `session`", ()),
         ('{"type":"resume","session":"x","received":-1}', "Expected `int` >= 0 - at `$.received`", ()),
-        ("[" * 100_000, "Expected `object`, got `array`", ("start", "flush", "stop", "resume")),
+        ("[" * 100_000, "Expected `object`, got `array`", ("start", "flush", "hotwords", "stop", "resume")),
         ('{"type":"start","x":' + "[" * 100_000, "Object contains unknown field `x`", None),
     ],
 )
@@ -156,7 +159,9 @@ def test_names_of_the_model(name: str) -> None:
         ({"rate": 10**30}, "unsupported", "8000 to 48000"),
         ({"channels": 0}, "unsupported", "1 to 8"),
         ({"channels": 2, "channel": 2}, "unsupported", "0 to 1"),
-        ({"hotwords": ("parastream",)}, "unsupported", "takes no hotwords"),
+        ({"hotwords": ("",)}, "unsupported", "hotword '' is empty"),
+        ({"hotwords": (messages.Hotword("x", 7.0),)}, "unsupported", r"the weight of the hotword 'x' is 7; .*hotwords"),
+        ({"hotwords": tuple(map(str, range(1001)))}, "unsupported", "1001 hotwords; allowed are 1000"),
         ({"channels": 2, "labels": ("Ann", "Ben")}, "unsupported", "2 labels for 1 recognised channels"),
         ({"model": "other"}, "unknown_model", "there is no model 'other'"),
         ({"endpoint": EndpointOptions(min_silence=99)}, "unsupported", "min_silence 99 is out of range; allowed: 0.1"),
@@ -171,10 +176,12 @@ def test_what_a_start_cannot_ask_for(fields: dict[str, Any], code: str, message:
 class Talk:
     """A session with scripted streams, one for each channel that is recognised, and the handler of its connection."""
 
-    def __init__(self, start: Start = Start(), *, max_unsent: int = 100) -> None:
+    def __init__(self, start: Start = Start(), *, max_unsent: int = 100, **settings: Any) -> None:
         self.now = 1000.0
         self.engine = FakeEngine()
-        self.registry = Registry(admission(self.engine), lambda: self.now, resume_window=30.0, max_unsent=max_unsent)
+        self.registry = Registry(
+            admission(self.engine, **settings), lambda: self.now, resume_window=30.0, max_unsent=max_unsent
+        )
         self.handler = self.connect()
         self.handler.receive(messages.encode(start).decode())
         self.streams = self.engine.streams
@@ -326,6 +333,47 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
 def test_long_close_reasons_fit_a_close_frame() -> None:
     error = RefusalError("internal", "é" * 200)
     assert len(error.close_reason.encode()) <= 123
+
+
+def test_hotwords_of_the_server_and_of_the_session(tmp_path: Path) -> None:
+    everywhere = tmp_path / "hotwords.txt"
+    everywhere.write_text("parastream 2\nMLX\n")
+    talk = Talk(Start(hotwords=("Nguyễn", messages.Hotword("MLX", 0.5, ("m l x",)))), hotwords=str(everywhere))
+    talk.receive('{"type":"hotwords","hotwords":["GPT-4o",{"term":"parastream","weight":1}]}')
+    talk.receive('{"type":"hotwords","hotwords":[]}')
+    assert talk.stream.expected == [
+        (Hotword("parastream", 2.0), Hotword("MLX", 0.5, ("m l x",)), Hotword("Nguyễn")),
+        (Hotword("parastream", 1.0), Hotword("MLX"), Hotword("GPT-4o")),
+        (Hotword("parastream", 2.0), Hotword("MLX")),
+    ]
+    assert talk.sent() == []
+
+
+def test_hotwords_that_cannot_be_used_end_the_session_after_its_finals() -> None:
+    talk = Talk()
+    talk.receive(b"x" * 10)
+    talk.receive('{"type":"hotwords","hotwords":[{"term":"x","weight":9}]}')
+    sent = talk.sent()
+    assert kinds(sent)[-2:] == ["Final", "Error"]
+    assert isinstance(error := sent[-1], messages.Error)
+    assert (error.code, "allowed are 0.1 to 5" in error.message) == ("unsupported", True)
+    assert talk.stream.expected == [()]
+
+
+def test_hotwords_after_stop() -> None:
+    talk = Talk()
+    talk.stream.hold_end = True
+    talk.receive('{"type":"stop"}')
+    talk.receive('{"type":"hotwords","hotwords":[]}')
+    talk.stream.tell([ev.SessionEnded(1.0)])
+    (error,) = talk.sent()
+    assert isinstance(error, messages.Error)
+    assert (error.code, error.message) == ("unexpected_message", "`hotwords` after `stop`")
+
+
+def test_many_hotwords_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Talk(Start(hotwords=tuple(map(str, range(201)))))
+    assert "201 hotwords" in caplog.text
 
 
 def test_a_flush_ends_the_utterance_and_the_session_goes_on() -> None:
