@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 import parastream.model
 from numpy.typing import NDArray
+from parastream.client.cli.bench.latency import percentile
 from parastream.model.tokens import Tokens
 from parastream.streaming import Engine, EngineConfig, EngineStats, Models, SessionConfig
 from parastream.streaming.events import Event, Final, Partial
@@ -177,7 +178,7 @@ def measure(
 
 def percentiles(values: list[float]) -> str:
     """Format the median and the 95th percentile."""
-    return " ".join(f"{np.percentile(values, percent):7.0f}" for percent in (50, 95)) if values else "      –       –"
+    return " ".join(f"{percentile(values, percent):7.0f}" for percent in (50, 95)) if values else "      –       –"
 
 
 def main() -> None:
