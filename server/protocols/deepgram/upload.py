@@ -9,6 +9,7 @@
 | `utterances` | `utterances`: what lies between pauses |
 | `callback`, `redact` | refused: a client that asks for them relies on them |
 | `language` | as for live audio |
+| `detect_language`, `language=multi` | each channel has `detected_language`: the one of most words, where that is known |
 | `numerals`, `smart_format` | numbers as people write them |
 | `profanity_filter` | swear words are shown as `f***` |
 | `model`, `diarize` and all others | ignored: the server has its own model, and `model_info` names it |
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -55,6 +57,7 @@ class DeepgramUpload(Upload):
         self._paragraphs, self._utterances = flag(self.request, "paragraphs"), flag(self.request, "utterances")
         self._punctuate = options.punctuate or self._paragraphs
         self.multichannel, self.language = options.multichannel, options.language
+        self._tells_language = options.tells_language
         if options.format is not None and options.multichannel:
             self.channels = options.format.channels
         wanted = options.start(options.format)
@@ -86,7 +89,7 @@ class DeepgramUpload(Upload):
         """See `Upload.finish`."""
         channels = range(self.channels)
         by_channel = [[final for final in self.finals if final.channel == channel] for channel in channels]
-        results: dict[str, object] = {"channels": [{"alternatives": [self._alternative(each)]} for each in by_channel]}
+        results: dict[str, object] = {"channels": [self._channel(each) for each in by_channel]}
         if self._utterances:
             ordered = sorted(self.finals, key=lambda final: final.start)
             results["utterances"] = [self._utterance(final) for final in ordered if final.text]
@@ -105,6 +108,13 @@ class DeepgramUpload(Upload):
         if self.warning:
             metadata["warnings"] = [{"parameter": "audio", "type": "damaged", "message": self.warning}]
         self.reply({"metadata": metadata, "results": results})
+
+    def _channel(self, finals: Sequence[Final]) -> dict[str, object]:
+        channel: dict[str, object] = {"alternatives": [self._alternative(finals)]}
+        words = Counter(final.language for final in finals for _ in final.words if final.language)
+        if self._tells_language and words:
+            channel["detected_language"] = words.most_common(1)[0][0]
+        return channel
 
     def _alternative(self, finals: Sequence[Final]) -> dict[str, object]:
         spoken = [word for final in finals for word in final.words]

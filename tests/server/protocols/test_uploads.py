@@ -118,10 +118,16 @@ async def test_deepgrams_sdk(engine: Engine) -> None:
         environment = DeepgramClientEnvironment(base=base, agent=base, production=base, agent_rest=base)
         client = AsyncDeepgramClient(api_key="any", environment=environment)
         answer: Any = await client.listen.v1.media.transcribe_file(
-            request=SAMPLE.read_bytes(), model="nova-3", punctuate=True, utterances=True, paragraphs=True
+            request=SAMPLE.read_bytes(),
+            model="nova-3",
+            punctuate=True,
+            utterances=True,
+            paragraphs=True,
+            detect_language=True,
         )
         plain: Any = await client.listen.v1.media.transcribe_file(request=SAMPLE.read_bytes())
     (channel,) = answer.results.channels
+    assert (channel.detected_language, plain.results.channels[0].detected_language) == ("en", None)
     (alternative,) = channel.alternatives
     assert alternative.transcript == TEXT
     assert " ".join(word.punctuated_word for word in alternative.words) == TEXT
