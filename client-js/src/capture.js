@@ -75,16 +75,17 @@ export class Capture extends Emitter {
    * does, and with a `NotFoundError` if what was chosen has no sound or the user did not share it.
    */
   async openTab() {
-    await this.#open();
     const stream = await navigator.mediaDevices.getDisplayMedia({
       video: true, // browsers give no sound without
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
-    if (stream.getAudioTracks().length === 0) {
+    try {
+      if (stream.getAudioTracks().length === 0) throw new DOMException("what was shared has no sound", "NotFoundError");
+      await this.openStream(stream);
+    } catch (error) {
       for (const track of stream.getTracks()) track.stop();
-      throw new DOMException("what was shared has no sound", "NotFoundError");
+      throw error;
     }
-    await this.openStream(stream);
   }
 
   /** Capture a stream, which is this object's from now on. @param {MediaStream} stream */

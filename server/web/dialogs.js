@@ -3,6 +3,11 @@
 
 import { element } from "./dom.js";
 
+/** Add a dialog that several pages have. @param {string} html */
+export function addDialog(html) {
+  document.body.insertAdjacentHTML("beforeend", html);
+}
+
 /** Buttons with `data-opens` open the dialog of that id; a click beside a dialog closes it. */
 export function connectDialogs() {
   for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-opens]"))) {

@@ -128,6 +128,7 @@ export class Kept {
       const transaction = /** @type {IDBDatabase} */ (this.#database).transaction(["lines", "talks"], "readwrite");
       transaction.onabort = () => (this.works = false); // the disk is full, for example
       change(transaction.objectStore("lines"), transaction.objectStore("talks"));
+      transaction.commit(); // by itself it would wait for this page, which may be closed before
     } catch {
       this.works = false;
     }

@@ -34,8 +34,8 @@ const jumpToNewest = followNewest(
   element("jump", HTMLButtonElement),
 );
 new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
+connectShortcuts([["D", "Download the transcript"]]);
 connectDialogs();
-connectShortcuts();
 connectThemeButton(element("theme", HTMLButtonElement));
 connectProjector(transcript);
 connectDownloads();

@@ -1,6 +1,7 @@
 // @ts-check
 /** Captions for a hall: the newest lines over the whole screen. */
 
+import { addDialog } from "./dialogs.js";
 import { element } from "./dom.js";
 import { LinesView } from "./lines-view.js";
 import { applyLook, remember, remembered, withQuery } from "./settings.js";
@@ -11,6 +12,28 @@ import { keepScreenOn } from "./wake-lock.js";
 const KEPT_LINES = 30;
 const IDLE_MILLISECONDS = 3000;
 const SETTINGS = /** @type {const} */ (["size", "lines", "color", "background", "font", "drafts"]);
+
+addDialog(`
+  <dialog id="projector" class="projector idle" aria-label="Projector view">
+    <div class="big" tabindex="0" role="region" aria-label="Newest captions">
+      <div class="big-lines">
+        <div role="log" aria-live="polite" aria-label="Finished sentences"><ol class="lines" id="projector-list"></ol></div>
+        <div class="lines drafts" id="projector-drafts" aria-hidden="true"></div>
+      </div>
+    </div>
+    <p class="projector-status" id="projector-status" role="status"></p>
+    <form class="projector-settings" id="projector-settings" aria-label="Look of the captions">
+      <label>Size <input type="range" name="size" min="24" max="240" step="2"></label>
+      <label>Lines <input type="number" name="lines" min="1" max="20" inputmode="numeric"></label>
+      <label>Text <input type="color" name="color"></label>
+      <label>Background <input type="color" name="background"></label>
+      <label>Font <select name="font"><option value="sans">Sans</option><option value="serif">Serif</option><option value="mono">Mono</option></select></label>
+      <label>Drafts <select name="drafts"><option value="underlined">Underlined</option><option value="plain">Plain</option><option value="off">Off</option></select></label>
+      <button type="reset" class="quiet">Reset</button>
+      <button type="button" class="secondary" data-closes>Leave</button>
+    </form>
+  </dialog>
+`);
 
 /** Letters that suit the window, where nothing else is asked for. @returns {Look} */
 function defaultLook() {

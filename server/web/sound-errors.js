@@ -7,11 +7,16 @@ export const NO_OUTPUT =
 /**
  * Why there is no sound, in words.
  *
- * @param {unknown} error what `openMicrophone` or `openPlayer` rejected with
+ * @param {unknown} error what `openMicrophone`, `openTab` or `openPlayer` rejected with
+ * @param {boolean} [tab] whether it was to be that of a tab
  */
-export function explainSoundError(error) {
+export function explainSoundError(error, tab = false) {
   if (!window.isSecureContext) {
     return "Browsers give sound only to pages at https:// or localhost. Open this page at such an address.";
+  }
+  if (tab && error instanceof Error && error.name === "NotAllowedError") return "Nothing was shared.";
+  if (tab && error instanceof Error && error.name === "NotFoundError") {
+    return "What was shared has no sound. Choose a tab, and let its sound be shared, too.";
   }
   switch (error instanceof Error ? error.name : "") {
     case "NetworkError":

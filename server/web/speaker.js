@@ -33,6 +33,8 @@ const STANDSTILL_MILLISECONDS = 4000;
 const LOAD_FILE_MILLISECONDS = 15_000;
 const BYTES_PER_SAMPLE = 2;
 const MOST_LANGUAGES = 3;
+/** In the list of microphones: the sound of something that is shared. */
+const TAB = "tab";
 
 const condition = () => server.condition();
 const capture = new Capture();
@@ -72,16 +74,21 @@ const jumpToNewest = followNewest(
 async function startMicrophone() {
   setMode("starting");
   try {
-    await capture.openMicrophone(microphones.value);
+    await openSound();
     await restored;
   } catch (error) {
-    notify(explainSoundError(error));
+    notify(explainSoundError(error, microphones.value === TAB));
     setMode("idle");
     return;
   }
   playing = false;
   void showMicrophones();
   begin();
+}
+
+/** Open what is chosen: a microphone, or the sound of a tab. */
+function openSound() {
+  return microphones.value === TAB ? capture.openTab() : capture.openMicrophone(microphones.value);
 }
 
 /**
@@ -268,7 +275,8 @@ player.addEventListener("ended", () => {
 });
 capture.on("ended", () => {
   if (mode !== "listening" && mode !== "paused") return;
-  notify("The microphone is gone. Connect it again or choose another one, then start again.");
+  const gone = microphones.value === TAB ? "The tab is not shared any more. Share it again" : "The microphone is gone. Connect it again";
+  notify(`${gone} or choose another one, then start again.`);
   void stop();
 });
 
@@ -311,13 +319,14 @@ async function showMicrophones() {
   const options = devices
     .filter(({ deviceId }) => deviceId !== "default" && deviceId !== "communications")
     .map(({ deviceId, label }, index) => new Option(label || `Microphone ${index + 1}`, deviceId));
+  if (navigator.mediaDevices && "getDisplayMedia" in navigator.mediaDevices) options.push(new Option("Sound of a tab…", TAB));
   microphones.replaceChildren(new Option("System default", ""), ...options);
   microphones.value = options.some(({ value }) => value === wanted) ? wanted : "";
 }
 microphones.addEventListener("change", () => {
   remember("microphone", microphones.value || null);
   if (!playing && (mode === "listening" || mode === "paused")) {
-    capture.openMicrophone(microphones.value).catch((error) => notify(explainSoundError(error)));
+    openSound().catch((error) => notify(explainSoundError(error, microphones.value === TAB)));
   }
 });
 navigator.mediaDevices?.addEventListener("devicechange", () => void showMicrophones());
@@ -453,8 +462,12 @@ element("notice-close", HTMLButtonElement).addEventListener("click", hideNotice)
 
 takeTokenFromAddress();
 new LinesView(transcript, { list: element("lines", HTMLElement), drafts: element("drafts", HTMLElement) });
+connectShortcuts([
+  ["Space", "Start, pause, go on"],
+  ["R", "Caption room"],
+  ["D", "Copy or download"],
+]);
 connectDialogs();
-connectShortcuts();
 connectThemeButton(element("theme", HTMLButtonElement));
 connectProjector(transcript);
 setMode("idle");

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from parastream.streaming import SessionConfig
@@ -232,6 +233,61 @@ def test_a_file_is_captioned_at_its_normal_speed(browser: Browser, recording: Pa
         player(page, "void (player.playbackRate = 2)")
         expect(page.get_by_role("alert")).to_contain_text("normal speed")
         assert player(page, "player.playbackRate") == 1
+
+
+# --- the sound of a tab ------------------------------------------------------------------------------------
+
+SHARING = """kind => {
+    navigator.mediaDevices.getDisplayMedia = async () => {
+        if (kind === "refused") throw new DOMException("", "NotAllowedError");
+        const context = new AudioContext(), tone = new OscillatorNode(context);
+        const shared = context.createMediaStreamDestination();
+        tone.connect(shared);
+        tone.start();
+        window.shared = kind === "silent" ? new MediaStream() : shared.stream;
+        return window.shared;
+    };
+}"""
+"""In place of the browser's dialog, which no test can answer."""
+
+
+def test_the_sound_of_a_tab_is_captioned(browser: Browser) -> None:
+    engine = FakeEngine()
+    with serving_in_thread(engine) as url, opened(browser, url) as page:
+        page.evaluate(SHARING, "sound")
+        page.get_by_label("Microphone", exact=True).select_option("Sound of a tab…")
+        page.get_by_role("button", name="Start captions").click()
+        expect(lines(page).nth(3)).to_be_attached()
+        page.evaluate("() => shared.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+        expect(page.get_by_role("alert")).to_contain_text("The tab is not shared any more.")
+        expect(status(page)).to_have_text("Stopped")
+        assert page.evaluate("shared.getAudioTracks()[0].readyState") == "ended"
+        page.reload()
+        expect(page.get_by_label("Microphone", exact=True)).to_have_value("tab")  # is remembered
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("refused", "Nothing was shared."), ("silent", "What was shared has no sound.")]
+)
+def test_a_tab_that_gives_no_sound(browser: Browser, kind: str, told: str) -> None:
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        page.evaluate(SHARING, kind)
+        page.get_by_label("Microphone", exact=True).select_option("Sound of a tab…")
+        page.get_by_role("button", name="Start captions").click()
+        expect(page.get_by_role("alert")).to_contain_text(told)
+        expect(status(page)).to_have_text("Not started")
+
+
+def test_the_javascript_client_decodes_files(browser: Browser, tmp_path: Path) -> None:
+    left, right = np.sin(np.arange(4800) / 20), np.zeros(4800)
+    soundfile.write(tmp_path / "stereo.flac", np.stack([left, right], 1), 48000)
+    script = """async bytes => {
+        const { decodeFile } = await import("/web/client/file.js");
+        return Array.from(await decodeFile(new Blob([new Uint8Array(bytes)]), 48000));
+    }"""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        decoded = page.evaluate(script, list((tmp_path / "stereo.flac").read_bytes()))
+    assert np.allclose(decoded, left / 2 * 32767, atol=2)
 
 
 # --- what is kept ------------------------------------------------------------------------------------------
