@@ -2,9 +2,9 @@
 
     ./run python -m benchmarks.killed_engine --sessions 40 --engines 2
 
-Starts `parastream serve --engines`, lets clients speak at real-time pace, each beginning a little later, and kills an engine
-in the middle. The same without a kill comes first. What is compared are the words of all finals of each session. A
-client that had to connect again would count as lost.
+Starts `parastream serve --engines`, lets clients speak at real-time pace, each beginning a little later, and kills an
+engine in the middle. The same without a kill comes first. What is compared are the words of all finals of each session.
+A client that had to connect again would count as lost.
 """
 
 from __future__ import annotations
