@@ -82,3 +82,16 @@ class Lanes:
                 break
             yield pending
         return [results[i] for i in range(len(works))]
+
+    def in_slices(self, works: Sequence[LaneWork[T]], *, steps: int) -> Generator[None, None, list[T]]:
+        """Do the same as `run`, but yield after every `steps` steps, so that other work can go between."""
+        rounds = self.rounds(works)
+        while True:
+            try:
+                for _ in range(steps):
+                    pending = next(rounds)
+            except StopIteration as end:
+                results: list[T] = end.value
+                return results
+            mx.eval(pending)
+            yield

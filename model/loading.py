@@ -80,10 +80,9 @@ def load_final_pass(
     Args:
         name_or_directory: A name that `parastream models list` shows, a hub id such as `openai/whisper-small`, or a
             directory of FunASR's, Hugging Face's or mlx-community's form.
-        compute: As for `load`. Whisper and SenseVoice are computed with MLX whatever is said here, as their
-            `computing` says.
-        dtype: Type in which the network computes. Default: as for `load`; on a GPU float16 for Whisper. Whisper and
-            SenseVoice know no int8 and take their defaults instead.
+        compute: As for `load`. SenseVoice is computed with MLX whatever is said here, as its `computing` says.
+        dtype: Type in which the network computes. Default: as for `load` (Whisper's file is `config.json`); on a GPU
+            float16 for Whisper. SenseVoice knows no int8 and takes its default instead.
         offline: Never use the network, only the cache.
         lm: The language model of a Paraformer; the others have none.
 
@@ -94,17 +93,16 @@ def load_final_pass(
         LanguageModelError: The language model cannot be used.
     """
     warn_if_slow()
-    floats = None if dtype == "int8" else dtype
     path = catalogue.resolve(name_or_directory, offline=offline)
     if is_whisper(path):
         from parastream.model.whisper.speech import WhisperPass
 
-        return WhisperPass.from_directory(path, dtype=floats)
+        return WhisperPass.from_directory(path, compute=compute, dtype=dtype)
     directory = ModelDirectory(path)
     if is_sensevoice(directory):
         from parastream.model.sensevoice.speech import SenseVoicePass
 
-        return SenseVoicePass.from_directory(directory, dtype=floats)
+        return SenseVoicePass.from_directory(directory, dtype=None if dtype == "int8" else dtype)
     from parastream.model.paraformer_pass import ParaformerPass
 
     speech = SpeechModel.from_directory(directory, chunk=TRAINED_CHUNKS[0], compute=compute, dtype=dtype)

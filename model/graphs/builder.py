@@ -30,6 +30,8 @@ _SMALLEST_SCALE = 1e-20
 """Of a row: for rows of zeros."""
 _SHARED = 64
 """Constants with at most so many values are written once, however often they are used."""
+_GELU_MINIMUM = 0.17
+"""GELU's least value is -0.16997."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,9 @@ class GraphBuilder:
         """Cut x into parts of these sizes along an axis."""
         return self.node_with_outputs(len(sizes), "Split", x, self.integers(*sizes), axis=axis)
 
-    def slice(self, x: str, start: int, stop: int, axis: int) -> str:
-        """Take the places from `start` to `stop` of an axis."""
-        return self.node("Slice", x, self.integers(start), self.integers(stop), self.integers(axis))
+    def slice(self, x: str, start: int, stop: int, axis: int, step: int = 1) -> str:
+        """Take every `step`-th of the places from `start` to `stop` of an axis."""
+        return self.node("Slice", x, *(self.integers(value) for value in (start, stop, axis, step)))
 
     def reshape(self, x: str, *shape: int) -> str:
         """Give x another shape: 0 keeps the size of an axis, -1 is what is left."""
@@ -124,6 +126,7 @@ class GraphBuilder:
         *,
         residual: str | None = None,
         nonnegative: bool = False,
+        after_gelu: bool = False,
         arithmetic: Arithmetic | None = None,
     ) -> str:
         """Map rows x (N, inputs) to x Wᵀ + b (N, outputs).
@@ -134,13 +137,21 @@ class GraphBuilder:
             bias: b (outputs,).
             residual: Rows (N, outputs) to add.
             nonnegative: Whether x has no value below 0, as after a ReLU; in 8 bits it then gets one bit more.
+            after_gelu: Whether x comes from GELU; it then gets almost as much, but saturates at 43.
             arithmetic: In place of the graph's own.
         """
         if (arithmetic or self.arithmetic) == "float32":
             given = [] if bias is None else [self.constant(bias)]
             y = self.node("Gemm", x, self.constant(weight), *given, transB=1)
         else:
-            y = self._linear_in_bytes(x, QuantizedWeight.of(weight), nonnegative=nonnegative)
+            quantized = QuantizedWeight.of(weight)
+            if after_gelu:
+                x, scale = self._raised(x)
+                lift = np.float32(-_GELU_MINIMUM) * quantized.values.sum(0, dtype=np.int64) * quantized.scales
+                bias = lift.astype(np.float32) if bias is None else bias + lift.astype(np.float32)
+                y = self._product_of_bytes(x, scale, quantized, 0)
+            else:
+                y = self._linear_in_bytes(x, quantized, nonnegative=nonnegative)
             if bias is not None:
                 y = self.node("Add", y, self.constant(bias))
         return y if residual is None else self.node("Add", residual, y)
@@ -149,7 +160,20 @@ class GraphBuilder:
         size, steps, zero = (x, 2 * _LARGEST + 1, 0) if nonnegative else (self.node("Abs", x), _LARGEST, _ZERO)
         largest = self.node("ReduceMax", size, self.integers(-1), keepdims=1)
         scale = self.node("Mul", largest, self.constant(1 / steps))
-        scale = self.node("Max", scale, self.constant(_SMALLEST_SCALE))
+        return self._product_of_bytes(x, self.node("Max", scale, self.constant(_SMALLEST_SCALE)), weight, zero)
+
+    def _raised(self, x: str) -> tuple[str, str]:
+        """Add GELU's minimum to what came from it, and return the scale of each row that turns this into bytes.
+
+        The minimum is a whole number of steps: 0, which most values are close to, would not be a byte otherwise.
+        """
+        minimum = self.constant(_GELU_MINIMUM)
+        x = self.node("Add", x, minimum)
+        largest = self.node("ReduceMax", x, self.integers(-1), keepdims=1)
+        steps = self.node("Div", minimum, self.node("Mul", largest, self.constant(1 / (2 * _LARGEST + 1))))
+        return x, self.node("Div", minimum, self.node("Max", self.node("Floor", steps), self.constant(1.0)))
+
+    def _product_of_bytes(self, x: str, scale: str, weight: QuantizedWeight, zero: int) -> str:
         one, offset = self.constant(1.0), self.constant(zero, np.uint8)
         as_bytes = self.node("QuantizeLinear", self.node("Div", x, scale), one, offset)
         values, scales = self.constant(weight.values, np.int8), self.constant(weight.scales)
@@ -171,7 +195,14 @@ class GraphBuilder:
         Returns:
             Rows (B T, H d).
         """
-        scores = self.node("FusedMatMul", q, k, domain=CONTRIB, transB=1, alpha=scale)
+        return self.attended(self.scores(q, k, scale=scale), v, added, width=width)
+
+    def scores(self, q: str, k: str, *, scale: float) -> str:
+        """Compute the scores of attention, scale * q kᵀ, for queries (B, H, T, d) and keys (B, H, S, d)."""
+        return self.node("FusedMatMul", q, k, domain=CONTRIB, transB=1, alpha=scale)
+
+    def attended(self, scores: str, v: str, added: str | None, *, width: int) -> str:
+        """Do the rest of `attention`, from scores (B, H, T, S) on."""
         if added is not None:
             scores = self.node("Add", scores, added)
         attended = self.node("MatMul", self.node("Softmax", scores, axis=-1), v)

@@ -6,8 +6,9 @@ operations are small, and the threads would wait for each other after each of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from parastream.model import blas
@@ -40,3 +41,26 @@ class Workers:
             for other in others:
                 other.exception()  # waits
         return [*first, *(other.result() for other in others)]
+
+    def in_slices(self, works: Sequence[Generator[object, None, T]], *, steps: int) -> Generator[None, None, list[T]]:
+        """Do works step by step, side by side; there may be no more of them than workers.
+
+        Yield after every `steps` steps, so that other work can go between.
+
+        Returns:
+            Their results, in order.
+        """
+        results: dict[int, T] = {}
+
+        def advance(place: int) -> None:
+            try:
+                for _ in range(steps):
+                    next(works[place])
+            except StopIteration as end:
+                results[place] = end.value
+
+        while True:
+            self.run([partial(advance, place) for place in range(len(works)) if place not in results])
+            if len(results) == len(works):
+                return [results[place] for place in range(len(works))]
+            yield

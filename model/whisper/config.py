@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parastream.model import untrusted
+from parastream.model.computing import INT8_KEY
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.quantization import Quantization
@@ -65,6 +66,8 @@ class WhisperConfig:
     alignment_heads: tuple[tuple[int, int], ...] = ()
     """Decoder layer and head of those whose cross-attention follows time; all of the upper half if none are given."""
     quantization: Quantization | None = None
+    measured_in_bytes: bool = False
+    """Whether its card says how much its results differ when products are computed in 8 bits."""
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -125,7 +128,12 @@ class WhisperConfig:
         if config.get("model_type", "whisper") != "whisper":
             raise ModelConfigError(f"model_type is {untrusted.shown(config['model_type'])}, not 'whisper'")
         sizes = {name: _size(config, keys) for name, keys in _FIELDS.items()}
-        found = cls(**sizes, alignment_heads=_heads(config), quantization=Quantization.of(config))
+        found = cls(
+            **sizes,
+            alignment_heads=_heads(config),
+            quantization=Quantization.of(config),
+            measured_in_bytes=INT8_KEY in config,
+        )
         for keys, expected in _FIXED.items():
             for key in keys:
                 if key in config and config[key] != expected(found):

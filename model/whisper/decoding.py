@@ -9,13 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.choice import NO_SPEECH
-from parastream.model.lanes import LaneWork
 from parastream.model.whisper.bias import HotwordBias
-from parastream.model.whisper.network import Decoder, DecoderState
+from parastream.model.whisper.protocols import Decoder, Float32, State, Work
 from parastream.model.whisper.vocabulary import Vocabulary
 
 _TOKENS = 16
@@ -82,10 +80,8 @@ def repeated(ids: Sequence[int]) -> int:
     return 0
 
 
-def decode(
-    decoder: Decoder, vocabulary: Vocabulary, state: DecoderState, utterances: Sequence[Decoding]
-) -> LaneWork[None]:
-    """Decode a batch, whose audio is in `state`, greedily; yield what to evaluate after each step.
+def decode(decoder: Decoder, vocabulary: Vocabulary, state: State, utterances: Sequence[Decoding]) -> Work[None]:
+    """Decode a batch, whose audio is in `state`, greedily; yield after each step.
 
     An utterance leaves the batch when it has ended, repeats itself, has used up its budget, or has no speech.
     """
@@ -93,21 +89,20 @@ def decode(
     while batch:
         ids, log_probabilities = _best(decoder, vocabulary, hidden, batch)
         kept = []
-        for k, (utterance, heads) in enumerate(zip(batch, _to_numpy(scores), strict=True)):
+        for k, (utterance, heads) in enumerate(zip(batch, scores, strict=True)):
             utterance.scores.append(heads[:, : utterance.frames])
             if utterance.take(int(ids[k]), float(log_probabilities[k]), vocabulary.end):
                 kept.append(k)
         batch = [batch[k] for k in kept]
         if batch:
             state.keep(kept)
-            hidden, scores = decoder.step(ids[kept, None].astype(np.int32), state)
-            hidden, scores = hidden[:, -1], scores[:, -1]
-            yield hidden, scores
+            found = yield from decoder.step(ids[kept, None].astype(np.int32), state)
+            hidden, scores = (values[:, -1] for values in found)
 
 
 def _begin(
-    decoder: Decoder, vocabulary: Vocabulary, state: DecoderState, utterances: Sequence[Decoding]
-) -> LaneWork[tuple[list[Decoding], mx.array, mx.array]]:
+    decoder: Decoder, vocabulary: Vocabulary, state: State, utterances: Sequence[Decoding]
+) -> Work[tuple[list[Decoding], Float32, Float32]]:
     """Take the prompts: find out who speaks, and in which language where that is not known.
 
     Returns:
@@ -117,54 +112,33 @@ def _begin(
     known = all(utterance.language for utterance in utterances)
     prompts = [vocabulary.prompt(utterance.language) if known else [] for utterance in utterances]
     tokens = np.array([[vocabulary.start, *prompt] for prompt in prompts], np.int32)
-    hidden, scores = decoder.step(tokens, state)
-    yield hidden, scores
-    logits = np.array(decoder.embed_tokens.logits(hidden[:, 0]))
+    hidden, scores = yield from decoder.step(tokens, state)
+    logits = decoder.logits(hidden[:, 0])
     weights = np.exp(logits - logits.max(-1, keepdims=True))
-    for utterance, row, heads in zip(utterances, weights, _to_numpy(scores[:, 0]), strict=True):
+    for utterance, row, heads in zip(utterances, weights, scores[:, 0], strict=True):
         utterance.scores.append(heads[:, : utterance.frames])
         utterance.no_speech = float(row[vocabulary.no_speech] / row.sum())
         if not utterance.language:
             utterance.language = vocabulary.languages[int(row[vocabulary.language_ids].argmax())]
     speaking = [i for i, utterance in enumerate(utterances) if not utterance.silent]
     batch = [utterances[i] for i in speaking]
-    if not batch:
-        return batch, hidden, scores
-    state.keep(speaking)
-    if known:
-        chosen = mx.array(speaking)
-        hidden, scores = hidden[chosen], scores[chosen]
-    else:
-        tokens = np.array([vocabulary.prompt(utterance.language) for utterance in batch], np.int32)
-        hidden, scores = decoder.step(tokens, state)
-    hidden, scores = hidden[:, -1], scores[:, -1]
-    yield hidden, scores
-    return batch, hidden, scores
+    if batch:
+        state.keep(speaking)
+        hidden, scores = hidden[speaking], scores[speaking]
+        if not known:
+            tokens = np.array([vocabulary.prompt(utterance.language) for utterance in batch], np.int32)
+            hidden, scores = yield from decoder.step(tokens, state)
+    return batch, hidden[:, -1], scores[:, -1]
 
 
 def _best(
-    decoder: Decoder, vocabulary: Vocabulary, hidden: mx.array, batch: Sequence[Decoding]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    decoder: Decoder, vocabulary: Vocabulary, hidden: Float32, batch: Sequence[Decoding]
+) -> tuple[NDArray[np.int64], Float32]:
     """Best next token of each utterance, and its log-probability among those that are allowed, without hotwords."""
-    logits = decoder.embed_tokens.logits(hidden)
     suppressed = vocabulary.suppressed(first=not batch[0].ids)  # all have said equally many
     bonuses = [utterance.bias.bonuses(utterance.ids) if utterance.bias else {} for utterance in batch]
     favoured = np.zeros((len(batch), vocabulary.size), np.float32) if any(bonuses) else None
     for k, bonus in enumerate(bonuses):
         if favoured is not None and bonus:
             favoured[k, list(bonus)] = list(bonus.values())
-    if isinstance(logits, mx.array):
-        logits = logits + mx.array(suppressed)
-        best = mx.argmax(logits if favoured is None else logits + mx.array(favoured), axis=-1)
-        chosen = mx.take_along_axis(logits, best[:, None], axis=-1)[:, 0]
-        log_probabilities = chosen - mx.logsumexp(logits, axis=-1)
-        mx.eval(best, log_probabilities)
-        return np.array(best).astype(np.int64), np.array(log_probabilities)
-    logits += suppressed
-    ids = (logits if favoured is None else logits + favoured).argmax(-1)
-    logits -= logits.max(-1, keepdims=True)
-    return ids, logits[np.arange(len(ids)), ids] - np.log(np.exp(logits).sum(-1))
-
-
-def _to_numpy(array: mx.array) -> NDArray[np.float32]:
-    return np.array(array.astype(mx.float32))
+    return decoder.best(hidden, suppressed, favoured)

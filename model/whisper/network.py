@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
+from parastream.model.lanes import Lanes, LaneWork
 from parastream.model.layers import LayerNorm, softmax
 from parastream.model.whisper.config import AUDIO_CONTEXT, WhisperConfig
 from parastream.model.whisper.embedding import Embedding
 from parastream.model.whisper.log_mel import SILENCE
+from parastream.model.whisper.protocols import Encoded, Float32, best_tokens
 
 EPS = 1e-5
 """Whisper's, of its layer norms."""
-_NEVER = -1e9
+NEVER = -1e9
 """Added to the score of a frame that is padding."""
 _QUERIES = 128
 """Rows of attention that a CPU computes at once: their scores stay in its cache."""
@@ -128,22 +131,26 @@ class Encoder(nn.Module):
 
     def encode_silence(self) -> mx.array:
         """Encode 30 s of digital silence: (1500, size), evaluated."""
-        for rows in self.in_steps(mx.full((2 * AUDIO_CONTEXT, self._mels), SILENCE, self.embed_positions.dtype)):
+        for rows in self.in_steps(np.full((2 * AUDIO_CONTEXT, self._mels), SILENCE, np.float32)):
             mx.eval(rows)
         return rows
+
+    def as_rows(self, rows: NDArray[np.floating]) -> mx.array:
+        """See `protocols.Encoder.as_rows`."""
+        return mx.array(rows, self.embed_positions.dtype)
 
     @property
     def steps(self) -> int:
         """How often `in_steps` yields."""
         return 2 + 2 * len(self.layers)
 
-    def in_steps(self, mel: mx.array) -> Iterator[mx.array]:
+    def in_steps(self, mel: Float32) -> Iterator[mx.array]:
         """Encode features (T, mels), T even and at most 3000.
 
         Yields:
             Rows (T / 2, size) after the convolutions, after each half of a layer, and last the output.
         """
-        x = gelu(self.conv1(_neighbours(mel, 1)))
+        x = gelu(self.conv1(_neighbours(mx.array(mel).astype(self.embed_positions.dtype), 1)))
         x = gelu(self.conv2(_neighbours(x, 2)))
         x = x + self.embed_positions[: len(x)]
         yield x
@@ -187,6 +194,14 @@ class DecoderState:
         self.aligned = [None if keys is None else keys[kept] for keys in self.aligned]
         self.past = [None if pair is None else (pair[0][kept], pair[1][kept]) for pair in self.past]
 
+    def cut(self, length: int) -> None:
+        """Forget all tokens but the first ones."""
+        if length < self.length:
+            self.past = [
+                None if pair is None else (pair[0][:, :, :length], pair[1][:, :, :length]) for pair in self.past
+            ]
+            self.length = length
+
 
 class DecoderLayer(nn.Module):
     """Pre-norm transformer layer with cross-attention to the audio."""
@@ -218,31 +233,31 @@ class Decoder(nn.Module):
             [head for aligned, head in config.aligned if aligned == layer] for layer in range(config.decoder_layers)
         ]
 
-    def begin(self, encoded: Sequence[mx.array], weights: Sequence[NDArray[np.float32]]) -> DecoderState:
-        """Project the audio of B utterances, rows (S, size) of each, whose weights (S,) are added to its scores."""
-        width = max(len(rows) for rows in encoded)
-        padded = mx.stack([mx.pad(rows, [(0, width - len(rows)), (0, 0)]) for rows in encoded])
-        added = np.full((len(encoded), 1, 1, width), _NEVER, np.float32)
-        for row, given in zip(added, weights, strict=True):
-            row[0, 0, : len(given)] = given
+    def begin(self, encoded: Sequence[Encoded]) -> LaneWork[DecoderState]:
+        """See `protocols.Decoder.begin`."""
+        width = max(map(len, encoded))
+        joined = [mx.concatenate(list(one.rows)) for one in encoded]
+        padded = mx.stack([mx.pad(rows, [(0, width - len(rows)), (0, 0)]) for rows in joined])
+        added = np.full((len(encoded), 1, 1, width), NEVER, np.float32)
+        for row, one in zip(added, encoded, strict=True):
+            row[0, 0, : len(one)] = one.weights
         cross, aligned = [], list[mx.array | None]()
         for layer, heads in zip(self.layers, self._aligned, strict=True):
             keys, values = mx.split(layer.cross_kv.heads(padded, len(padded)), 2, axis=1)
             cross.append((keys, values))
             aligned.append(keys[:, mx.array(heads)] if heads else None)
+        yield cross
         return DecoderState(cross, mx.array(added).astype(padded.dtype), aligned, [None] * len(self.layers))
 
-    def step(self, tokens: NDArray[np.int32], state: DecoderState) -> tuple[mx.array, mx.array]:
-        """Take n further tokens of each utterance, (B, n).
-
-        Returns:
-            What the logits after each token are made of, (B, n, size); and the scores that the alignment heads gave the
-            audio at each, without weights, (B, n, heads, S).
-        """
+    def step(self, tokens: NDArray[np.int32], state: DecoderState) -> LaneWork[tuple[Float32, Float32]]:
+        """See `protocols.Decoder.step`."""
         batch, count = tokens.shape
         x = self.embed_tokens.rows(mx.array(tokens)) + self.embed_positions[state.length : state.length + count]
-        mask = "causal" if count > 1 else None
-        scores = []
+        mask = None
+        if count > 1:
+            later = np.arange(state.length + count) > np.arange(state.length, state.length + count)[:, None]
+            mask = mx.array(np.where(later, NEVER, 0).astype(np.float32)).astype(x.dtype)
+        found = []
         for i, layer in enumerate(self.layers):
             q, k, v = mx.split(layer.qkv.heads(layer.self_attn_layer_norm(x), batch), 3, axis=1)
             past = state.past[i]
@@ -254,14 +269,35 @@ class Decoder(nn.Module):
             keys = state.aligned[i]
             if keys is not None:
                 chosen = q[:, mx.array(self._aligned[i])] * q.shape[3] ** -0.5
-                scores.append(chosen @ keys.swapaxes(2, 3))
+                found.append(chosen @ keys.swapaxes(2, 3))
             x = layer.cross_out.add_to(x, _attend_tokens(q, *state.cross[i], state.weights))
             x = layer.feed_forward(layer.final_layer_norm(x), x)
         state.length += count
-        return self.layer_norm(x), mx.concatenate(scores, axis=1).swapaxes(1, 2)
+        hidden, scores = self.layer_norm(x), mx.concatenate(found, axis=1).swapaxes(1, 2)
+        yield hidden, scores
+        return _to_numpy(hidden), _to_numpy(scores)
+
+    def logits(self, hidden: Float32) -> Float32:
+        """See `protocols.Decoder.logits`."""
+        return self.embed_tokens.logits(hidden)
+
+    def best(self, hidden: Float32, suppressed: Float32, favoured: Float32 | None) -> tuple[NDArray[np.int64], Float32]:
+        """See `protocols.Decoder.best`."""
+        if on_cpu():
+            return best_tokens(self.logits(hidden) + suppressed, favoured)
+        logits = self.embed_tokens(mx.array(hidden)).astype(mx.float32) + mx.array(suppressed)
+        best = mx.argmax(logits if favoured is None else logits + mx.array(favoured), axis=-1)
+        chosen = mx.take_along_axis(logits, best[:, None], axis=-1)[:, 0]
+        log_probabilities = chosen - mx.logsumexp(logits, axis=-1)
+        mx.eval(best, log_probabilities)
+        return np.array(best).astype(np.int64), np.array(log_probabilities)
 
 
-def _attend_tokens(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
+def _to_numpy(array: mx.array) -> Float32:
+    return np.array(array.astype(mx.float32))
+
+
+def _attend_tokens(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
     """(B, H, n, d) to (B, H, S, d) -> (B, n, H d)."""
     batch, heads, count, depth = q.shape
     attended = mx.fast.scaled_dot_product_attention(q, k, v, scale=depth**-0.5, mask=mask)
@@ -276,6 +312,11 @@ class Whisper(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.config = config
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """See `protocols.Network.lanes`; made when needed, by the thread that computes."""
+        return Lanes()
 
     def pack(self) -> None:
         """Bring the weights into the layout that this machine computes fastest with; once, after loading."""

@@ -9,27 +9,25 @@ have about the word errors of a full 30 seconds, at the cost of their own length
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model.computing import Computing, in_mlx, with_mlx
-from parastream.model.config import Precision
+from parastream.model.computing import Compute, ComputeType, Computing, choose
 from parastream.model.errors import AudioError
 from parastream.model.final_pass import SAMPLE_RATE, Capabilities, FinalInput, Hypothesis, TimedWord
+from parastream.model.graphs.builder import Arithmetic
 from parastream.model.hotwords import Hotwords
 from parastream.model.hugging_face import name_of
-from parastream.model.lanes import Lanes, LaneWork
 from parastream.model.whisper import checkpoint
 from parastream.model.whisper.alignment import token_starts
 from parastream.model.whisper.bias import HotwordBias
-from parastream.model.whisper.config import AUDIO_CONTEXT
+from parastream.model.whisper.config import AUDIO_CONTEXT, WhisperConfig
 from parastream.model.whisper.decoding import Decoding, decode, most_tokens
 from parastream.model.whisper.log_mel import log_mel
-from parastream.model.whisper.network import Whisper
+from parastream.model.whisper.protocols import Encoded, Network, Rows, Work
 from parastream.model.whisper.vocabulary import Vocabulary
 from parastream.model.whisper.words import timed_words
 
@@ -49,16 +47,6 @@ _TOKENS_PER_SECOND = 4
 _WARM_UP_SECONDS = 2
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """What the decoder sees of an utterance."""
-
-    rows: mx.array
-    """(S, size)."""
-    weights: NDArray[np.float32]
-    """(S,) logarithm of how many frames each row stands for."""
-
-
 class WhisperPass:
     """Transcribes whole utterances; its words have marks and capitals of its own.
 
@@ -66,7 +54,12 @@ class WhisperPass:
     """
 
     def __init__(
-        self, name: str, network: Whisper, vocabulary: Vocabulary, silence: NDArray[np.floating] | None = None
+        self,
+        name: str,
+        network: Network,
+        vocabulary: Vocabulary,
+        computing: Computing,
+        silence: NDArray[np.floating] | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -74,13 +67,14 @@ class WhisperPass:
             name: Name of the model.
             network: With all weights, and packed.
             vocabulary: Of the same model.
+            computing: How the network is computed.
             silence: What the encoder makes of 30 s of it, (1500, size). Default: it is encoded now.
         """
         self.name = name
+        self.computing = computing
         self.vocabulary = vocabulary
         self._network = network
-        self._lanes = Lanes()
-        self._silence = network.encoder.encode_silence() if silence is None else mx.array(silence, self._dtype)
+        self._silence = network.encoder.encode_silence() if silence is None else network.encoder.as_rows(silence)
         self._hotwords = lru_cache(maxsize=64)(self._bias)
         self.capabilities = Capabilities(
             languages=vocabulary.languages,
@@ -92,24 +86,36 @@ class WhisperPass:
         )
 
     @classmethod
-    def from_directory(cls, directory: Path, *, dtype: Precision | None = None) -> WhisperPass:
+    def from_directory(
+        cls, directory: Path, *, compute: Compute | None = None, dtype: ComputeType | None = None
+    ) -> WhisperPass:
         """Load a directory of any form that `whisper.checkpoint` knows.
 
         Args:
             directory: Of Hugging Face's, mlx-community's or our own form.
-            dtype: Type in which the network computes. Default: float16 on a GPU, as the published weights are; a CPU
-                computes in float32 only.
+            compute: See `parastream.model.load_final_pass`.
+            dtype: Type in which the network computes. Default: float16 on a GPU, as the published weights are; for
+                graphs as `computing.choose` says.
 
         Raises:
-            ModelConfigError: The directory's configuration cannot be used, or `dtype` is not for this device.
+            ModelConfigError: The directory's configuration cannot be used, or not computed as asked for.
             CheckpointError: The weights are damaged or do not fit the configuration.
         """
-        computed = in_mlx(dtype, on_gpu="float16")
-        network = checkpoint.load_network(directory, getattr(mx, computed))
-        network.pack()
-        mx.eval(network.parameters())
+        measured = WhisperConfig.from_directory(directory).measured_in_bytes
+        chosen = choose(compute, dtype, on_gpu="float16", measured_in_bytes=measured)
+        network: Network
+        if chosen.compute == "graphs":
+            from parastream.model.whisper.graphs import GraphWhisper
+
+            arithmetic: Arithmetic = "int8" if chosen.dtype == "int8" else "float32"
+            network = GraphWhisper(checkpoint.load_network(directory), arithmetic)
+        else:
+            network = checkpoint.load_network(directory, getattr(mx, chosen.dtype))
+            network.pack()
+            mx.eval(network.parameters())
         vocabulary = Vocabulary.from_directory(directory, network.config.vocabulary)
-        return cls(name_of(directory), network, vocabulary, checkpoint.read_silence(directory, network.config))
+        silence = checkpoint.read_silence(directory, network.config)
+        return cls(name_of(directory), network, vocabulary, chosen, silence)
 
     def warm_up(self) -> None:
         """Run once, so that the first client does not wait for kernels and buffers."""
@@ -134,18 +140,10 @@ class WhisperPass:
         # Side by side in lanes, each with a share of the long ones.
         present = (i for i, utterance in enumerate(utterances) if len(utterance.samples))
         order = sorted(present, key=lambda i: len(utterances[i].samples))
-        lanes = min(len(order), len(self._lanes))
+        lanes = min(len(order), len(self._network.lanes))
         parts = [order[lane::lanes] for lane in range(lanes)]
-        rounds = self._lanes.rounds([self._transcribe([utterances[i] for i in part]) for part in parts])
-        while True:
-            try:
-                for _ in range(steps):
-                    pending = next(rounds)
-            except StopIteration as end:
-                found: list[list[Hypothesis]] = end.value
-                break
-            mx.eval(pending)
-            yield
+        works = [self._transcribe([utterances[i] for i in part]) for part in parts]
+        found = yield from self._network.lanes.in_slices(works, steps=steps)
         results = [Hypothesis(self.name, (), marked=True, no_speech=1.0) for _ in utterances]
         for part, hypotheses in zip(parts, found, strict=True):
             for i, hypothesis in zip(part, hypotheses, strict=True):
@@ -159,7 +157,7 @@ class WhisperPass:
             allowed = ", ".join(self.vocabulary.languages)
             raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
 
-    def _transcribe(self, utterances: Sequence[FinalInput]) -> LaneWork[list[Hypothesis]]:
+    def _transcribe(self, utterances: Sequence[FinalInput]) -> Work[list[Hypothesis]]:
         decodings = yield from self._decode(utterances)
         again = [i for i, decoding in enumerate(decodings) if decoding.repeated and utterances[i].alone]
         if again:
@@ -168,9 +166,9 @@ class WhisperPass:
                 decodings[i] = decodings[i] if decoding.repeated else decoding
         return [self._hypothesis(utterance, d) for utterance, d in zip(utterances, decodings, strict=True)]
 
-    def _decode(self, utterances: Sequence[FinalInput], *, whole: bool = False) -> LaneWork[list[Decoding]]:
+    def _decode(self, utterances: Sequence[FinalInput], *, whole: bool = False) -> Work[list[Decoding]]:
         """Encode utterances one by one and decode them together; `whole`: as 30 seconds, without a silent tail."""
-        encoded: list[_Encoded] = []
+        encoded: list[Encoded] = []
         for utterance in utterances:
             length = AUDIO_CONTEXT * FRAME if whole else round((len(utterance.samples) + _MARGIN) / FRAME) * FRAME
             rows = None
@@ -178,23 +176,22 @@ class WhisperPass:
                 yield rows
             assert rows is not None
             encoded.append(self._with_tail(rows))
-        state = self._network.decoder.begin([e.rows for e in encoded], [e.weights for e in encoded])
+        state = yield from self._network.decoder.begin(encoded)
         decodings = [self._begin(utterance) for utterance in utterances]
         yield from decode(self._network.decoder, self.vocabulary, state, decodings)
         return decodings
 
-    def _encode(self, samples: NDArray[np.float32], length: int) -> Iterator[mx.array]:
+    def _encode(self, samples: NDArray[np.float32], length: int) -> Iterator[Rows]:
         """Encode samples, filled up with zeros to `length`, step by step."""
-        mel = log_mel(samples, length, self._network.config.mels)
-        return self._network.encoder.in_steps(mx.array(mel, self._dtype))
+        return self._network.encoder.in_steps(log_mel(samples, length, self._network.config.mels))
 
-    def _with_tail(self, rows: mx.array) -> _Encoded:
+    def _with_tail(self, rows: Rows) -> Encoded:
         """Put the silence behind that fills up 30 seconds."""
         length = len(rows)
         tail = self._silence[length + _EVERY // 2 :: _EVERY]
         each = (AUDIO_CONTEXT - length) / max(1, len(tail))
         counts = np.concatenate([np.ones(length), np.full(len(tail), each)])
-        return _Encoded(mx.concatenate([rows, tail]), np.log(counts).astype(np.float32))
+        return Encoded((rows, tail), np.log(counts).astype(np.float32))
 
     def _begin(self, utterance: FinalInput) -> Decoding:
         return Decoding(
@@ -227,12 +224,3 @@ class WhisperPass:
             looped=decoding.repeated > 0,
             mean_log_probability=sum(log_probabilities) / len(log_probabilities) if log_probabilities else 0.0,
         )
-
-    @property
-    def computing(self) -> Computing:
-        """How the network is computed."""
-        return with_mlx(self._dtype)
-
-    @property
-    def _dtype(self) -> mx.Dtype:
-        return self._network.decoder.embed_positions.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from functools import partial
 
 import pytest
@@ -52,3 +53,29 @@ def test_a_failure_comes_out_when_all_works_have_ended(workers: Workers, failing
     with pytest.raises(ValueError, match="no"):
         workers.run(works)
     assert len(ended) == 2
+
+
+def test_works_are_done_step_by_step_until_the_longest_has_ended(workers: Workers) -> None:
+    done: list[list[int]] = [[], [], []]
+
+    def work(place: int, count: int) -> Generator[object, None, int]:
+        for number in range(count):
+            done[place].append(number)
+            yield number
+        return place
+
+    seen: list[list[int]] = []
+    results: list[int] = []
+
+    def driven() -> Generator[None, None, None]:
+        works = [work(place, count) for place, count in enumerate((5, 0, 3))]
+        results.extend((yield from workers.in_slices(works, steps=2)))
+
+    for _ in driven():
+        seen.append([len(numbers) for numbers in done])
+    assert results == [0, 1, 2]
+    assert seen == [[2, 0, 2], [4, 0, 3]]
+    assert [len(numbers) for numbers in done] == [5, 0, 3]
+    with pytest.raises(StopIteration) as nothing:
+        next(workers.in_slices([], steps=2))
+    assert nothing.value.value == []

@@ -13,11 +13,13 @@ import pytest
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.lanes import finish
 from parastream.model.quantization import Quantization
 from parastream.model.whisper import checkpoint
 from parastream.model.whisper.config import WhisperConfig
 from parastream.model.whisper.files import is_whisper
 from parastream.model.whisper.network import Whisper
+from parastream.model.whisper.protocols import Encoded
 
 from . import forms
 
@@ -79,11 +81,10 @@ def parameters(network: Whisper) -> dict[str, mx.array]:
 def outputs(network: Whisper) -> NDArray[np.float32]:
     """Logits after two tokens, of a network that is packed."""
     mel = np.random.default_rng(1).standard_normal((100, network.config.mels)).astype(np.float32)
-    *_, encoded = network.encoder.in_steps(mx.array(mel))
-    state = network.decoder.begin([encoded], [np.zeros(50, np.float32)])
-    hidden, _ = network.decoder.step(np.array([[50258, 50259]], np.int32), state)
-    mx.eval(hidden)
-    return np.asarray(network.decoder.embed_tokens.logits(hidden[0]))
+    *_, encoded = network.encoder.in_steps(mel)
+    state = finish(network.decoder.begin([Encoded((encoded,), np.zeros(50, np.float32))]))
+    hidden, _ = finish(network.decoder.step(np.array([[50258, 50259]], np.int32), state))
+    return network.decoder.logits(hidden[0])
 
 
 def loaded(directory: Path) -> Whisper:

@@ -18,11 +18,12 @@ from parastream.model.whisper.speech import WhisperPass
 from . import forms
 
 
-@pytest.fixture(scope="module")
-def ear(tmp_path_factory: pytest.TempPathFactory) -> WhisperPass:
+@pytest.fixture(scope="module", params=[("mlx", "float32"), ("graphs", "float32"), ("graphs", "int8")], ids=" ".join)
+def ear(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WhisperPass:
     described = forms.config()
     directory = forms.write(tmp_path_factory.mktemp("models") / "random", described, forms.weights(described))
-    return WhisperPass.from_directory(directory, dtype="float32")
+    compute, dtype = request.param
+    return WhisperPass.from_directory(directory, compute=compute, dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,13 @@ def alike(one: Hypothesis, other: Hypothesis) -> bool:
     )
 
 
-def test_a_batch_gives_each_utterance_what_it_gets_alone(ear: FinalPass, utterances: list[FinalInput]) -> None:
+def test_a_batch_gives_each_utterance_what_it_gets_alone(ear: WhisperPass, utterances: list[FinalInput]) -> None:
     together = finish(ear.transcribe_in_slices(utterances, steps=1))
     assert sum(len(hypothesis.words) for hypothesis in together) >= len(utterances)
     for utterance, found in zip(utterances, together, strict=True):
         (alone,) = finish(ear.transcribe_in_slices([utterance], steps=1))
         assert alike(found, alone)
+        assert found == alone or ear.computing.compute == "mlx", "graphs give the same bits"
     backwards = finish(ear.transcribe_in_slices(utterances[::-1], steps=3))
     assert all(alike(found, other) for found, other in zip(together, backwards[::-1], strict=True))
 
@@ -69,14 +71,15 @@ def test_other_passes_may_go_between_its_slices(ear: FinalPass, utterances: list
     assert all(alike(found[i], one) for i, one in enumerate(expected))
 
 
-def test_slices_have_the_steps_that_were_asked_for(ear: FinalPass, utterances: list[FinalInput]) -> None:
+def test_slices_have_the_steps_that_were_asked_for(ear: WhisperPass, utterances: list[FinalInput]) -> None:
     one, five, all_of_them = (
         sum(1 for _ in ear.transcribe_in_slices(utterances[:1], steps=steps)) for steps in (1, 5, 10_000)
     )
     assert one > 5
     assert five == one // 5
     assert all_of_them == 0
-    assert ear.steps(10) == 6 + 3 + 40
+    of_the_encoder = {"mlx": 6, "graphs": 3}[ear.computing.compute]
+    assert ear.steps(10) == of_the_encoder + 3 + 40
 
 
 def test_a_gpus_ways_of_computing_give_the_same(
@@ -86,10 +89,12 @@ def test_a_gpus_ways_of_computing_give_the_same(
     described = forms.dimensions(forms.config()) | {"quantization": {"group_size": 64, "bits": 8}}
     packed = forms.quantized(forms.as_openai(forms.weights(forms.config())), 8)
     directory = forms.write(tmp_path / "random", described, packed, "weights.safetensors")
-    expected = finish(WhisperPass.from_directory(directory, dtype="float32").transcribe_in_slices(utterances, steps=1))
+    plain = WhisperPass.from_directory(directory, compute="mlx")
+    expected = finish(plain.transcribe_in_slices(utterances, steps=1))
     for module in (dense, embedding, network):
         monkeypatch.setattr(module, "on_cpu", lambda: False)
-    ear = WhisperPass.from_directory(directory, dtype="float32")
+    ear = WhisperPass.from_directory(directory, compute="mlx", dtype="float32")
+    assert isinstance(ear._network, network.Whisper)
     assert ear._network.decoder.embed_tokens.weight.dtype == mx.uint32
     hotword = FinalInput(utterances[0].samples, hotwords=(Hotword("zebra"),))
     found = finish(ear.transcribe_in_slices([*utterances, hotword], steps=1))
