@@ -39,6 +39,8 @@ class Decoding:
     language: str = ""
     """What is spoken; empty until that is known."""
     bias: HotwordBias | None = None
+    draft: Sequence[int] = ()
+    """Tokens that may well be said; they are checked at once, which takes less time than one after the other."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     """Of each id, and then of the end if the model has said it."""
@@ -86,18 +88,81 @@ def decode(decoder: Decoder, vocabulary: Vocabulary, state: State, utterances: S
     An utterance leaves the batch when it has ended, repeats itself, has used up its budget, or has no speech.
     """
     batch, hidden, scores = yield from _begin(decoder, vocabulary, state, utterances)
-    while batch:
-        ids, log_probabilities = _best(decoder, vocabulary, hidden, batch)
+    if not batch:
+        return
+    start = state.length
+    drafted = yield from _check_drafts(decoder, vocabulary, state, batch)
+    ids, log_probabilities = _best(decoder, vocabulary, hidden, batch)
+    while True:
         kept = []
         for k, (utterance, heads) in enumerate(zip(batch, scores, strict=True)):
             utterance.scores.append(heads[:, : utterance.frames])
             if utterance.take(int(ids[k]), float(log_probabilities[k]), vocabulary.end):
                 kept.append(k)
-        batch = [batch[k] for k in kept]
-        if batch:
-            state.keep(kept)
-            found = yield from decoder.step(ids[kept, None].astype(np.int32), state)
-            hidden, scores = (values[:, -1] for values in found)
+        batch, ids = [batch[k] for k in kept], ids[kept]
+        if not batch:
+            return
+        if drafted is not None:
+            drafted.keep(kept)
+            said = len(batch[0].ids)  # all have said equally many
+            if drafted.foresaw(ids, said):
+                ids, log_probabilities, scores = drafted.after(said)
+                state.keep(kept)
+                continue
+            state.cut(start + said - 1)
+            drafted = None
+        state.keep(kept)
+        found = yield from decoder.step(ids[:, None].astype(np.int32), state)
+        hidden, scores = (values[:, -1] for values in found)
+        ids, log_probabilities = _best(decoder, vocabulary, hidden, batch)
+
+
+@dataclass(slots=True)
+class _Drafted:
+    """What a batch would say after each token of its drafts."""
+
+    tokens: NDArray[np.int32]
+    """(B, n); what fills up shorter drafts is never right."""
+    ids: NDArray[np.int64]
+    """(B, n) best next tokens."""
+    log_probabilities: Float32
+    """(B, n) of those."""
+    scores: Float32
+    """Of the alignment heads, (B, n, heads, S)."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these utterances only."""
+        self.tokens, self.ids = self.tokens[rows], self.ids[rows]
+        self.log_probabilities, self.scores = self.log_probabilities[rows], self.scores[rows]
+
+    def foresaw(self, ids: NDArray[np.int64], said: int) -> bool:
+        """Say whether these latest tokens are those of the drafts, after so many have been said."""
+        return said <= self.tokens.shape[1] and bool((self.tokens[:, said - 1] == ids).all())
+
+    def after(self, said: int) -> tuple[NDArray[np.int64], Float32, Float32]:
+        """Return the best next tokens, their logarithmic probabilities and the scores, after so many tokens."""
+        return self.ids[:, said - 1], self.log_probabilities[:, said - 1], self.scores[:, said - 1]
+
+
+def _check_drafts(
+    decoder: Decoder, vocabulary: Vocabulary, state: State, batch: Sequence[Decoding]
+) -> Work[_Drafted | None]:
+    """Take all drafts at once."""
+    longest = max(len(utterance.draft) for utterance in batch)
+    if not longest:
+        return None
+    tokens = np.full((len(batch), longest), vocabulary.end, np.int32)
+    for row, utterance in zip(tokens, batch, strict=True):
+        row[: len(utterance.draft)] = utterance.draft
+    hidden, scores = yield from decoder.step(tokens, state)
+    bonuses = [
+        utterance.bias.bonuses(row[: n + 1].tolist()) if utterance.bias else {}
+        for row, utterance in zip(tokens, batch, strict=True)
+        for n in range(longest)
+    ]
+    rows = hidden.reshape(len(batch) * longest, -1)
+    ids, log_probabilities = decoder.best(rows, vocabulary.suppressed(first=False), _favoured(bonuses, vocabulary.size))
+    return _Drafted(tokens, ids.reshape(tokens.shape), log_probabilities.reshape(tokens.shape), scores)
 
 
 def _begin(
@@ -137,8 +202,14 @@ def _best(
     """Best next token of each utterance, and its log-probability among those that are allowed, without hotwords."""
     suppressed = vocabulary.suppressed(first=not batch[0].ids)  # all have said equally many
     bonuses = [utterance.bias.bonuses(utterance.ids) if utterance.bias else {} for utterance in batch]
-    favoured = np.zeros((len(batch), vocabulary.size), np.float32) if any(bonuses) else None
-    for k, bonus in enumerate(bonuses):
-        if favoured is not None and bonus:
-            favoured[k, list(bonus)] = list(bonus.values())
-    return decoder.best(hidden, suppressed, favoured)
+    return decoder.best(hidden, suppressed, _favoured(bonuses, vocabulary.size))
+
+
+def _favoured(bonuses: Sequence[dict[int, float]], size: int) -> Float32 | None:
+    """Return what to add to the logits of rows, (rows, size); None for nothing."""
+    if not any(bonuses):
+        return None
+    favoured = np.zeros((len(bonuses), size), np.float32)
+    for row, bonus in zip(favoured, bonuses, strict=True):
+        row[list(bonus)] = list(bonus.values())
+    return favoured

@@ -199,6 +199,7 @@ class WhisperPass:
             limit=most_tokens(utterance.seconds, self._network.config.text_context),
             language=(utterance.language or "") if self.vocabulary.multilingual else "en",
             bias=self._hotwords(utterance.hotwords) if utterance.hotwords else None,
+            draft=utterance.draft,
         )
 
     def _bias(self, hotwords: Hotwords) -> HotwordBias:
@@ -223,4 +224,5 @@ class WhisperPass:
             no_speech=decoding.no_speech,
             looped=decoding.repeated > 0,
             mean_log_probability=sum(log_probabilities) / len(log_probabilities) if log_probabilities else 0.0,
+            tokens=tuple(decoding.ids[:kept]),
         )

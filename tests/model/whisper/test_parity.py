@@ -156,6 +156,35 @@ def test_products_in_eight_bits_change_little(in_bytes: WhisperPass, monkeypatch
     assert together == alone, "to the last bit"
 
 
+def steps(ear: WhisperPass, utterance: FinalInput) -> int:
+    return sum(1 for _ in ear.transcribe_in_slices([utterance], steps=1))
+
+
+def test_drafts_change_nothing_but_the_time(ear: WhisperPass) -> None:
+    utterances = [FinalInput(read(ROOT / "data" / "an4" / recording["file"])) for recording in RECORDINGS[:4]]
+    said = [tuple(recording["ids"]) for recording in RECORDINGS[:4]]
+    drafts = [said[0], (*said[1][:2], 11, 13, *said[1]), (), (7, *said[3])]
+    drafted = [replace(utterance, draft=draft) for utterance, draft in zip(utterances, drafts, strict=True)]
+    alone = [finish(ear.transcribe_in_slices([utterance], steps=1))[0] for utterance in drafted]
+    same = [replace(utterance, draft=ids) for utterance, ids in zip(utterances, said, strict=True)]
+    for found in (alone, *(finish(ear.transcribe_in_slices(batch, steps=9)) for batch in (drafted, same))):
+        assert [hypothesis.tokens for hypothesis in found] == said
+        for hypothesis, recording in zip(found, RECORDINGS, strict=False):
+            expected = np.mean(recording["log_probabilities"])
+            assert hypothesis.mean_log_probability == pytest.approx(expected, abs=1e-3)
+            assert all(word.start < word.end for word in hypothesis.words)
+    assert steps(ear, same[0]) < steps(ear, utterances[0]) - len(said[0]) + 3
+    assert steps(ear, drafted[3]) == steps(ear, utterances[3]) + 1, "a wrong draft costs a step"
+
+
+def test_a_hotword_is_heard_behind_a_draft_too(ear: WhisperPass) -> None:
+    named = FinalInput(read(ROOT / "data" / "an4" / "an406-fcaw-b.flac"), hotwords=("Rubout",))
+    (plain,) = finish(ear.transcribe_in_slices([named], steps=1))
+    (found,) = finish(ear.transcribe_in_slices([replace(named, draft=plain.tokens[:2])], steps=1))
+    assert found.text == plain.text
+    assert found.text.startswith("Rubout ")
+
+
 def test_weights_in_eight_bits_say_what_float32_says(ear: WhisperPass) -> None:
     """Of ten recordings one differs, and that in capitals and a space."""
     differing = [recording for recording in RECORDINGS if recording["ids"] != recording["float32"]["ids"]]
