@@ -1,6 +1,7 @@
 """Measure the word error rate of final passes: Whisper, Paraformer, and the better of the two by the rule.
 
-    ./run python -m benchmarks.ears --set DIR/test.jsonl --set DIR/manifest.json [--whisper DIR] [--json FILE]
+    ./run python -m benchmarks.ears --set DIR/test.jsonl --set DIR/manifest.json [--whisper DIR] [--dtype int8]
+        [--json FILE]
 
 Each list has an object with `file` and `text` for every recording, in lines or in an array; `file` is beside the list
 or in a folder there, FLAC at 16 kHz. Every recording is one utterance: there is no voice activity detection. Written
@@ -59,12 +60,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Word error rates of final passes.")
     parser.add_argument("--set", type=Path, action="append", required=True, help="list of recordings", dest="sets")
     parser.add_argument("--whisper", default="whisper-tiny-en", help="name or directory")
+    parser.add_argument("--dtype", choices=("float32", "int8"), help="type that Whisper is computed in")
     parser.add_argument("--paraformer", default="asr-small-en", help="name or directory")
     parser.add_argument("--most", type=int, help="most recordings of a set")
     parser.add_argument("--json", type=Path, help="file for all texts and figures")
     options = parser.parse_args()
     parastream.model.prepare_process()
-    whisper, paraformer = load_final_pass(options.whisper), load_final_pass(options.paraformer)
+    whisper, paraformer = load_final_pass(options.whisper, dtype=options.dtype), load_final_pass(options.paraformer)
     rows: dict[str, Row] = {}
     texts: dict[str, dict[str, dict[str, str]]] = {}
     for path in options.sets:

@@ -92,8 +92,8 @@ class ServerConfig:
     lm_weight: float = 0.3
     """How much the language model counts beside the speech model."""
     compute: Literal["", "mlx", "graphs"] = ""
-    """What computes Paraformer models: `mlx`, or `graphs` for onnxruntime on the CPU; empty: graphs on a CPU, MLX on a
-    GPU."""
+    """What computes Paraformer and Whisper: `mlx`, or `graphs` for onnxruntime on the CPU; empty: graphs on a CPU, MLX
+    on a GPU."""
     dtype: Literal["", "float16", "float32", "bfloat16", "int8"] = ""
     """Type in which speech models are computed: on a GPU bfloat16 (the default) or another type of floats; by graphs
     float32 or int8; by MLX on a CPU float32. Empty: what suits the model and the machine."""

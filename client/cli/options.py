@@ -188,7 +188,7 @@ ComputeOption = Annotated[
     Compute | None,
     typer.Option(
         "--compute",
-        help="What computes Paraformer: graphs are onnxruntime's.  [default: graphs on a CPU, mlx on a GPU]",
+        help="What computes Paraformer and Whisper: graphs are onnxruntime's.  [default: graphs on CPUs, mlx on GPUs]",
     ),
 ]
 DtypeOption = Annotated[

@@ -69,6 +69,9 @@ class Encoder(Protocol):
 class State(Protocol):
     """What a batch of B utterances carries from token to token."""
 
+    length: int
+    """Tokens so far."""
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these utterances only."""
 

@@ -178,7 +178,7 @@ def test_drafts_change_nothing_but_the_time(ear: WhisperPass) -> None:
 
 
 def test_a_hotword_is_heard_behind_a_draft_too(ear: WhisperPass) -> None:
-    named = FinalInput(read(ROOT / "data" / "an4" / "an406-fcaw-b.flac"), hotwords=("Rubout",))
+    named = FinalInput(read(ROOT / "data" / "an4" / "an406-fcaw-b.flac"), hotwords=(Hotword("Rubout"),))
     (plain,) = finish(ear.transcribe_in_slices([named], steps=1))
     (found,) = finish(ear.transcribe_in_slices([replace(named, draft=plain.tokens[:2])], steps=1))
     assert found.text == plain.text
