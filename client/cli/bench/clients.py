@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from parastream.client.cli.bench.inference import model_directory
 from parastream.client.cli.bench.latency import Latencies, problem, summary
@@ -35,6 +37,8 @@ class Setting:
     token: str | None = None
     final_model: str | None = None
     """What hears whole utterances; None: the server's default."""
+    refine: Literal["auto", "off"] | None = None
+    """Whether the better of two ears refines partials; None: the server's default."""
     compute: Compute | None = None
     """What computes Paraformer; None: the server's default."""
     dtype: ComputeType | None = None
@@ -46,6 +50,7 @@ class Setting:
         named = {
             "--model": self.model,
             "--final-model": self.final_model,
+            "--refine": self.refine,
             "--compute": self.compute,
             "--dtype": self.dtype,
         }
@@ -82,6 +87,7 @@ async def measure(setting: Setting, clients: int) -> Result:
         audio = (read(sample)[0] * 32768).astype("<i2").tobytes()
     before: Usage | None = None
     after: Usage | None = None
+    metrics: dict[str, float] = {}
     if setting.servers:
         described = {"server": ", ".join(setting.servers)}
         load = await run_load(
@@ -93,12 +99,20 @@ async def measure(setting: Setting, clients: int) -> Result:
             load = await run_load(
                 [server.url], setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
             )
-            after = server.usage()
+            after, metrics = server.usage(), await server.metrics()
         model = Path(server.described["model"].removesuffix(", loading")).name
         described = {"model": model, "blas": server.described["BLAS"], "computed": server.described["computed"]}
-    return (
-        {"benchmark": "clients", "hardware": hardware()} | described | _figures(load, setting, clients, before, after)
-    )
+    figures = _figures(load, setting, clients, before, after) | _of_better_ear(metrics)
+    return {"benchmark": "clients", "hardware": hardware()} | described | figures
+
+
+def _of_better_ear(metrics: Mapping[str, float]) -> Result:
+    """Return how many finals did without the better ear, and the share of partials that it refined; None if unknown."""
+    partials = metrics.get("parastream_partial_latency_seconds_count")
+    return {
+        "finals_forgone": int(metrics["parastream_engine_forgone_total"]) if metrics else None,
+        "partials_refined": round(metrics["parastream_partials_refined_total"] / partials, 3) if partials else None,
+    }
 
 
 def _figures(load: LoadResult, setting: Setting, clients: int, before: Usage | None, after: Usage | None) -> Result:

@@ -13,6 +13,7 @@ from parastream.client.cli.options import (
     FinalModelOption,
     JsonOption,
     PlainCommand,
+    RefineOption,
     TokenOption,
     refuse,
 )
@@ -91,6 +92,8 @@ partial_ms               start of the newest hop that a partial covers sent → 
                          own look of 900 ms
 partial_beyond_look_ms   last audio that a partial needs sent → partial: partial_ms without the look
 final_after_endpoint_ms  audio with which silence is long enough to end an utterance sent → its final
+finals_forgone           finals that went out without the better of two ears
+partials_refined         share of the partials of which the better ear has heard a part
 dropped                  sessions with an error, with lost audio, or with an utterance without a final
 cpu_cores                CPU seconds of the server for each second in which all clients speak
 rss_mb                   peak memory of the server; rss_idle_mb: before the first client;
@@ -114,6 +117,7 @@ def clients(
     ] = False,
     model: BenchModelOption = None,
     final_model: FinalModelOption = None,
+    refine: RefineOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
     server: Annotated[
@@ -128,11 +132,16 @@ def clients(
     json: JsonOption = None,
 ) -> None:
     """Measure the latencies of many clients that speak all the time."""
-    for name, value in {"model": model, "final-model": final_model, "compute": compute, "dtype": dtype}.items():
+    given = {"model": model, "final-model": final_model, "refine": refine, "compute": compute, "dtype": dtype}
+    for name, value in given.items():
         refuse(bool(server) and value is not None, f"--{name}", "cannot be used with --server")
     from parastream.client.cli.bench import clients as command
 
-    computed: Any = {"compute": compute and compute.value, "dtype": dtype and dtype.value}
+    computed: Any = {
+        "refine": refine and refine.value,
+        "compute": compute and compute.value,
+        "dtype": dtype and dtype.value,
+    }
     setting = command.Setting(seconds, model, tuple(server or ()), token, final_model, **computed)
     raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import re
 import sys
+import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 from parastream.client.errors import ClientError
@@ -42,6 +44,22 @@ class ServerProcess:
     def usage(self) -> Usage:
         """Return what the process and its descendants have used so far."""
         return usage(self.pid)
+
+    async def metrics(self) -> dict[str, float]:
+        """Return its metrics without labels, by name.
+
+        Raises:
+            OSError: It does not answer.
+        """
+        address = urlsplit(self.url)
+
+        def text() -> str:
+            with urllib.request.urlopen(f"http://{address.netloc}/metrics", timeout=_STOP_TIMEOUT) as answer:
+                found: str = answer.read().decode()
+                return found
+
+        lines = (line.split() for line in (await asyncio.to_thread(text)).splitlines() if line[:1] not in ("", "#"))
+        return {name: float(value) for name, value in lines if "{" not in name}
 
 
 @contextlib.asynccontextmanager

@@ -294,6 +294,8 @@ def test_clients(tmp_path: Path) -> None:
     assert result["partial_ms"]["p50"] - result["partial_beyond_look_ms"]["p50"] == pytest.approx(900)
     assert result["partial_beyond_look_ms"]["p50"] > 0
     assert result["final_after_endpoint_ms"]["p50"] > 0
+    assert 0 <= result["finals_forgone"] <= result["finals"]
+    assert 0 <= result["partials_refined"] <= 1
     assert result["cpu_cores"] > 0
     assert 0 < result["rss_idle_mb"] <= result["rss_mb"]
     assert 0 < result["rss_speaking_mb"] <= result["rss_mb"]
