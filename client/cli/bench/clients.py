@@ -100,8 +100,7 @@ async def measure(setting: Setting, clients: int) -> Result:
                 [server.url], setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
             )
             after, metrics = server.usage(), await server.metrics()
-        model = Path(server.described["model"].removesuffix(", loading")).name
-        described = {"model": model, "blas": server.described["BLAS"], "computed": server.described["computed"]}
+        described = {"blas": server.described["BLAS"], "computed": server.described["computed"]}
     figures = _figures(load, setting, clients, before, after) | _of_better_ear(metrics)
     return {"benchmark": "clients", "hardware": hardware()} | described | figures
 

@@ -39,7 +39,7 @@ class ServerProcess:
     url: str
     pid: int
     described: dict[str, str]
-    """What it printed about itself when it started: `model`, `device`, `BLAS`, and how models are `computed`."""
+    """What it printed about itself when it started: `device`, `BLAS`, and how models are `computed`."""
 
     def usage(self) -> Usage:
         """Return what the process and its descendants have used so far."""
@@ -90,7 +90,7 @@ async def server_process(options: Sequence[str]) -> AsyncIterator[ServerProcess]
         assert process.stderr is not None
         async for line in process.stderr:
             lines.append(line.decode(errors="replace").rstrip())
-            if found := re.match(r" +(address|model|device|BLAS) +(.+)", lines[-1]):
+            if found := re.match(r" +(address|device|BLAS) +(.+)", lines[-1]):
                 described[found[1]] = found[2]
             elif found := re.match(r" +hears +(.+?): .*computed by ([^;]+)", lines[-1]):
                 computed.append(f"{found[1]} by {found[2]}")
