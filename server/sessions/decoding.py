@@ -184,16 +184,23 @@ class Decoding:
 
     def _work(self) -> None:
         try:
-            self._decode()
+            self._decode_or_refuse()
         except _CancelledError:
             pass
+        finally:
+            self._post_call(self.on_stopped)
+
+    def _decode_or_refuse(self) -> None:
+        try:
+            self._decode()
         except SourceError as error:
             self._hand_over()
             self._tell(partial(self._refuse, RefusalError("invalid_audio", str(error))))
+        except _CancelledError:
+            raise
         except Exception:
             logger.exception("session %s: audio could not be decoded", self._name)
             self._tell(partial(self._refuse, INTERNAL))
-        self._post_call(self.on_stopped)
 
     def _decode(self) -> None:
         with contextlib.closing(open_sound(self, live=self._live)) as sound:

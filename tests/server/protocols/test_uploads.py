@@ -212,6 +212,37 @@ async def test_a_damaged_recording_is_read_and_its_damage_told(tmp_path: Path) -
     assert "damaged audio at" in deepgram.json["metadata"]["warnings"][0]["message"]
 
 
+@asynchronous
+async def test_a_stream_of_events_that_breaks_off_says_why() -> None:
+    async with serving(FakeEngine()) as server:
+        body = form([("stream", "true"), ("file", RECORDING)], end=False)
+        answer = await ask(server, TRANSCRIPTIONS, FIELDS, body)
+    events = [json.loads(line.removeprefix(b"data: ")) for line in answer.body.strip().split(b"\n\n")]
+    assert answer.status == 200
+    assert events[-1]["type"] == "error"
+    assert "the form is cut" in events[-1]["error"]["message"]
+
+
+@asynchronous
+async def test_a_bug_in_a_decoder_is_told_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("parastream.server.sessions.decoding.open_sound", fails)
+    answer = await post(FakeEngine(), [("file", RECORDING)])
+    assert (answer.status, answer.json["error"]["code"]) == (500, "internal")
+    assert "audio could not be decoded" in caplog.text
+
+
+@asynchronous
+async def test_more_channels_than_can_be_kept_apart() -> None:
+    async with serving(FakeEngine()) as server:
+        answer = await ask(server, "POST /v1/listen?multichannel=true", {}, recording(0.2, channels=9))
+    assert "the audio has 9 channels; allowed: 1 to 8" in answer.json["err_msg"]
+
+
 # --- Deepgram's bodies
 
 
@@ -363,6 +394,22 @@ async def test_an_upload_ends_when_its_client_goes_away(complete: bool) -> None:
         await until(lambda: stream.cancelled)
         await until(lambda: not server._admission._decodings)
         assert not len(server._admission)
+
+
+@pytest.mark.parametrize("rest", [b"nonsense\r\n", b"5\r\nhalf"])
+@asynchronous
+async def test_a_body_that_is_cut_or_damaged_ends_the_upload(rest: bytes) -> None:
+    engine = Busy()
+    async with serving(engine) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = request("POST /v1/listen", {"Transfer-Encoding": "chunked"})
+        writer.write(head + f"{len(RECORDING):x}\r\n".encode() + RECORDING + b"\r\n" + rest)
+        await until(lambda: engine.streams)
+        if rest.startswith(b"5"):
+            writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await until(lambda: engine.streams[0].cancelled)
 
 
 @asynchronous
