@@ -289,7 +289,7 @@ async def test_a_terminated_server_sends_its_finals(sample: Audio) -> None:
         lines = await read_until(server, lambda line: line.startswith("ready"))
         found = re.search(r"address +(ws://127\.0\.0\.1:(\d+)/v1/stream)", "\n".join(lines))
         assert found is not None, lines
-        assert any(re.match(" +model +asr-small-en", line) for line in lines)
+        assert any(re.match(" +hears +asr-small-en: ", line) for line in lines)
         assert any(re.match(" +BLAS +", line) for line in lines)
         reader, writer = await asyncio.open_connection("127.0.0.1", int(found[2]))
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
