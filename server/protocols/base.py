@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
 from parastream.model.errors import EngineError
+from parastream.model.hotwords import MOST, Hotwords
+from parastream.server.protocols.terms import usable
 from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.outbox import Outbox
-from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription
+from parastream.server.sessions.transcription import Deliver, Progress, State, Transcription, with_hotwords
 from parastream.server.wire import messages
 from parastream.server.wire.messages import Event, Final, Partial, Start, Word
 from parastream.server.wire.refusals import INTERNAL, RefusalError
@@ -166,6 +168,11 @@ class Admits(Protocol):
         """Those that finals may be in, as ISO 639 codes."""
         ...
 
+    @property
+    def expected(self) -> Hotwords:
+        """Hotwords that are listened for in all sessions."""
+        ...
+
     def begin(
         self, start: Start, deliver: Deliver, name: str, *, decoding: Decoding | None = None, entitled: bool = True
     ) -> Transcription:
@@ -272,6 +279,14 @@ class Adapter(Handler):
         tag = tag.strip().lower().replace("_", "-")
         candidates = ("yue" if tag in _CANTONESE else "", tag.partition("-")[0])
         return next((code for code in candidates if code in languages), "")
+
+    def usable(self, hotwords: Iterable[messages.Hotword]) -> tuple[messages.Hotword, ...]:
+        """Return those that can be listened for besides the server's own."""
+        return usable(hotwords, MOST - len(self.admission.expected))
+
+    def expect(self, transcription: Transcription, hotwords: Iterable[messages.Hotword]) -> None:
+        """Have a transcription listen for other hotwords from here on."""
+        transcription.expect(with_hotwords(self.admission.expected, self.usable(hotwords)))
 
     def send(self, message: msgspec.Struct | str | bytes, *, replaces: Hashable = None) -> None:
         """Send text, bytes or a message that becomes JSON, in order; nothing once the connection is to be closed.

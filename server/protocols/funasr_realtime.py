@@ -8,7 +8,7 @@ Binary messages are 16-bit samples of one channel at 16 kHz. Text messages are c
 | `COMMIT` | what is being said ends here: a result with `is_final` true, after which sentences are counted anew. FunASR's server takes it only with `--endpoint-mode client`; here pauses end sentences all the same |
 | `STOP` | the last result, with `is_final` true, if there was any audio, then `{"event":"stopped"}`; another `START` may follow |
 | `LANGUAGE:English` | `language_set`: what is spoken in sessions without audio so far, by its name in English or Chinese or by its code, where the models know it; otherwise they find out |
-| `HOTWORDS:one,two` | `hotwords_set`, which changes nothing: the model takes no hotwords |
+| `HOTWORDS:one,two` | `hotwords_set`; they are listened for from here on |
 | others | `{"event":"error"}`, and the connection goes on |
 
 A result has all `sentences` since `START` or the last `COMMIT`, each with `text`, `start` and `end`, and the `partial` text of
@@ -24,11 +24,13 @@ from collections import deque
 from collections.abc import Hashable
 from typing import ClassVar, Literal
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
+from parastream.server.protocols.terms import plain
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Partial, Start
+from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Hotword, Partial, Start
 from parastream.server.wire.refusals import RefusalError, quoted
 
 COMMANDS = ("START", "COMMIT", "STOP", "HOTWORDS:…", "LANGUAGE:…")
@@ -131,6 +133,7 @@ class FunASRRealtime(Adapter):
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._language = ""
+        self._hotwords: tuple[Hotword, ...] = ()
         self._sessions: deque[_Session] = deque()  # those that are not finished; all but the last are stopped
 
     # from the client
@@ -146,7 +149,8 @@ class FunASRRealtime(Adapter):
         if session is None or not data:
             return
         if session.transcription is None:
-            session.transcription = self.begin(_START, language=self._language)
+            start = msgspec.structs.replace(_START, hotwords=self.usable(self._hotwords))
+            session.transcription = self.begin(start, language=self._language)
         session.transcription.send(data)
 
     def receive_text(self, text: str) -> None:
@@ -166,6 +170,9 @@ class FunASRRealtime(Adapter):
                 self._stop()
             case ("HOTWORDS", ":"):
                 words = tuple(word.strip() for word in argument.split(",")[:_MOST_HOTWORDS] if word.strip())
+                self._hotwords = tuple(plain(words))
+                if self._open is not None and self._open.transcription is not None:
+                    self.expect(self._open.transcription, self._hotwords)
                 self._reply(Notice(event="hotwords_set", hotwords=words))
             case ("LANGUAGE", ":"):
                 self._language = _NAMES.get(argument.strip().lower(), argument)

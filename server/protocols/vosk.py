@@ -11,9 +11,9 @@ A result is `{"result":[{"conf","start","end","word"}],"text"}`, without `result
 are none. If `max_alternatives` is not 0, it is `{"alternatives":[{"text","confidence","result"}]}`, always with one
 alternative. Text is in small letters and unpunctuated; times count from the first sample.
 
-The server heeds `sample_rate` (8000), `words` (true) and `max_alternatives` (0) of `config`. It ignores `model` and
-`phrase_list`, as everything unknown: no client may change the model of a process, and the model takes no phrases. The
-rate cannot change after the first audio.
+The server heeds `sample_rate` (8000), `words` (true) and `max_alternatives` (0) of `config`; the phrases of
+`phrase_list` are hotwords, and other words are heard, too. It ignores `model`, as everything unknown: no client may
+change the model of a process. The rate cannot change after the first audio.
 
 A refusal ends the audio: a result follows if there is more text, then `{"error":…,"code":…}`. Then the connection is
 closed with the code of the native protocol.
@@ -27,9 +27,10 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET, Struct, UnsetType
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
+from parastream.server.protocols.terms import plain
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
-from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Start, Word
+from parastream.server.wire.messages import Done, ErrorCode, Event, Final, Flushed, Hotword, Start, Word
 from parastream.server.wire.refusals import RefusalError, quoted
 
 DEFAULT_RATE = 8000
@@ -48,6 +49,7 @@ class Config(Struct, frozen=True):
     sample_rate: Any = UNSET
     words: Any = UNSET
     max_alternatives: Any = UNSET
+    phrase_list: Any = UNSET
 
 
 class ClientMessage(Struct, frozen=True):
@@ -134,6 +136,7 @@ class Vosk(Adapter):
         self._rate = DEFAULT_RATE
         self._words = True
         self._alternatives = False
+        self._phrases: tuple[Hotword, ...] = ()
         self._transcription: Transcription | None = None
         self._order = OneByOne()
         self._partial = ""
@@ -173,13 +176,18 @@ class Vosk(Adapter):
             self._words = bool(config.words)
         if config.max_alternatives is not UNSET:
             self._alternatives = _number("max_alternatives", config.max_alternatives) > 0
+        if isinstance(config.phrase_list, list):
+            self._phrases = tuple(plain(each for each in config.phrase_list if each != "[unk]"))
+            if self._transcription is not None:
+                self.expect(self._transcription, self._phrases)
 
     def receive_audio(self, data: bytes) -> None:
         """See `Adapter.receive_audio`."""
         if self._ended:
             raise RefusalError("unexpected_message", "audio after `eof`")
         if self._transcription is None:
-            self._transcription = self.begin(Start(rate=self._rate, punctuation=False))
+            start = Start(rate=self._rate, punctuation=False, hotwords=self.usable(self._phrases))
+            self._transcription = self.begin(start)
         self._transcription.send(data)
         self._owed.append(_Owed(self._transcription.seconds))
         self._reply()

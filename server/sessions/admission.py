@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from parastream.model import catalogue
 from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
-from parastream.model.hotwords import warn_if_many
+from parastream.model.hotwords import Hotwords, warn_if_many
 from parastream.server.config import ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.server.sessions.decoding import Decoding
@@ -48,8 +48,7 @@ class Admission:
         Raises:
             ConfigError: the hotwords of all sessions cannot be read.
         """
-        self.expected = config.read_hotwords()
-        """Hotwords that are listened for in all sessions."""
+        self._expected = config.read_hotwords()
         self.draining = False
         """Whether nothing new is begun."""
         self._engine = engine
@@ -71,6 +70,11 @@ class Admission:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def expected(self) -> Hotwords:
+        """Hotwords that are listened for in all sessions."""
+        return self._expected
 
     @property
     def open(self) -> list[Transcription]:
@@ -155,7 +159,7 @@ class Admission:
         if not start.language:
             start = msgspec.structs.replace(start, language=self._config.language)
         configs = session_configs(
-            start, self.model, self._config.model, self._wording, self.expected, entitled=entitled
+            start, self.model, self._config.model, self._wording, self._expected, entitled=entitled
         )
         warn_if_many(configs[0].hotwords, f"session {name}")
         if start.format == ENCODED and decoding is None:

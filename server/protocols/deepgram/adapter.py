@@ -13,7 +13,8 @@
 | `profanity_filter` | swear words are shown as `f***` |
 | `callback`, `redact` | refused: a client that asks for them relies on them, and results go to it unaltered |
 | `language` | what is spoken, where the models know it (`en-US` counts as `en`); otherwise, and with `multi`, they find out. With `multi` or `detect_language`, final results have `languages` |
-| `model`, `diarize`, `keyterm` and all others | ignored: the server has its own model, and `model_info` names it |
+| `keyterm`, `keywords` | hotwords; the intensifier behind a keyword's colon is its weight |
+| `model`, `diarize` and all others | ignored: the server has its own model, and `model_info` names it |
 
 | Message of the client | What happens |
 |---|---|

@@ -9,7 +9,8 @@
 | `profanity_filter` | swear words are shown as `f***` |
 | `redact` | refused: a client that asks for it relies on it |
 | `language_hint` | what is spoken, where it is named once and the models know it |
-| `model`, `keyterm` and all others | ignored |
+| `keyterm` | hotwords, which `Configure` may change |
+| `model` and all others | ignored |
 
 | Message of the client | What happens |
 |---|---|
@@ -37,6 +38,7 @@ from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.deepgram.flux_messages import ClientMessage, CloseStream, Configure, ForceEndTurn
 from parastream.server.protocols.deepgram.options import BadRequestError, audio_format, flag, found_format, number
 from parastream.server.protocols.deepgram.turns import Thresholds, Trigger, Turn, TurnEvent, Turns
+from parastream.server.protocols.terms import plain
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
@@ -153,6 +155,7 @@ class Flux(Adapter):
             channel="mix",
             itn=self._options.numerals,
             profanity="mask" if self._options.mask_profanity else "",
+            hotwords=self.usable(plain(self._keyterms)),
             endpoint=EndpointOptions(min_silence=thresholds.eager_silence),
         )
         language = self._hints[0] if self._hints is not None and len(self._hints) == 1 else ""
@@ -210,7 +213,10 @@ class Flux(Adapter):
             failure = messages.ConfigureFailure(self._request_id, self._next(), "CONFIGURE_THRESHOLDS", description)
             self.send(failure)
             return
-        self._keyterms = self._keyterms if wanted.keyterms is None else wanted.keyterms
+        if wanted.keyterms is not None:
+            self._keyterms = wanted.keyterms
+            if self._transcription is not None:
+                self.expect(self._transcription, plain(self._keyterms))
         self._hints = self._hints if wanted.language_hints is None else wanted.language_hints
         if self._turns is not None:
             self._turns.thresholds = thresholds

@@ -10,8 +10,9 @@ from parastream.media.live import is_encoded
 from parastream.model.errors import AudioError
 from parastream.server.protocols.base import Request
 from parastream.server.protocols.deepgram.messages import BadRequest
+from parastream.server.protocols.terms import of_deepgram, usable
 from parastream.server.protocols.wav import WavInput
-from parastream.server.wire.messages import ENCODED, EndpointOptions, Error, Start
+from parastream.server.wire.messages import ENCODED, EndpointOptions, Error, Hotword, Start
 from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from parastream.streaming import AudioFormat, Encoding
 from parastream.streaming.audio import SAMPLE_RATE
@@ -72,6 +73,8 @@ class Options:
     """What is spoken; empty: the models find out."""
     tells_language: bool
     """Whether results say what was found."""
+    hotwords: tuple[Hotword, ...]
+    """Key terms and keywords."""
 
     def start(self, audio: AudioFormat | None) -> Start:
         """Return what the transcription is asked for; without a format the audio says itself what it is."""
@@ -85,6 +88,7 @@ class Options:
             punctuation=self.punctuate,
             itn=self.itn,
             profanity="mask" if self.mask_profanity else "",
+            hotwords=self.hotwords,
             endpoint=endpoint,
         )
 
@@ -126,6 +130,7 @@ def read_options(request: Request) -> Options:
         utterance_end=utterance_end,
         language="" if several else language,
         tells_language=several or flag(request, "detect_language"),
+        hotwords=usable(of_deepgram(request.query.get("keyterm", ()), request.query.get("keywords", ()))),
     )
 
 

@@ -11,9 +11,10 @@ recordings:
   yet. `itn` true asks for numbers as people write them, in the texts of `2pass-offline` and `offline`.
 - `is_end` with the end of a recording asks for an acknowledgement.
 - `svs_lang` says what is spoken, where the models know it; else, and with `auto`, they find out.
-- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `hotwords`, `svs_itn` and all
-  unknown fields are accepted with any value, which changes nothing that is heard: the model has one chunk size, and takes
-  no hotwords.
+- `hotwords` are listened for from there on: an object of weights (20 is usual), also as JSON in a string; lines with a
+  weight behind each; or words. What is none of these is ignored.
+- `chunk_size`, `chunk_interval`, `encoder_chunk_look_back`, `decoder_chunk_look_back`, `svs_itn` and all unknown fields
+  are accepted with any value, which changes nothing that is heard: the model has one chunk size.
 
 Answers always have `mode`, `text`, `wav_name` and `is_final`, which is true only in the last message for a recording:
 
@@ -55,9 +56,10 @@ from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, OneByOne, Request
 from parastream.server.protocols.funasr.messages import Answer, AnswerMode, ClientMessage, Failure, Mode, Name, Slice
 from parastream.server.protocols.funasr.stamps import MARKS, Spoken
+from parastream.server.protocols.terms import of_funasr
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Transcription
-from parastream.server.wire.messages import ENCODED, Done, Event, Final, Partial, Start
+from parastream.server.wire.messages import ENCODED, Done, Event, Final, Hotword, Partial, Start
 from parastream.server.wire.refusals import RefusalError, quoted
 
 logger = logging.getLogger("parastream.server")
@@ -228,7 +230,7 @@ class FunASR(Adapter):
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._settings = _Settings()
         self._recordings: deque[_Recording] = deque()  # unfinished ones; all but the last have ended
-        self._told_of_hotwords = False
+        self._hotwords: tuple[Hotword, ...] = ()
         self._first = True  # no message has set anything yet
         self._index = 0  # of the utterance that is told of
 
@@ -252,9 +254,10 @@ class FunASR(Adapter):
             return
         self._settings = self._settings.updated(message, first=self._first)
         self._first = False
-        if message.hotwords and not self._told_of_hotwords:
-            self._told_of_hotwords = True
-            logger.debug("session %s: the model takes no hotwords; they are ignored", self.name)
+        if message.hotwords is not None:
+            self._hotwords = tuple(of_funasr(message.hotwords))
+            if self._open is not None and self._open.transcription is not None:
+                self.expect(self._open.transcription, self._hotwords)
         speaking, finished = _flag("is_speaking", message.is_speaking), _flag("is_finished", message.is_finished)
         recording = self._open
         if recording is not None and recording.transcription is None:
@@ -282,7 +285,8 @@ class FunASR(Adapter):
         if not audio:
             return
         if recording.transcription is None:
-            recording.transcription = self.begin(recording.start, language=recording.settings.language)
+            start = msgspec.structs.replace(recording.start, hotwords=self.usable(self._hotwords))
+            recording.transcription = self.begin(start, language=recording.settings.language)
         recording.transcription.send(audio)
 
     def _end(self, recording: _Recording, *, acknowledge: bool) -> None:

@@ -2,7 +2,7 @@
 
 | Event of the client | What happens |
 |---|---|
-| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `language` is heeded until the first audio, where the models know it; `model`, `prompt` and `noise_reduction` change nothing: the server's own models hear the audio as it is. Nor do the fields of conversations (`instructions`, `tools`, `audio.output` and so on): nobody answers |
+| `session.update` | fields that are given replace earlier ones; `session.updated` shows what is in effect. `SessionOptions` lists what is served; `language` is heeded until the first audio, where the models know it; `keywords`, and a `prompt` that is a list of terms, are hotwords; `model` and `noise_reduction` change nothing: the server's own models hear the audio as it is. Nor do the fields of conversations (`instructions`, `tools`, `audio.output` and so on): nobody answers |
 | `transcription_session.update` | the same in the form of the beta, and answered in that form; from then on `conversation.item.created` takes the place of `.added` and `.done` |
 | `conversation.item.retrieve` | `conversation.item.retrieved`: one of the last items, with its text |
 | `input_audio_buffer.append` | audio in base64 |
@@ -58,6 +58,7 @@ from parastream.server.protocols.openai.session import (
     changed,
     decode,
     event_id_of,
+    hotwords_of,
     in_form_of_beta,
     shown,
     start_of,
@@ -223,6 +224,8 @@ class OpenAIRealtime(Adapter):
                         f"the {name.replace('_', ' ')} cannot change once there was audio; open another connection",
                         f"session.audio.input.{name}",
                     )
+            if hotwords_of(session) != hotwords_of(self._session):
+                self.expect(self._transcription, hotwords_of(session))
         self._session = session
 
     def _append(self, audio: bytes) -> None:
@@ -232,7 +235,8 @@ class OpenAIRealtime(Adapter):
         if self._transcription is None:
             options = self._session.audio.input.transcription
             language = "" if options is None else options.language or ""
-            self._transcription = self.begin(start_of(self._session), language=language)
+            start = start_of(self._session, self.usable(hotwords_of(self._session)))
+            self._transcription = self.begin(start, language=language)
         self._buffered += len(audio)
         self._transcription.send(audio)
 

@@ -54,7 +54,7 @@ class SemanticVad(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ty
 
 
 class TranscriptionOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Accepted; all but `language` are ignored."""
+    """Accepted; all but `language`, `keywords` and a `prompt` that is a list of terms are ignored."""
 
     model: str | None = None
     language: str | None = None

@@ -22,8 +22,9 @@ from parastream.server.protocols.openai.messages import (
     SessionOptions,
     ShownSession,
 )
+from parastream.server.protocols.terms import of_prompt, plain
 from parastream.server.wire.explain import Wrong, explain, head_of
-from parastream.server.wire.messages import EndpointOptions, Start
+from parastream.server.wire.messages import EndpointOptions, Hotword, Start
 from parastream.server.wire.refusals import printable, shortened_quotes
 
 LARGEST_APPEND = 15 << 20
@@ -131,7 +132,7 @@ def _mistake(error: msgspec.ValidationError, kind: Any, value: Mapping[str, Any]
 # --- sessions ----------------------------------------------------------------------------------------
 
 
-def start_of(session: SessionOptions) -> Start:
+def start_of(session: SessionOptions, hotwords: tuple[Hotword, ...]) -> Start:
     """Return what the transcription of a session is asked for."""
     formats: dict[type, tuple[Literal["s16le", "mulaw", "alaw"], int]] = {
         Pcm: ("s16le", 24000),
@@ -141,13 +142,21 @@ def start_of(session: SessionOptions) -> Start:
     encoding, rate = formats[type(session.audio.input.format)]
     turn = session.audio.input.turn_detection
     if not isinstance(turn, ServerVad):
-        return Start(format=encoding, rate=rate)
+        return Start(format=encoding, rate=rate, hotwords=hotwords)
     endpoint = EndpointOptions(
         threshold=min(max(turn.threshold, 0.01), 0.99),
         pre_roll=turn.prefix_padding_ms / 1000,
         min_silence=turn.silence_duration_ms / 1000,
     )
-    return Start(format=encoding, rate=rate, endpoint=endpoint)
+    return Start(format=encoding, rate=rate, hotwords=hotwords, endpoint=endpoint)
+
+
+def hotwords_of(session: SessionOptions) -> tuple[Hotword, ...]:
+    """Return what a session expects: its keywords, and the terms of a prompt that is a list."""
+    options = session.audio.input.transcription
+    if options is None:
+        return ()
+    return (*plain(options.keywords or ()), *of_prompt(options.prompt or ""))
 
 
 def changed(session: SessionOptions, changes: Mapping[str, Any]) -> SessionOptions:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import io
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from funasr_client import AsyncFunASRClient
 from funasr_client.utils import merge_messages
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError
+from parastream.model.hotwords import Hotword
 from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
@@ -423,13 +423,18 @@ def test_what_asks_for_numbers_is_true_or_false() -> None:
     assert (refused["error"], refused["allowed"]) == ("`itn` is 'some'", ["true", "false"])
 
 
-def test_hotwords_are_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "parastream.server"):
-        Talk(FunASR).say(BEGIN | {"hotwords": ""})
-        assert caplog.messages == []
-        Talk(FunASR).say({"hotwords": "one"}, {"hotwords": "two"})
-    assert [message for message in caplog.messages if "hotwords" in message] == [
-        "session : the model takes no hotwords; they are ignored"
+def test_hotwords_hold_for_what_follows_and_change_what_goes_on() -> None:
+    talk = Talk(FunASR)
+    talk.say(BEGIN | {"hotwords": '{"阿里巴巴":20,"MLX":"40"}'})
+    talk.say(b"ab" * 100)
+    talk.say({"hotwords": "one,two"})
+    talk.say({"hotwords": "New York 10\niPhone\n"})
+    talk.say({"hotwords": 7})
+    assert talk.engine.streams[0].expected == [
+        (Hotword("阿里巴巴"), Hotword("MLX", 2.0)),
+        (Hotword("one"), Hotword("two")),
+        (Hotword("New York", 0.5), Hotword("iPhone")),
+        (),
     ]
 
 
