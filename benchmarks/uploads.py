@@ -113,7 +113,7 @@ class Uploader:
 async def measure(server: ServerProcess, speakers: int, seconds: float, size: int) -> dict[str, Any]:
     """Let speakers speak, beside an upload unless its size is 0."""
     uploader = await Uploader.start(server.url, size) if size else None
-    load = await run_load(server.url, None, speech(), clients=speakers, seconds=seconds, usage=server.usage)
+    load = await run_load([server.url], None, speech(), clients=speakers, seconds=seconds, usage=server.usage)
     latencies = Latencies()
     for trace in load.traces:
         latencies.add(trace)
