@@ -1,11 +1,12 @@
-"""Measure size, accuracy and speed of a model in float32, float16, bfloat16, 8 bits and 4 bits.
+"""Measure size, accuracy and speed of a model in float32, float16, bfloat16, 8 bits and 4 bits, and as graphs.
 
     ./run python -m benchmarks.quantization --recordings DIR [--json FILE]    # the embedded model, on AN4
     ./run python -m benchmarks.quantization --full-size [--sessions 16]       # 220 million random weights
 
 `parastream models convert` or `quantize` writes each form, which is then loaded from there. The float16 and bfloat16
 forms are also computed in their own type, even on a CPU, where `parastream.model.load` refuses that because it is slow.
-The other forms are computed in what suits the device: on a CPU, 8 and 4 bits become float32.
+The other forms are computed in what suits the device: on a CPU, 8 and 4 bits become float32. All of these are computed
+with MLX; `graphs float32` and `graphs int8` are the weights in float32, computed by onnxruntime on a CPU.
 
 DIR is AN4's: `test.jsonl` and the recordings that it names. Word error rates are those of the full-context pass over
 each recording as a whole, without voice activity detection. `agreement` is 1 minus the edit distance over the number of
@@ -14,7 +15,8 @@ weights all tokens are about equally likely, so small errors change many of them
 does not say what a trained model would lose.
 
 `ms_per_session_window` is the median over windows whose look-back is full, divided by the number of sessions in the
-batch. The forms take turns, window by window.
+batch. `cpu_ms` is the same in CPU time of all threads, which holds on a machine that others use, too. The forms take
+turns, window by window.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import soundfile
 from parastream.client.cli.bench.results import hardware
 from parastream.client.sources import sample_recording
 from parastream.model import SpeechModel, blas, catalogue, checkpoint, random_weights
-from parastream.model.computing import with_mlx
+from parastream.model.computing import Computing, with_mlx
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.paraformer import Paraformer
@@ -45,12 +47,14 @@ from rapidfuzz.distance import Levenshtein
 
 from benchmarks.word_error_rate import normalise, read
 
-FORMS: dict[str, Precision | Quantization] = {
+FORMS: dict[str, Precision | Quantization | Computing] = {
     "float32": "float32",
     "float16": "float16",
     "bfloat16": "bfloat16",
     "8 bits": Quantization(8),
     "4 bits": Quantization(4),
+    "graphs float32": Computing("graphs", "float32"),
+    "graphs int8": Computing("graphs", "int8"),
 }
 FILLING = 6
 """Number of windows after which the look-back is full."""
@@ -71,6 +75,7 @@ class Row:
     tokens: int
     """Number of tokens in float32, with which `agreement` compares."""
     ms_per_session_window: float
+    cpu_ms: float
 
 
 def main() -> None:
@@ -117,10 +122,9 @@ def main() -> None:
         expected = expected or heard
         tokens = sum(map(len, expected))
         wrong = sum(Levenshtein.distance(ids, others) for ids, others in zip(heard, expected, strict=True))
-        cost = statistics.median(stream.costs[FILLING:])
-        rows.append(
-            Row(form, stream.speech.computing.dtype, sizes[form], errors, 1 - wrong / max(1, tokens), tokens, cost)
-        )
+        costs = [statistics.median(costs[FILLING:]) for costs in (stream.costs, stream.cpu_costs)]
+        agreement = 1 - wrong / max(1, tokens)
+        rows.append(Row(form, stream.speech.computing.dtype, sizes[form], errors, agreement, tokens, *costs))
     print(f"\n{hardware()}; {blas.info()}; {options.sessions} sessions, {options.windows} windows of each\n")
     print(table(rows))
     if options.json:
@@ -142,13 +146,15 @@ def write(source: Path, directory: Path, form: str) -> None:
     if isinstance(kind, Quantization):
         checkpoint.quantize(source, directory, kind)
     else:
-        checkpoint.convert(source, directory, kind)
+        checkpoint.convert(source, directory, "float32" if isinstance(kind, Computing) else kind)
 
 
 def load(directory: Path, form: str) -> SpeechModel:
     """Load a model, computed in its form's own type if it has one."""
-    speech = parastream.model.load(directory, compute="mlx")
     kind = FORMS[form]
+    if isinstance(kind, Computing):
+        return parastream.model.load(directory, compute=kind.compute, dtype=kind.dtype)
+    speech = parastream.model.load(directory, compute="mlx")
     if isinstance(kind, Quantization) or kind == speech.computing.dtype:
         return speech
     network = Paraformer(speech.config)
@@ -183,6 +189,8 @@ class Streams:
         """Token ids of each."""
         self.costs: list[float] = []
         """Milliseconds for each window, divided by the number of sessions."""
+        self.cpu_costs: list[float] = []
+        """The same in CPU time."""
         with sample_recording() as sample:
             self._rows = speech.frontend(soundfile.read(sample, dtype="float32")[0])
         self._states = [speech.network.new_state() for _ in range(sessions)]
@@ -192,9 +200,10 @@ class Streams:
         hop, sessions = self.speech.config.chunk.hop, len(self._states)
         firsts = [number * len(self._rows) // sessions + len(self.costs) * hop for number in range(sessions)]
         features = [np.take(self._rows, range(first, first + hop), 0, mode="wrap") for first in firsts]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         found = self.speech.network.step(features, self._states, [False] * sessions)
         self.costs.append(1000 * (time.perf_counter() - began) / sessions)
+        self.cpu_costs.append(1000 * (time.process_time() - cpu) / sessions)
         for ids, tokens in zip(self.heard, found, strict=True):
             ids += tokens.ids.tolist()
 
@@ -202,14 +211,15 @@ class Streams:
 def table(rows: Sequence[Row]) -> str:
     """Format the rows in Markdown."""
     lines = [
-        "| weights | computed in | MB on disk | word error rate | tokens as in float32 | ms per session and window |",
-        "|---|---|---|---|---|---|",
+        "| weights | computed in | MB on disk | word error rate | tokens as in float32 | ms per session and window"
+        " | CPU ms |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         errors = "–" if row.word_error_rate is None else f"{100 * row.word_error_rate:.2f} %"
         lines.append(
             f"| {row.form} | {row.computed_in} | {row.megabytes:.1f} | {errors} | {100 * row.agreement:.1f} % |"
-            f" {row.ms_per_session_window:.1f} |"
+            f" {row.ms_per_session_window:.1f} | {row.cpu_ms:.1f} |"
         )
     return "\n".join(lines)
 

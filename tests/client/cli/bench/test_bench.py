@@ -288,6 +288,7 @@ def test_clients(tmp_path: Path) -> None:
     assert bench("clients", "--clients", 3, "--seconds", 6, "--json", file) == 0
     result = json.loads(file.read_text())
     assert (result["clients"], result["dropped"], result["errors"]) == (3, 0, {})
+    assert result["computed"].startswith("asr-small-en by ")
     assert result["finals"] > 0
     for figures in ("first_partial_ms", "partial_ms", "partial_beyond_look_ms", "final_after_endpoint_ms"):
         assert ordered(result[figures]), figures
