@@ -69,8 +69,7 @@ _KNOWN: dict[str, KnownModel] = {
         34,
         "English: letters, numbers, commands, read text; streaming and whole utterances",
         languages=("en",),
-        figures="words wrong: spelled words and dates 1.7 %, digit strings 3.8 %, an audiobook 35 %,"
-        " LibriSpeech test-other 53 %",
+        figures="words wrong: spelled words and dates 1.0 %, digit strings 3.8 %, LibriSpeech test-other 41 %",
     ),
     BETTER: KnownModel(
         "final",
@@ -78,7 +77,7 @@ _KNOWN: dict[str, KnownModel] = {
         "English free speech, whole utterances (OpenAI's Whisper tiny.en)",
         languages=("en",),
         figures="words wrong: LibriSpeech test-other 15 %, strong accents 30 %, spelled words and dates 3.4 %;"
-        f" together with {DEFAULT} 15, 24 and 0.6 %",
+        f" together with {DEFAULT} 15, 22 and 0.6 %",
         licence="MIT",
     ),
     "punc-small-offline": KnownModel("punctuation", 6, "Mandarin and English, for whole texts", languages=("zh", "en")),

@@ -28,8 +28,8 @@ def test_where_nobody_speaks_there_are_no_words_whatever_else_is_so() -> None:
 
 
 def test_an_invention_is_never_believed() -> None:
-    other = paraformer(0.2)
-    unsure = replace(WHISPER, mean_log_probability=-1.02)
+    other = paraformer(0.01)
+    unsure = replace(WHISPER, mean_log_probability=-1.01)
     assert choose(unsure, other) is unsure
     assert choose(replace(unsure, no_speech=0.4), other) is other
 
@@ -39,7 +39,7 @@ def test_a_loop_is_never_believed() -> None:
     assert choose(replace(WHISPER, looped=True), other) is other
 
 
-@pytest.mark.parametrize(("confidences", "least"), [((1.0,), -0.25), ((0.9, 0.5), -0.55), ((0.2,), -1.05), ((), -0.85)])
+@pytest.mark.parametrize(("confidences", "least"), [((1.0,), -0.3), ((0.9, 0.5), -0.525), ((0.2,), -0.9), ((), -0.85)])
 def test_the_surer_paraformer_is_the_surer_whisper_has_to_be(confidences: tuple[float, ...], least: float) -> None:
     other = paraformer(*confidences)
     assert least_log_probability(other) == pytest.approx(least)
