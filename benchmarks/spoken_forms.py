@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,28 @@ def errors(reference: str, heard: str) -> tuple[int, int]:
     for readings in _readings(heard):
         row = np.min([_extended(row, reading, words) for reading in readings], axis=0)
     return int(row[-1]), len(words)
+
+
+def right_words(reference: str, heard: Sequence[str]) -> list[bool]:
+    """Say of each word that was heard whether it is right: whether the fewest errors can be had with it unchanged."""
+    words = [word for readings in _readings(reference) for word in readings[0]]
+    forms = [[sum(each, ()) for each in product(*_readings(word))] for word in heard]
+    before = [np.arange(len(words) + 1)]
+    for readings in forms:
+        before.append(np.min([_extended(before[-1], reading, words) for reading in readings], axis=0))
+    behind = [np.arange(len(words) + 1)]  # against the last words of the reference
+    for readings in reversed(forms):
+        rows = [_extended(behind[-1], reading[::-1], words[::-1]) for reading in readings]
+        behind.append(np.min(rows, axis=0))
+    return [
+        any(
+            before[place][at] + behind[-place - 2][len(words) - at - len(reading)] == before[-1][-1]
+            for reading in readings
+            for at in range(len(words) - len(reading) + 1)
+            if tuple(words[at : at + len(reading)]) == reading
+        )
+        for place, readings in enumerate(forms)
+    ]
 
 
 def _extended(row: NDArray[np.int64], reading: Words, words: list[str]) -> NDArray[np.int64]:

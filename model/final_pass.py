@@ -7,11 +7,12 @@ decides between two that have heard the same utterance.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.calibration import Calibration
 from parastream.model.computing import Computing
 from parastream.model.hotwords import Hotwords
 from parastream.model.text import join
@@ -70,7 +71,7 @@ class TimedWord:
     end: float
     """Seconds from the utterance's first sample."""
     confidence: float
-    """The model's probability of the word's least likely token, 0 to 1; not calibrated."""
+    """The model's probability of the word's least likely token, 0 to 1; see `Hypothesis.calibration`."""
     kept: bool = False
     """Whether it is spelled as somebody wants it, so that nothing may change that."""
 
@@ -98,6 +99,8 @@ class Hypothesis:
     """What is to be heard, such as `speech` or `laughter`; None if the model does not say."""
     tokens: tuple[int, ...] = ()
     """The model's tokens, for `FinalInput.draft`; none of models that take no draft."""
+    calibration: Calibration = Calibration()
+    """What the words' confidences mean."""
 
     @property
     def text(self) -> str:
@@ -105,9 +108,20 @@ class Hypothesis:
         return join(word.text for word in self.words)
 
     @property
+    def calibrated_words(self) -> tuple[TimedWord, ...]:
+        """The words, with confidences that say how many of such words are right."""
+        return calibrated(self.words, self.calibration)
+
+    @property
     def confidence(self) -> float:
-        """Mean over the words; 0 where there are none."""
+        """Mean over the words, not calibrated; 0 where there are none."""
         return sum(word.confidence for word in self.words) / len(self.words) if self.words else 0.0
+
+
+def calibrated(words: Sequence[TimedWord], calibration: Calibration) -> tuple[TimedWord, ...]:
+    """Return the words of an utterance with confidences that say how many of such words are right."""
+    meant = calibration.apply([word.confidence for word in words], [word.text for word in words])
+    return tuple(replace(word, confidence=value) for word, value in zip(words, meant, strict=True))
 
 
 class FinalPass(Protocol):

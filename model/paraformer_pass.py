@@ -70,7 +70,8 @@ class ParaformerPass:
             tokens = self._search.whole(best, utterance.hotwords)
             words = timed_words(self._search.words(tokens.ids.tolist(), utterance.hotwords), tokens, utterance.seconds)
             language = utterance.language or self._speech.language
-            hypotheses.append(Hypothesis(self.name, words, marked=False, language=language))
+            calibration = self._speech.calibration
+            hypotheses.append(Hypothesis(self.name, words, marked=False, language=language, calibration=calibration))
         return hypotheses
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from parastream.model.calibration import Calibration
 from parastream.model.computing import INT8_KEY, Compute, ComputeType, Computing, choose
 from parastream.model.config import ChunkSize, ModelConfig, Precision
 from parastream.model.directory import ModelDirectory
@@ -42,6 +43,9 @@ class SpeechModel:
     """How the network is computed."""
     quantization: Quantization | None
     """How the linear layers are stored in the model's directory; None if they are not quantised."""
+    calibration: Calibration = Calibration()
+    """What its confidences mean in whole utterances."""
+    streaming_calibration: Calibration = Calibration()
 
     @classmethod
     def from_directory(
@@ -76,6 +80,8 @@ class SpeechModel:
             parameters=network.size,
             computing=computing,
             quantization=Quantization.of(directory.configuration),
+            calibration=Calibration.of(directory.configuration),
+            streaming_calibration=Calibration.of(directory.configuration, "streaming"),
         )
 
     @property

@@ -88,7 +88,7 @@ class Refinement:
             self._goes_on = goes_on
         spelled = [word.text for word in hypothesis.words]
         spelled = continued(spelled) if self._goes_on else capitalised(spelled)
-        words = spelled_words(hypothesis.words, spelled if marks else unmarked(spelled))
+        words = spelled_words(hypothesis.calibrated_words, spelled if marks else unmarked(spelled))
         behind = self._behind_agreed(words)
         count = _agreeing(self.newest, behind)
         self.agreed += behind[:count]

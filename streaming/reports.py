@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parastream.model import SpeechModel
-from parastream.model.final_pass import Hypothesis, TimedWord
+from parastream.model.final_pass import Hypothesis, TimedWord, calibrated
 from parastream.model.replacements import Replacements
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import Final, Partial
@@ -30,7 +30,8 @@ def streamed_of(
         words, _ = _shown(utterance)
     else:
         words = utterance.heard.words((end - utterance.start) / SAMPLE_RATE)
-    return Hypothesis(front.name, words, marked=False, language=language or front.language)
+    language, calibration = language or front.language, front.streaming_calibration
+    return Hypothesis(front.name, words, marked=False, language=language, calibration=calibration)
 
 
 def _shown(utterance: Utterance) -> tuple[tuple[TimedWord, ...], int]:
@@ -38,13 +39,14 @@ def _shown(utterance: Utterance) -> tuple[tuple[TimedWord, ...], int]:
     return utterance.heard.shown((utterance.fed - utterance.start) / SAMPLE_RATE)
 
 
-def partial_of(utterance: Utterance, rules: Replacements) -> Partial:
-    """Return the partial of an open utterance.
+def partial_of(utterance: Utterance, front: SpeechModel, rules: Replacements) -> Partial:
+    """Return the partial of an open utterance, whose streaming pass is that of a model.
 
     Words that are settled are stable if it is not refined: further tokens cannot change them. Rules may hold back more.
     """
     refinement = utterance.refinement
-    streamed, settled = _shown(utterance)
+    acoustic, settled = _shown(utterance)
+    streamed = calibrated(acoustic, front.streaming_calibration)
     if refinement is None:
         words, stable, end = list(streamed), settled, utterance.fed
     else:

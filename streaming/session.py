@@ -491,9 +491,9 @@ class Session:
 
     def _tell_partial(self, utterance: Utterance, audio_in: float) -> None:
         """Tell what has been heard, thanks to audio that arrived at an instant."""
-        refinement = utterance.refinement
-        self._events.append(partial_of(utterance, self.config.replacements))
-        refined = refinement is not None and refinement.heard > refinement.start
+        assert self._front is not None
+        self._events.append(partial_of(utterance, self._front, self.config.replacements))
+        refined = (refinement := utterance.refinement) is not None and refinement.heard > refinement.start
         self._heard.append((utterance.index, audio_in, utterance.timeline.ahead, refined))
 
     # ------------------------------------------------------------- refinement
@@ -580,7 +580,7 @@ class Session:
             spelled = continued(spelled) if self._goes_on else capitalised(spelled)
             spelled = spelled if self.config.punctuate else unmarked(spelled)
         self._goes_on = utterance.reason == "cut" and not ends_sentence(spelled)
-        written = replaced(spelled_words(said.words, spelled), self.config.replacements)
+        written = replaced(spelled_words(said.calibrated_words, spelled), self.config.replacements)
         if self.config.itn:
             written = with_numbers(written, said.language)
         utterance.timeline.marked = utterance.timeline.done if marked is None else self._clock()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from parastream.model import untrusted
+from parastream.model.calibration import KEY as CALIBRATION
+from parastream.model.calibration import Calibration
 from parastream.model.computing import INT8_KEY
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
@@ -68,6 +70,7 @@ class WhisperConfig:
     quantization: Quantization | None = None
     measured_in_bytes: bool = False
     """Whether its card says how much its results differ when products are computed in 8 bits."""
+    calibration: Calibration = Calibration()
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -102,6 +105,7 @@ class WhisperConfig:
             **{keys[0]: getattr(self, name) for name, keys in _FIELDS.items()},
             **{keys[0]: expected(self) for keys, expected in _FIXED.items() if keys[0] not in _OPENAI_ONLY},
             "alignment_heads": self.aligned,
+            CALIBRATION: {"full": asdict(self.calibration)},
         }
 
     @classmethod
@@ -133,6 +137,7 @@ class WhisperConfig:
             alignment_heads=_heads(config),
             quantization=Quantization.of(config),
             measured_in_bytes=INT8_KEY in config,
+            calibration=Calibration.of(config),
         )
         for keys, expected in _FIXED.items():
             for key in keys:

@@ -225,4 +225,5 @@ class WhisperPass:
             looped=decoding.repeated > 0,
             mean_log_probability=sum(log_probabilities) / len(log_probabilities) if log_probabilities else 0.0,
             tokens=tuple(decoding.ids[:kept]),
+            calibration=self._network.config.calibration,
         )

@@ -6,7 +6,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from benchmarks.spoken_forms import errors
+from benchmarks.spoken_forms import errors, right_words
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,23 @@ from benchmarks.spoken_forms import errors
 )
 def test_the_reading_that_fits_best_counts(reference: str, heard: str, expected: int) -> None:
     assert errors(reference, heard)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "right"),
+    [
+        ("one two three", "one two three", [1, 1, 1]),
+        ("one two three", "one too three four", [1, 0, 1, 0]),
+        ("rubout g m e f three nine", "Rubout GMEF 39.", [1, 1, 1]),
+        ("rubout g m e f three nine", "Rubout GNEF 38.", [1, 0, 0]),
+        ("go on", "go go on", [1, 1, 1]),  # one of the two, whichever
+        ("yes", "", []),
+        ("", "no", [0]),
+        ("yes", "yes -", [1, 1]),
+    ],
+)
+def test_words_are_right_that_stay_where_errors_are_fewest(reference: str, heard: str, right: list[int]) -> None:
+    assert right_words(reference, heard.split()) == list(map(bool, right))
 
 
 def test_without_numbers_they_are_the_edits_between_words() -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from parastream.model.calibration import Calibration
 from parastream.model.final_pass import Capabilities, Hypothesis
 from parastream.streaming import Models, SessionConfig
 from parastream.streaming.endpoint import EndpointConfig
-from parastream.streaming.events import Final
+from parastream.streaming.events import Final, Partial
 from parastream.streaming.session import Session
 from parastream.streaming.vad import FRAME
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork
@@ -112,6 +113,27 @@ def test_the_first_ear_is_right_where_the_better_one_is_unsure(
     talk.session.apply_punctuation(marks, ["Three", "nine."], marks.context)
     (final,) = talk.finals()
     assert (final.text, final.ear) == ("Three nine.", "scripted")
+
+
+def test_confidences_mean_something_but_the_rule_reads_them_as_they_are(models: Models) -> None:
+    talk = Talk(models, SessionConfig(punctuate=False))
+    talk.say(SPEECH + SILENCE)
+    # Calibrated, this one would be sure enough for its text to be taken.
+    talk.hear(Ear.FIRST, hypothesis("three nine", confidence=0.5, calibration=Calibration(1.0, 5.0)))
+    talk.hear(Ear.BETTER, better("Mine.", mean_log_probability=-0.5, calibration=Calibration(1.0, 1.0)))
+    (final,) = talk.finals()
+    assert final.ear == "whisper"
+    assert [word.confidence for word in final.words] == [0.7311]
+    assert final.confidence == 0.7311
+
+
+def test_confidences_of_partials_mean_something(models: Models) -> None:
+    assert models.front is not None
+    front = replace(models.front, streaming_calibration=Calibration(offset=np.log(3)))
+    talk = Talk(replace(models, front=front), ears=None)
+    talk.say(SPEECH)
+    partials = [event for event in talk.session.events() if isinstance(event, Partial)]
+    assert {word.confidence for partial in partials for word in partial.words} == {0.75}  # every window hears 0.5
 
 
 def test_nothing_is_said_where_the_better_ear_is_sure_that_nobody_speaks(models: Models) -> None:

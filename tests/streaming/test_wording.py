@@ -40,12 +40,13 @@ def test_rules_act_on_partials_and_finals_alike_and_stable_text_only_grows(
     events = converse(models, (sample[first : first + 4800].tobytes() for first in range(0, len(sample), 4800)), config)
     finals = [event for event in events if isinstance(event, Final)]
     assert [final.text for final in finals] == ["come in 76!", "GMEF three nine", "ten twenty seven sixty two"]
-    stable: dict[int, str] = {}
+    stable, shown = dict[int, str](), dict[int, str]()
     for event in events:
         if isinstance(event, Partial):
             assert event.stable.startswith(stable.get(event.utterance, ""))
             assert "rub" not in event.stable
-            stable[event.utterance] = event.stable
+            stable[event.utterance], shown[event.utterance] = event.stable, event.stable + event.draft
     assert set(stable) == {0, 1, 2}
     assert [final.text.startswith(stable[final.utterance]) for final in finals] == [True, True, True]
-    assert stable[0].startswith("come in")
+    assert shown[0].startswith("come in")
+    assert any(stable.values())
