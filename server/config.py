@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
-from parastream.model.errors import HotwordError
-from parastream.model.hotwords import Hotwords, read_hotwords
 
 ENVIRONMENT_PREFIX = "PARASTREAM_"
 
@@ -197,17 +195,6 @@ class ServerConfig:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.load_certificate(context)
         return context
-
-    def read_hotwords(self) -> Hotwords:
-        """Read the hotwords of all sessions; there are none without a file.
-
-        Raises:
-            ConfigError: The file cannot be read, or its list cannot be used.
-        """
-        try:
-            return read_hotwords(Path(self.hotwords)) if self.hotwords else ()
-        except HotwordError as error:
-            raise ConfigError(str(error)) from error
 
     def load_certificate(self, context: ssl.SSLContext) -> None:
         """Read the certificate and its key from their files, for connections that are made from now on.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 from parastream.model import catalogue
-from parastream.model.errors import CapacityError, EngineError, ModelConfigError, ParastreamError
-from parastream.model.hotwords import Hotwords, warn_if_many
-from parastream.server.config import ServerConfig
+from parastream.model.errors import CapacityError, EngineError, HotwordError, ModelConfigError, ParastreamError
+from parastream.model.hotwords import Hotwords, read_hotwords, warn_if_many
+from parastream.server.config import ConfigError, ServerConfig
 from parastream.server.metrics import Metrics
 from parastream.server.sessions.decoding import Decoding
 from parastream.server.sessions.mailbox import Mailbox, Post
@@ -48,7 +49,7 @@ class Admission:
         Raises:
             ConfigError: the hotwords of all sessions cannot be read.
         """
-        self._expected = config.read_hotwords()
+        self._expected = _read_hotwords(config.hotwords)
         self.draining = False
         """Whether nothing new is begun."""
         self._engine = engine
@@ -263,3 +264,11 @@ class Admission:
     def count_resume(self) -> None:
         """Note that a client came back to its session."""
         self._metrics.sessions_resumed.inc()
+
+
+def _read_hotwords(file: str) -> Hotwords:
+    """Read the hotwords of all sessions; there are none without a file. Raises `ConfigError`."""
+    try:
+        return read_hotwords(Path(file)) if file else ()
+    except HotwordError as error:
+        raise ConfigError(str(error)) from error

@@ -119,7 +119,7 @@ def test_environment_is_converted() -> None:
         ({}, "zzz = 1", "unknown setting 'zzz'; allowed are: host, port"),
         ({}, 'port = "x"', "port is 'x'"),
         ({"PARASTREAM_LOG_LEVEL": "loud"}, "", "LEVEL is 'loud'; allowed are: error, warning, info, debug$"),
-        ({}, 'dtype = "int8"', "dtype is 'int8'; allowed are: float16, float32, bfloat16$"),
+        ({}, 'dtype = "int4"', "dtype is 'int4'; allowed are: float16, float32, bfloat16, int8$"),
         ({}, "port = ", "cannot read"),
     ],
 )
