@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,9 +54,10 @@ async def wait_for(seen: asyncio.Queue[tuple[str, ServiceStateChange]], change: 
 
 @asynchronous
 async def test_home_assistant_finds_the_port_and_is_told_when_it_is_gone() -> None:
-    name = f"Our ears.{SERVICE}"
+    ours = f"Our ears {os.getpid()}"  # other runs of the tests may be in the same network
+    name = f"{ours}.{SERVICE}"
     async with looking() as (network, seen):
-        async with serving(FakeEngine(), listen=LISTEN, announce=" Our ears ") as server:
+        async with serving(FakeEngine(), listen=LISTEN, announce=f" {ours} ") as server:
             await wait_for(seen, ServiceStateChange.Added, name)
             service = AsyncServiceInfo(SERVICE, name)
             assert await service.async_request(network.zeroconf, 5000)

@@ -81,7 +81,7 @@ def test_protocols_of_others_are_where_they_are_said_to_be() -> None:
     assert set(documented) == set(PROTOCOLS)
     for path, protocol in WEBSOCKET_PATHS.items():
         assert documented[protocol][0] == f"`{path}`"
-    for protocol, (_, port, _) in documented.items():
+    for protocol, (_, port) in documented.items():
         if port != "–":
             config = ServerConfig(listen=(port.strip("`").removeprefix("--listen "),))
             assert list(config.own_ports) == [protocol]
