@@ -61,7 +61,7 @@ def running_browser(recording: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         flags = [*FLAGS, f"--use-file-for-fake-audio-capture={recording}%noloop"]
         # A locale that is not there makes it give up names of files in other scripts.
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        environment: dict[str, str | float | bool] = {**os.environ, "LC_ALL": "C.UTF-8"}
         browser = playwright.chromium.launch(executable_path=path, args=flags, env=environment)
         yield browser
         browser.close()
