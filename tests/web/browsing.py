@@ -37,6 +37,8 @@ FLAGS = [
 ]
 FIRST_SENTENCE, TWO_SENTENCES = 4 * 16000, 8 * 16000 + 8000
 """Samples of the recording, with some silence after the speech."""
+LEAD = 2 * 16000
+"""Samples of silence before what the microphone hears."""
 HANGS = 60_000
 """Milliseconds after which a page is taken to hang; each wait is for the event itself."""
 expect.set_options(timeout=HANGS)

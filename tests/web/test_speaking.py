@@ -222,8 +222,8 @@ def test_pauses_lose_nothing_and_double_nothing(browser: Browser, recording: Pat
         expect(status(page)).to_have_text("Stopped")
         assert SECONDS - 0.5 < heard(engine, page) < SECONDS + 1
         found = times(page, tmp_path)
-        # Places in the file are known to a tenth of a second.
-        assert all(one[0] < other[0] + 0.1 for one, other in pairwise(found))
+        # A pause takes effect a moment later in the sound than in the player.
+        assert all(one[0] < other[0] + 0.5 for one, other in pairwise(found))
         assert found[-1][1] < SECONDS + 0.5
 
 
