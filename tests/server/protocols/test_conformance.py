@@ -131,7 +131,8 @@ def hear_funasr_realtime(heard: Heard, message: Message) -> None:
 def hear_openai(heard: Heard, message: Message) -> None:
     match message["type"]:
         case "conversation.item.input_audio_transcription.completed":
-            heard.texts.append(message["transcript"])
+            if message["transcript"]:  # a commit makes an item without words if the last utterance has ended by itself
+                heard.texts.append(message["transcript"])
         case "input_audio_buffer.speech_started":
             heard.items[message["item_id"]] = len(heard.utterances)
             heard.utterances.append((message["audio_start_ms"] / 1000, 0.0))
