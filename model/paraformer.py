@@ -113,16 +113,7 @@ class Paraformer(nn.Module):
         present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
         parts = [[present[k] for k in part] for part in self._lanes.share(len(present))]
         works = [self._transcribe([features[i] for i in part], [wanted[i] for i in part]) for part in parts]
-        rounds = self._lanes.rounds(works)
-        while True:
-            try:
-                for _ in range(layers):
-                    pending = next(rounds)
-            except StopIteration as end:
-                tokens: list[list[Tokens]] = end.value
-                break
-            mx.eval(pending)
-            yield
+        tokens = yield from self._lanes.in_slices(works, steps=layers)
         return placed(len(features), parts, tokens)
 
     def _transcribe(

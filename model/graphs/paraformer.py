@@ -6,7 +6,6 @@ bits whoever shares its batch.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -124,16 +123,10 @@ class GraphParaformer:
     ) -> Generator[None, None, list[Tokens]]:
         """See `Network.transcribe_in_slices`; the utterances are computed one by one."""
         wanted = wanted or [None] * len(features)
-        passes = [_Pass(self._transcribe(rows, tokens)) for rows, tokens in zip(features, wanted, strict=True)]
-        parts = [[passes[i] for i in part] for part in balanced([len(rows) for rows in features], self.lanes)]
-        for rounds in itertools.count(1):
-            self._workers.run([partial(_advance, part) for part in parts])
-            tokens = [one.tokens for one in passes if one.tokens is not None]
-            if len(tokens) == len(passes):
-                break
-            if rounds % math.ceil(layers / LAYERS) == 0:
-                yield
-        return tokens
+        parts = balanced([len(rows) for rows in features], self.lanes)
+        works = [_side_by_side([self._transcribe(features[i], wanted[i]) for i in part]) for part in parts]
+        tokens = yield from self._workers.in_slices(works, steps=math.ceil(layers / LAYERS))
+        return placed(len(features), parts, tokens)
 
     def _transcribe(self, features: Float32, wanted: Wanted | None) -> Generator[object, None, Tokens]:
         if not len(features):
@@ -289,25 +282,19 @@ class GraphParaformer:
         state.filled = min(capacity, state.filled + count)
 
 
-class _Pass:
-    """The full-context pass over one utterance, under way."""
-
-    def __init__(self, work: Generator[object, None, Tokens]) -> None:
-        self._work = work
-        self.tokens: Tokens | None = None
-
-    def advance(self) -> None:
-        """Compute the next layers, if there are any."""
-        if self.tokens is None:
-            try:
-                next(self._work)
-            except StopIteration as end:
-                self.tokens = end.value
-
-
-def _advance(passes: Sequence[_Pass]) -> None:
-    for one in passes:
-        one.advance()
+def _side_by_side(passes: Sequence[Generator[object, None, Tokens]]) -> Generator[None, None, list[Tokens]]:
+    """Do passes over several utterances on one worker: a step is one of each that is not done."""
+    results: dict[int, Tokens] = {}
+    while True:
+        for place, one in enumerate(passes):
+            if place not in results:
+                try:
+                    next(one)
+                except StopIteration as end:
+                    results[place] = end.value
+        if len(results) == len(passes):
+            return [results[place] for place in range(len(passes))]
+        yield
 
 
 def _of_layers(memories: Float32, layers: range) -> Float32:

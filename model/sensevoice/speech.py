@@ -102,25 +102,15 @@ class SenseVoicePass:
         present = (i for i, utterance in enumerate(utterances) if len(utterance.samples) >= _SHORTEST)
         order = sorted(present, key=lambda i: len(utterances[i].samples))
         parts = [[order[k] for k in part] for part in self._lanes.share(len(order))]
-        rounds = self._lanes.rounds(
-            [
-                self._network.transcribe(
-                    [self.frontend(utterances[i].samples) for i in part],
-                    [prompt(utterances[i].language, marks=utterances[i].marks) for i in part],
-                    self._tags,
-                )
-                for part in parts
-            ]
-        )
-        while True:
-            try:
-                for _ in range(steps):
-                    pending = next(rounds)
-            except StopIteration as end:
-                found: list[list[Heard]] = end.value
-                break
-            mx.eval(pending)
-            yield
+        works = [
+            self._network.transcribe(
+                [self.frontend(utterances[i].samples) for i in part],
+                [prompt(utterances[i].language, marks=utterances[i].marks) for i in part],
+                self._tags,
+            )
+            for part in parts
+        ]
+        found = yield from self._lanes.in_slices(works, steps=steps)
         for part, several in zip(parts, found, strict=True):
             for i, heard in zip(part, several, strict=True):
                 results[i] = self._hypothesis(utterances[i], heard)
