@@ -218,11 +218,11 @@ class Engine:
     def stats(self) -> EngineStats:
         """Return a snapshot."""
         with self.changed:
-            counters, now = self._counters, _clock()
+            counters, capacity, now = self._counters, self._capacity(), _clock()
             return EngineStats(
                 sessions=len(self._streams),
-                capacity=self._capacity(),
-                places=self._places(now),
+                capacity=capacity,
+                places=self._places(capacity, now),
                 utilisation=self._utilisation.at(now),
                 backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
                 held=max((stream.session.held_seconds for stream in self._streams.values()), default=0.0),
@@ -236,9 +236,9 @@ class Engine:
                 busy=counters.busy,
             )
 
-    def _places(self, now: float) -> int:
+    def _places(self, capacity: int, now: float) -> int:
         receiving = sum(stream.receiving for stream in self._streams.values())
-        free = places(receiving, self._capacity(), self._waits.at(now))
+        free = places(receiving, capacity, self._waits.at(now))
         return min(free, max(0, self.config.max_sessions - len(self._streams)))
 
     def _capacity(self) -> int:
