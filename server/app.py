@@ -123,7 +123,7 @@ class Server:
 
     @property
     def ears(self) -> tuple[Ear, ...]:
-        """The models that listen. Raises `EngineError` before they are loaded."""
+        """The models that listen. Raises `RefusalError` before they are loaded."""
         return self._admission.ears
 
     @property

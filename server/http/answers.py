@@ -11,7 +11,6 @@ from http import HTTPStatus
 from importlib.metadata import version
 from urllib.parse import quote, unquote
 
-from parastream.model.errors import EngineError
 from parastream.server.config import ServerConfig
 from parastream.server.http.auth import Guesses, address_of, client_of, presented_tokens, refuse_request
 from parastream.server.http.cors import cors_headers, preflight
@@ -271,10 +270,7 @@ class HttpAnswers:
 
     def _model(self, path: str) -> Response:
         """Answer what OpenAI's clients ask about models. Raises `RefusalError`."""
-        try:
-            names = model_names(self._admission.model)
-        except EngineError as error:
-            raise RefusalError("not_ready", f"{error}, try again later") from error
+        names = model_names(self._admission.model)
         if path == MODELS_PATH:
             return json_response(HTTPStatus.OK, {"object": "list", "data": [model_object(name) for name in names]})
         name = unquote(path.removeprefix(f"{MODELS_PATH}/"))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
-from parastream.model.errors import EngineError
 from parastream.model.hotwords import MOST, Hotwords
 from parastream.server.protocols.terms import usable
 from parastream.server.sessions.decoding import Decoding
@@ -160,12 +159,12 @@ class Admits(Protocol):
 
     @property
     def model(self) -> str:
-        """Name of the model that is served."""
+        """See `Admission.model`."""
         ...
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that finals may be in, as ISO 639 codes."""
+        """See `Admission.languages`."""
         ...
 
     @property
@@ -274,7 +273,7 @@ class Adapter(Handler):
     def _known(self, tag: str) -> str:
         try:
             languages = self.admission.languages
-        except EngineError:  # `begin` of the admission says so
+        except RefusalError:  # `begin` of the admission says so
             return ""
         tag = tag.strip().lower().replace("_", "-")
         candidates = ("yue" if tag in _CANTONESE else "", tag.partition("-")[0])

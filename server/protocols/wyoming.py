@@ -21,7 +21,6 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from parastream.model.errors import EngineError
 from parastream.model.text import join
 from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.sessions.transcription import Transcription
@@ -344,11 +343,7 @@ class Wyoming(Adapter):
         self._say(ErrorAnswer(text=refusal.explained, code=refusal.code))
 
     def _info(self) -> Info:
-        try:
-            name, languages = self.admission.model, self.admission.languages
-        except EngineError as error:
-            raise RefusalError("not_ready", f"{error}, try again later") from error
-        model = ModelInfo(version=_VERSION, name=name, languages=languages)
+        model = ModelInfo(version=_VERSION, name=self.admission.model, languages=self.admission.languages)
         return Info(asr=(ProgramInfo(version=_VERSION, models=(model,)),))
 
     def _say(self, answer: Answer) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -84,19 +85,23 @@ class Admission:
 
     @property
     def model(self) -> str:
-        """Name of the model that is served. Raises `EngineError` before it is loaded."""
-        return self._engine.model
+        """Name of the model that is served. Raises `RefusalError` before it is loaded."""
+        with _once_loaded():
+            return self._engine.model
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Those that finals may be in, as ISO 639 codes. Raises `EngineError` before the models are loaded."""
-        return self._engine.languages
+        """Those that finals may be in, as ISO 639 codes. Raises `RefusalError` before the models are loaded."""
+        with _once_loaded():
+            return self._engine.languages
 
     @property
     def ears(self) -> tuple[Ear, ...]:
-        """The models that listen. Raises `EngineError` before they are loaded."""
+        """The models that listen. Raises `RefusalError` before they are loaded."""
+        with _once_loaded():
+            listeners = self._engine.listeners
         found = []
-        for name, languages, partials, finals, computing in self._engine.listeners:
+        for name, languages, partials, finals, computing in listeners:
             card = catalogue.card(name)
             about, figures, licence = (card.description, card.figures, card.licence) if card else ("", "", "")
             found.append(Ear(name, partials, finals, languages, about, figures, licence, str(computing)))
@@ -264,6 +269,14 @@ class Admission:
     def count_resume(self) -> None:
         """Note that a client came back to its session."""
         self._metrics.sessions_resumed.inc()
+
+
+@contextlib.contextmanager
+def _once_loaded() -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        raise RefusalError("not_ready", f"{error}, try again later") from error
 
 
 def _read_hotwords(file: str) -> Hotwords:

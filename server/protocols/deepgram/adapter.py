@@ -31,25 +31,22 @@ that was cut because it became too long has no `speech_final`.
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
 from msgspec import UNSET
-from parastream.model.errors import EngineError
-from parastream.server.protocols.base import Adapter, Admits, Request
+from parastream.server.protocols.base import Admits, Request
 from parastream.server.protocols.deepgram import messages
+from parastream.server.protocols.deepgram.live import Live
 from parastream.server.protocols.deepgram.messages import ClientMessage, CloseStream, Configure, Finalize, KeepAlive
-from parastream.server.protocols.deepgram.options import found_format, read_options
+from parastream.server.protocols.deepgram.options import read_options
 from parastream.server.protocols.deepgram.words import mean_confidence, model_info, model_uuid, spoken_words
-from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import (
     Done,
-    Error,
     Event,
     Final,
     Flushed,
@@ -96,42 +93,31 @@ class _Channel:
     """Where the last word ends, if no `UtteranceEnd` followed."""
 
 
-class Deepgram(Adapter):
+class Deepgram(Live):
     """One connection of a Deepgram client."""
 
     idle_timeout: ClassVar[float | None] = _IDLE
-    subprotocols: ClassVar[tuple[str, ...]] = ("token", "bearer")
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._options = read_options(request)
-        self._request_id = str(uuid.uuid4())
         self._created = datetime.now(UTC)
         self._digest = hashlib.sha256()
-        self._wav = WavInput()
-        self._transcription: Transcription | None = None
         self._channels: list[_Channel] = []
         self._finalizing = 0  # `Finalize` messages that wait for their answer
-        self._closing = False
 
     @classmethod
     def check(cls, request: Request) -> None:
         """Read the query. See `Adapter.check`."""
         read_options(request)
 
-    @classmethod
-    def headers_of(cls, error: Error) -> Mapping[str, str]:
-        """Tell the error in the headers, too: not every client can read the body. See `Adapter.headers_of`."""
-        request_id = error.request_id if isinstance(error, messages.BadRequest) else str(uuid.uuid4())
-        text = f"{error.message}; allowed: {', '.join(error.allowed)}" if error.allowed else error.message
-        return {"dg-error": text.encode("ascii", "backslashreplace").decode(), "dg-request-id": request_id}
+    @property
+    def _format(self) -> AudioFormat | None:
+        return self._options.format
 
     def open(self) -> None:
         """Begin, if the query says what the audio is."""
-        try:
-            self._model = self.admission.model
-        except EngineError as error:
-            raise RefusalError("not_ready", f"{error}, try again later") from error
+        self._model = self.admission.model
         if self._options.format is not None:
             self._begin(self._options.format)
 
@@ -142,26 +128,12 @@ class Deepgram(Adapter):
         self._channels = [_Channel(index, config.endpoint) for index, config in enumerate(transcription.configs)]
         return transcription
 
-    @property
-    def listening(self) -> bool:
-        """Whether the client may send more."""
-        return super().listening and not self._closing
-
     # --- from the client
 
     def receive_audio(self, data: bytes) -> None:
-        """Take audio; an empty message ends it. See `Adapter.receive_audio`."""
-        if not data:
-            self._close_stream()
-            return
+        """Take audio, whose digest `Metadata` tells. See `Live.receive_audio`."""
         self._digest.update(data)
-        transcription = self._transcription
-        if self._options.format is None:
-            data = self._wav.push(data)
-            if transcription is None and self._wav.known:
-                transcription = self._begin(found_format(self._wav, data))
-        if transcription is not None and data:
-            transcription.send(data)
+        super().receive_audio(data)
 
     def receive_text(self, text: str) -> None:
         """See `Adapter.receive_text`."""
@@ -193,12 +165,8 @@ class Deepgram(Adapter):
             self._finalizing += 1
             self._transcription.flush()
 
-    def _close_stream(self) -> None:
-        self._closing = True
-        if self._transcription is None:
-            self._end(0.0)
-        else:
-            self._transcription.end()
+    def _end_unheard(self) -> None:
+        self._end(0.0)
 
     # --- from the transcription
 

@@ -26,27 +26,22 @@ the last `EagerEndOfTurn`, or `TurnResumed` lies between. `sequence_id` has gaps
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from parastream.model.errors import EngineError
-from parastream.server.protocols.base import Adapter, Admits, Request
+from parastream.server.protocols.base import Admits, Request
 from parastream.server.protocols.deepgram import flux_messages as messages
-from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.protocols.deepgram.flux_messages import ClientMessage, CloseStream, Configure, ForceEndTurn
-from parastream.server.protocols.deepgram.options import BadRequestError, audio_format, flag, found_format, number
+from parastream.server.protocols.deepgram.live import Live
+from parastream.server.protocols.deepgram.options import BadRequestError, audio_format, flag, number
 from parastream.server.protocols.deepgram.turns import Thresholds, Trigger, Turn, TurnEvent, Turns
 from parastream.server.protocols.terms import plain
-from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import (
     ENCODED,
     Done,
     EndpointOptions,
-    Error,
     Event,
     Final,
     Flushed,
@@ -108,21 +103,16 @@ def _share(request: Request, name: str, allowed: tuple[float, float]) -> float |
     return value
 
 
-class Flux(Adapter):
+class Flux(Live):
     """One connection of a Flux client."""
 
     patience: ClassVar[float] = 10.0
-    subprotocols: ClassVar[tuple[str, ...]] = Deepgram.subprotocols
 
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._options = _read_options(request)
-        self._request_id = str(uuid.uuid4())
-        self._wav = WavInput()
-        self._transcription: Transcription | None = None
         self._turns: Turns | None = None
         self._sequence = 0
-        self._closing = False
         self._keyterms: tuple[str, ...] = request.query.get("keyterm", ())
         self._hints: tuple[str, ...] | None = request.query.get("language_hint")
 
@@ -131,17 +121,13 @@ class Flux(Adapter):
         """Read the query. See `Adapter.check`."""
         _read_options(request)
 
-    @classmethod
-    def headers_of(cls, error: Error) -> Mapping[str, str]:
-        """See `Adapter.headers_of`."""
-        return Deepgram.headers_of(error)
+    @property
+    def _format(self) -> AudioFormat | None:
+        return self._options.format
 
     def open(self) -> None:
         """Greet, and begin if the query says what the audio is."""
-        try:
-            _ = self.admission.model
-        except EngineError as error:
-            raise RefusalError("not_ready", f"{error}, try again later") from error
+        _ = self.admission.model  # or it is too early
         self.send(messages.Connected(self._request_id, self._next()))
         if self._options.format is not None:
             self._begin(self._options.format)
@@ -167,25 +153,7 @@ class Flux(Adapter):
         self._sequence += 1
         return self._sequence - 1
 
-    @property
-    def listening(self) -> bool:
-        """Whether the client may send more."""
-        return super().listening and not self._closing
-
     # --- from the client
-
-    def receive_audio(self, data: bytes) -> None:
-        """Take audio; an empty message ends it. See `Adapter.receive_audio`."""
-        if not data:
-            self._close_stream()
-            return
-        transcription = self._transcription
-        if self._options.format is None:
-            data = self._wav.push(data)
-            if transcription is None and self._wav.known:
-                transcription = self._begin(found_format(self._wav, data))
-        if transcription is not None and data:
-            transcription.send(data)
 
     def receive_text(self, text: str) -> None:
         """See `Adapter.receive_text`."""
@@ -230,12 +198,8 @@ class Flux(Adapter):
     def _thresholds(self) -> Thresholds:
         return self._options.thresholds if self._turns is None else self._turns.thresholds
 
-    def _close_stream(self) -> None:
-        self._closing = True
-        if self._transcription is None:
-            self.close()
-        else:
-            self._transcription.end()
+    def _end_unheard(self) -> None:
+        self.close()
 
     # --- from the transcription
 

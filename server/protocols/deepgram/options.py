@@ -31,20 +31,25 @@ that, but here each end of an utterance ends one, and people pause for longer be
 MOST_SILENCE = 10_000
 
 
+def bad_request(refusal: RefusalError) -> BadRequest:
+    """Return the error in the form in which Deepgram's clients expect it."""
+    return BadRequest(
+        refusal.code,
+        refusal.message,
+        refusal.allowed,
+        err_code="Bad Request",
+        err_msg=f"Bad Request: {refusal.explained}",
+        request_id=str(uuid.uuid4()),
+    )
+
+
 class BadRequestError(RefusalError):
     """A query that is refused, in the form in which Deepgram's clients expect it."""
 
     @property
     def error(self) -> Error:
         """See `RefusalError`."""
-        return BadRequest(
-            self.code,
-            self.message,
-            self.allowed,
-            err_code="Bad Request",
-            err_msg=f"Bad Request: {self.explained}",
-            request_id=str(uuid.uuid4()),
-        )
+        return bad_request(self)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from datetime import UTC, datetime
 import msgspec
 from parastream.model.text import join
 from parastream.server.protocols.base import Admits, Request
-from parastream.server.protocols.deepgram.messages import BadRequest
-from parastream.server.protocols.deepgram.options import flag, read_options
+from parastream.server.protocols.deepgram.options import bad_request, flag, read_options
 from parastream.server.protocols.deepgram.words import mean_confidence, model_info, model_uuid, spoken_words
 from parastream.server.protocols.upload import Upload
 from parastream.server.wire.messages import Error, Final
@@ -75,15 +74,7 @@ class DeepgramUpload(Upload):
     @classmethod
     def describe(cls, error: Error) -> object:
         """See `Posted.describe`."""
-        message = RefusalError(error.code, error.message, error.allowed).explained
-        return BadRequest(
-            error.code,
-            error.message,
-            error.allowed,
-            err_code="Bad Request",
-            err_msg=f"Bad Request: {message}",
-            request_id=str(uuid.uuid4()),
-        )
+        return bad_request(RefusalError(error.code, error.message, error.allowed))
 
     def finish(self) -> None:
         """See `Upload.finish`."""

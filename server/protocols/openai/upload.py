@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
-from parastream.model.errors import EngineError
 from parastream.model.text import join
 from parastream.server.protocols.base import Admits, Request
 from parastream.server.protocols.openai.forms import Form
@@ -111,10 +110,7 @@ class OpenAIUpload(Upload):
         self._param = None
 
     def _check_model(self, model: str) -> None:
-        try:
-            names = model_names(self.admission.model)
-        except EngineError as error:
-            raise RefusalError("not_ready", f"{error}, try again later") from error
+        names = model_names(self.admission.model)
         dated = re.sub(r"-\d{4}-\d\d-\d\d\Z", "", model)
         if model and model not in names and dated not in DEFAULT_MODELS:
             raise RefusalError("unknown_model", f"there is no model {quoted(model)}", names)
