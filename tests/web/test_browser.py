@@ -23,6 +23,7 @@ from .browsing import (
     FIRST_SENTENCE,
     NOT_SECURE,
     ServerProcess,
+    TimedEngine,
     eventually,
     lines,
     opened,
@@ -393,7 +394,7 @@ def test_a_token_is_asked_for_and_remembered(browser: Browser) -> None:
 
 
 def test_a_session_that_ended_during_a_pause_is_followed_by_another(browser: Browser) -> None:
-    engine = FakeEngine()
+    engine = TimedEngine()
     with (
         serving_in_thread(engine, idle_timeout=0.2) as url,
         opened(browser, f"{url}/?room=hall", timezone_id="Asia/Shanghai") as page,

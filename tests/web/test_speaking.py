@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from parastream.streaming import SessionConfig
-from parastream.streaming.events import Event, Final, SpeechStarted, Word
 from playwright.sync_api import Browser, JSHandle, Page, expect
 
 from ..conftest import SAMPLE
-from ..server.fakes import UTTERANCE, FakeEngine, FakeStream
-from .browsing import FIRST_SENTENCE, eventually, lines, opened, serving_in_thread, status
+from ..server.fakes import FakeEngine
+from .browsing import FIRST_SENTENCE, TimedEngine, eventually, lines, opened, serving_in_thread, status
 
 pytestmark = pytest.mark.browser
 
@@ -74,27 +71,6 @@ def heard(engine: FakeEngine, page: Page) -> float:
 
 def player(page: Page, script: str) -> Any:
     return page.locator("#player").evaluate(f"player => {script}")
-
-
-class TimedStream(FakeStream):
-    """Tells the times of its audio at any rate."""
-
-    def _hear(self) -> None:
-        audio = self.config.format
-        first = UTTERANCE * self.utterances
-        piece = self.audio[first : first + UTTERANCE]
-        start, end = (place / audio.frame_bytes / audio.rate for place in (first, first + len(piece)))
-        word = Word("words", start, end, 0.5)
-        self.tell([SpeechStarted(self.utterances, start), Final(self.utterances, start, end, "words", (word,), 0.5)])
-        self.utterances += 1
-
-
-class TimedEngine(FakeEngine):
-    """Opens such streams."""
-
-    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str = "") -> FakeStream:
-        self.streams.append(TimedStream(config, on_events))
-        return self.streams[-1]
 
 
 # --- files and a live microphone -------------------------------------------------------------------------
