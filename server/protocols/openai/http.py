@@ -15,7 +15,7 @@ from parastream.server.wire.messages import Error, Event
 from parastream.server.wire.refusals import RefusalError, quoted
 
 MODELS_PATH = "/v1/models"
-DEFAULT_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+DEFAULT_MODELS = ("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Names of OpenAI's that stand for the server's model."""
 
 _TYPES = {

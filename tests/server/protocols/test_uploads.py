@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 from parastream.model.errors import CapacityError
+from parastream.model.hotwords import Hotword
 from parastream.server.sessions.decoding import MOST_AHEAD
 from parastream.streaming import Engine
 
@@ -65,8 +66,15 @@ async def test_openais_sdk(engine: Engine) -> None:
         AsyncOpenAI(api_key="any", base_url=f"http://127.0.0.1:{server.port}/v1", max_retries=0) as client,
     ):
         ask_for = client.audio.transcriptions.create
-        plain = await ask_for(file=SAMPLE, model="whisper-1", language="en", prompt="GMEF", temperature=0.0)
-        assert plain.text == TEXT
+        plain = await ask_for(
+            file=SAMPLE,
+            model="gpt-transcribe",
+            language="en",
+            prompt="RubOut, x",
+            keywords=["SevenTy"],
+            temperature=0.0,
+        )
+        assert plain.text == TEXT.replace("Rubout", "RubOut").replace("seventy", "SevenTy")
         assert await ask_for(file=SAMPLE, model="asr-small-en", response_format="text") == f"{TEXT}\n"
         verbose = await ask_for(
             file=SAMPLE,
@@ -157,6 +165,39 @@ async def test_fields_may_follow_the_recording() -> None:
     assert first.headers["Content-Type"] == "text/plain; charset=utf-8"
     stream = await post(FakeEngine(), [("file", recording(60)), ("stream", "true")])
     assert stream.body.count(b"transcript.text.delta") > 1000
+
+
+HOW = [
+    *(("language", "en-US"), ("prompt", "Names: Nguyễn, New York"), ("keywords[]", "MLX")),
+    *(("prompt", "A sentence has no terms that anybody could be meant to expect"), ("temperature", "0")),
+]
+EXPECTED = (Hotword("Nguyễn"), Hotword("New York"), Hotword("MLX"))
+
+
+@pytest.mark.parametrize("fields", [[*HOW, ("file", RECORDING)], [("file", RECORDING), *HOW]])
+@asynchronous
+async def test_terms_of_a_prompt_and_keywords_are_listened_for(fields: list[tuple[str, str | bytes]]) -> None:
+    engine = FakeEngine()
+    answer = await post(engine, fields)
+    (stream,) = engine.streams
+    assert (stream.config.language, stream.config.hotwords) == ("en", EXPECTED)
+    assert "warning" not in answer.json
+
+
+@asynchronous
+async def test_what_says_too_late_how_to_listen() -> None:
+    engine = FakeEngine()
+    answer = await post(engine, [("languages[]", "en"), ("languages[]", "de"), ("file", recording(33)), *HOW[:3]])
+    assert answer.json["warning"] == "language, prompt, keywords[] came after `file`, too late to count"
+    assert (engine.streams[0].config.language, engine.streams[0].config.hotwords) == (None, ())
+
+
+@asynchronous
+async def test_keyterms_of_a_recording() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        await ask(server, "POST /v1/listen?keyterm=New%20York&keywords=MLX:2", {}, RECORDING)
+    assert engine.streams[0].config.hotwords == (Hotword("New York"), Hotword("MLX", 2.0))
 
 
 @pytest.mark.parametrize(
