@@ -2,7 +2,7 @@
 
 | Parameter | What happens |
 |---|---|
-| `encoding`, `sample_rate` | as at `/v1/listen`; of several channels the first is transcribed |
+| `encoding`, `sample_rate` | as at `/v1/listen`; several channels are mixed |
 | `eot_threshold` (0.5 to 1, 0.7 if left out), `eot_timeout_ms` (500 to 60000; 5000) | when a turn is over: `turns.py` says which silence each confidence is; 0.7 is 0.6 s |
 | `eager_eot_threshold` (0.3 to 0.9) | `EagerEndOfTurn` and `TurnResumed` are sent, too; without it, they never are |
 | `numerals` | numbers as digits |
