@@ -57,7 +57,7 @@ from parastream.server.wire.messages import (
     SpeechStarted,
     Word,
 )
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, shortened
 from parastream.streaming import AudioFormat, EndpointConfig
 
 _CLOSES = {
@@ -65,6 +65,7 @@ _CLOSES = {
     "internal": ("NET-0000", 1011),
     "invalid_audio": ("DATA-0000", 1008),
     "unsupported": ("DATA-0000", 1008),
+    "too_large": ("DATA-0000", 1008),
     "invalid_json": ("DATA-0000", 1008),
     "invalid_message": ("DATA-0000", 1008),
 }
@@ -161,19 +162,24 @@ class Deepgram(Live):
         features, present = wanted.features or {}, self._options.features
         changed = [name for name, value in features.items() if value != present.get(name, False)]
         if changed:
-            description = f"{', '.join(changed)[:200]}: features cannot be changed any more; keyterms can"
-            self.send(messages.ConfigureFailure(self._request_id, "CONFIGURE_INTERNAL_ERROR", description))
+            message = f"{shortened(', '.join(changed))}: features cannot be changed any more; keyterms can"
+            self._refuse_to_configure("CONFIGURE_INTERNAL_ERROR", message)
         elif keyterms is None:
             self.send(messages.ConfigureSuccess(self._request_id))
         elif len(keyterms) > most:
-            description = f"{len(keyterms)} keyterms; allowed are {most}"
-            self.send(messages.ConfigureFailure(self._request_id, "CONFIGURE_KEYTERM_LIMIT_EXCEEDED", description))
+            message = f"{len(keyterms)} keyterms; allowed are {most}"
+            self._refuse_to_configure("CONFIGURE_KEYTERM_LIMIT_EXCEEDED", message)
         else:
             self._options = replace(self._options, keyterms=keyterms)
             if self._transcription is not None:
                 self.expect(self._transcription, self._options.hotwords)
             found = tuple(each.term for each in self.usable(plain(keyterms)))
             self.send(messages.ConfigureSuccess(self._request_id, found))
+
+    def _refuse_to_configure(self, code: messages.ConfigureFailureCode, message: str) -> None:
+        refusal = RefusalError("unsupported", message)
+        self.complain(refusal)
+        self.send(messages.ConfigureFailure(self._request_id, code, refusal.message))
 
     def _finalize(self) -> None:
         if self._transcription is None:

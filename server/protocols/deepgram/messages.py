@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 from parastream.server.wire import messages
 
+ConfigureFailureCode = Literal["CONFIGURE_KEYTERM_LIMIT_EXCEEDED", "CONFIGURE_INTERNAL_ERROR"]
 Place = tuple[int, int]
 """A channel, counted from 0, and how many there are."""
 
@@ -127,7 +128,7 @@ class ConfigureFailure(Struct, frozen=True, tag_field="type", tag="ConfigureFail
     """Answer to `Configure`: nothing of it is in effect."""
 
     request_id: str
-    code: Literal["CONFIGURE_KEYTERM_LIMIT_EXCEEDED", "CONFIGURE_INTERNAL_ERROR"]
+    code: ConfigureFailureCode
     description: str
 
 

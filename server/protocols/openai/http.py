@@ -57,11 +57,14 @@ class ClientSecrets(Posted):
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._body = b""
 
+    @property
+    def largest(self) -> int:
+        """See `Posted.largest`."""
+        return _LARGEST_BODY
+
     def receive_audio(self, data: bytes) -> None:
         """Take the body. See `Adapter`."""
         self._body += data
-        if len(self._body) > _LARGEST_BODY:
-            raise RefusalError("invalid_message", f"the body is larger than {_LARGEST_BODY} bytes")
 
     def complete(self) -> None:
         """See `Posted.complete`."""
