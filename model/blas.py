@@ -43,6 +43,8 @@ _info: BlasInfo | None = None
 """What `preload` did."""
 _bound: BlasInfo | None = None
 """What MLX was imported with when nobody had called `preload`."""
+_share: int | None = None
+"""CPUs that are left to this process by others that compute; None: all of them."""
 
 
 class _UnavailableError(Exception):
@@ -105,8 +107,19 @@ def info() -> BlasInfo:
         return found
 
 
+def share_cpus(most: int) -> None:
+    """Leave all CPUs but so many to other processes; models that are loaded after this keep to it."""
+    global _share
+    _share = most
+
+
 def cpu_count() -> int:
-    """Count the CPUs that this process may use: by its affinity and, in a container, by its quota."""
+    """Count the CPUs that this process may use: by its affinity, in a container by its quota, and by `share_cpus`."""
+    cpus = _all_cpus()
+    return cpus if _share is None else max(1, min(_share, cpus))
+
+
+def _all_cpus() -> int:
     if sys.platform != "linux":
         return os.cpu_count() or 1
     cpus = len(os.sched_getaffinity(0))

@@ -12,7 +12,7 @@ _prepared = False
 _warned = False
 
 
-def prepare_process() -> blas.BlasInfo:
+def prepare_process(cpus: int | None = None) -> blas.BlasInfo:
     """Set this process up for computing with MLX on a CPU; call it once, before the first model is loaded.
 
     Programs call it at their start. It changes the whole process, which a library must not do by itself. Without it a
@@ -27,10 +27,15 @@ def prepare_process() -> blas.BlasInfo:
 
     Everywhere it sets the environment variable `MLX_BFS_MAX_WIDTH`, unless it is set.
 
+    Args:
+        cpus: How many CPUs to compute on, where other processes compute, too; None: on all.
+
     Returns:
         The BLAS that MLX uses now. A warning in the log says so if it is a slow one.
     """
     global _prepared
+    if cpus is not None:
+        blas.share_cpus(cpus)
     if not _prepared:
         allocator.keep_freed_memory()
         # MLX orders a graph by breadth, and so takes operations of all lanes in turn, only up to this many at a time.

@@ -19,7 +19,9 @@ from parastream.client.cli.transcribe import Form, Writer, prepare, transcribe
 from parastream.media.decoding import display_name
 
 _TOGETHER = 256
-"""Recordings that are looked at together: all that is in memory of an archive."""
+"""Recordings that are looked at together, at least: all that is in memory of an archive."""
+_EACH = 32
+"""How many of these there are for each that is transcribed at a time. At their end, all wait for the last one."""
 _MOST_NAMED = 20
 """Failures that the summary names."""
 
@@ -132,14 +134,13 @@ def run(arguments: Sequence[Path], backend: Backend, form: Form, output: Path, *
         OSError: A directory or list cannot be read.
     """
     wanted = _wanted(recordings(arguments, output, form.suffix), summary := Summary(), force=force)
-    first = list(itertools.islice(wanted, _TOGETHER))
-    if not first:
+    if (first := next(wanted, None)) is None:
         summary.print()
         return 0
     if (status := prepare(backend)) is not None:
         return status
     try:
-        return run_interruptible(_run(itertools.chain(first, wanted), backend, form, summary))
+        return run_interruptible(_run(itertools.chain([first], wanted), backend, form, summary))
     finally:
         backend.close()
 
@@ -162,8 +163,9 @@ def _wanted(found: Iterator[Entry], summary: Summary, *, force: bool) -> Iterato
 
 
 async def _run(wanted: Iterator[Entry], backend: Backend, form: Form, summary: Summary) -> int:
+    together = max(_TOGETHER, _EACH * backend.at_once)
     try:
-        while some := list(itertools.islice(wanted, _TOGETHER)):
+        while some := list(itertools.islice(wanted, together)):
             files = [entry.file for entry in some]
             writer = Writer(files, form, [entry.target for entry in some])
             try:

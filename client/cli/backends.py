@@ -82,6 +82,11 @@ class ChannelChoice:
 class Backend(Protocol):
     """A way to transcribe."""
 
+    @property
+    def at_once(self) -> int:
+        """Recordings that are transcribed at the same time; it is known once the backend is prepared."""
+        ...
+
     def prepare(self) -> None:
         """Do what takes long and needs no event loop.
 
@@ -111,6 +116,8 @@ class LocalBackend:
     replacements: Replacements = Replacements()
     hotwords: Hotwords = ()
     models: Models | None = None
+
+    at_once = 1
 
     def prepare(self) -> None:
         """Load the models."""
@@ -180,7 +187,7 @@ class RemoteBackend:
     channels: ChannelChoice
     pace: float
     """1 is real time, 0 as fast as the server accepts."""
-    jobs: int
+    at_once: int
     itn: bool = False
     replace: Sequence[str] = ()
     """Rules for replacing words."""
@@ -202,8 +209,8 @@ class RemoteBackend:
         """Do nothing: each recording has a session of its own."""
 
     async def outcomes(self, files: Sequence[Path], watcher: Watcher) -> AsyncGenerator[Outcome, None]:
-        """Send the files, `jobs` at a time; see `Backend`."""
-        turns = asyncio.Semaphore(self.jobs)
+        """Send the files, `at_once` at a time; see `Backend`."""
+        turns = asyncio.Semaphore(self.at_once)
         done: asyncio.Queue[Outcome] = asyncio.Queue()
 
         async def in_turn(index: int, file: Path) -> None:

@@ -18,6 +18,7 @@ from parastream.client.cli.bench.commands import bench_app
 from parastream.client.cli.lm_commands import lm_app
 from parastream.client.cli.model_commands import models_app
 from parastream.client.cli.options import (
+    ClusterCommand,
     ComputeOption,
     DtypeOption,
     Ears,
@@ -42,10 +43,12 @@ from parastream.client.cli.options import (
     PlainCommand,
     ProfanityOption,
     PunctuationOption,
+    RayOption,
     RefineOption,
     ReplaceOption,
     ServerOption,
     TokenOption,
+    check_cluster,
     refuse,
     refuse_choices_of_server,
     style_of,
@@ -275,7 +278,7 @@ def serve(
     raise typer.Exit(run(flags, config, offline=offline))
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=ClusterCommand)
 def transcribe(
     files: Annotated[
         list[Path],
@@ -296,6 +299,7 @@ def transcribe(
         ),
     ] = None,
     jobs: JobsOption = None,
+    ray: RayOption = None,
     force: ForceOption = False,
     form: Annotated[
         TranscriptFormat, typer.Option("--format", "-f", help="Format of the transcripts.")
@@ -359,6 +363,8 @@ def transcribe(
         given = {"lm": lm, "lm_share": lm_share, "lm_weight": lm_weight, "compute": compute, "dtype": dtype}
         refuse_choices_of_server(punctuation, final_model=final_model, **given)
         refuse(offline, "--offline", "cannot be used with --server")
+        refuse(ray is not None, "--ray", "cannot be used with --server")
+    check_cluster(ray, files)
     refuse(
         streaming and final_model is not None,
         "--final-model",
@@ -385,7 +391,7 @@ def transcribe(
 
     _prepare()
     from parastream.client.cli import archive as archives
-    from parastream.client.cli import backends, workers
+    from parastream.client.cli import backends, cluster, workers
     from parastream.client.cli import transcribe as command
     from parastream.client.cli.composition import ModelChoice, language_model, read_rules
     from parastream.model import catalogue
@@ -417,7 +423,10 @@ def transcribe(
             replacements=rules.before(swearing.rules(profanity.value if profanity else "keep")),
             hotwords=expected,
         )
-        backend = local if jobs in (None, 1) else workers.ProcessesBackend(local, jobs)
+        if ray is not None:
+            backend = cluster.ClusterBackend(local, ray, jobs)
+        else:
+            backend = local if jobs in (None, 1) else workers.ProcessesBackend(local, jobs)
     else:
         backend = backends.RemoteBackend(
             server,
@@ -428,7 +437,7 @@ def transcribe(
             final_pass=not streaming,
             channels=channels,
             pace=pace or 0.0,
-            jobs=jobs or 4,
+            at_once=jobs or 4,
             itn=itn,
             replace=rules.lines,
             profanity=profanity.value if profanity else "",

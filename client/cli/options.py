@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +12,11 @@ import typer
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat
 from typer.core import TyperArgument, TyperCommand
+
+ANY_CLUSTER = "auto"
+"""The Ray cluster that the environment variable RAY_ADDRESS names, or else the one that this machine is a node of."""
+CLUSTER = re.compile(rf"{ANY_CLUSTER}|[^/@\s]+:[0-9]{{1,5}}")
+"""Addresses of Ray clusters."""
 
 
 class PlainCommand(TyperCommand):
@@ -20,6 +27,19 @@ class PlainCommand(TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, TyperArgument):
                 vars(parameter)["display_type_rich"] = lambda ctx: None
+
+
+class ClusterCommand(PlainCommand):
+    """A command with `--ray [ADDRESS]`. What follows is its address only if it looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperCommand`."""
+        for place, word in enumerate(args):
+            if word == "--":
+                break
+            if word == "--ray" and not CLUSTER.fullmatch("".join(args[place + 1 : place + 2])):
+                args = [*args[:place], f"--ray={ANY_CLUSTER}", *args[place + 1 :]]
+        return super().parse_args(ctx, args)
 
 
 class Precision(StrEnum):
@@ -214,7 +234,16 @@ JobsOption = Annotated[
         "-j",
         min=1,
         metavar="N",
-        help="Recordings at a time: with --server, as many sessions; else as many processes.  [default: 4; else 1]",
+        help="Recordings at a time: with --server, as many sessions; else as many processes.  [default: 4; with --ray,"
+        " one for each GPU or else CPU of the cluster; else 1]",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Share the work between the nodes of a Ray cluster that this machine belongs to, such as HOST:PORT.",
     ),
 ]
 ForceOption = Annotated[
@@ -245,6 +274,17 @@ MaxSpeedOption = Annotated[
         help="Characters per second that people can read; longer text stays longer.  [default: 17]",
     ),
 ]
+
+
+def check_cluster(address: str | None, files: Sequence[Path]) -> None:
+    """Check the address of a Ray cluster, and what is to be transcribed there.
+
+    Raises:
+        typer.BadParameter: It is no address, or something cannot be read on other machines.
+    """
+    if address is not None:
+        refuse(not CLUSTER.fullmatch(address), "--ray", f"must be HOST:PORT or {ANY_CLUSTER}, not {address}")
+        refuse(Path("-") in files, "--ray", "is for files that all nodes can read, not for the standard input")
 
 
 def style_of(

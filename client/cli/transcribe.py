@@ -58,7 +58,10 @@ def prepare(backend: Backend) -> int | None:
     """Prepare a backend; return the exit status if a signal breaks that off."""
     try:
         backend.prepare()
-    except KeyboardInterrupt:
+    except BaseException as error:
+        backend.close()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         return 128 + signal.SIGINT
     return None
 

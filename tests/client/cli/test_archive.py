@@ -39,6 +39,7 @@ class Told:
         self.asked: list[Path] = []
         self.together: list[int] = []
         self.closed = False
+        self.at_once = 0
 
     def prepare(self) -> None: ...
 
@@ -112,10 +113,15 @@ def test_an_interrupt_leaves_whole_transcripts(tmp_path: Path, capsys: pytest.Ca
 
 def test_only_so_many_are_looked_at_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_TOGETHER", 3)
+    monkeypatch.setattr(archive, "_EACH", 2)
     source = tree(tmp_path / "in", *(f"{number}.wav" for number in range(7)))
     backend = Told()
     assert archive.run([source], backend, FORM, tmp_path / "out", force=False) == 0
     assert backend.together == [3, 3, 1]
+    backend = Told()
+    backend.at_once = 2
+    assert archive.run([source], backend, FORM, tmp_path / "out", force=True) == 0
+    assert backend.together == [4, 3]
 
 
 def test_the_places_of_transcripts(tmp_path: Path) -> None:

@@ -345,6 +345,8 @@ def test_interrupt_keeps_what_is_finished(served: Served, tmp_path: Path) -> Non
 class Stuck:
     """A backend that finishes the second recording and never the first."""
 
+    at_once = 2
+
     def prepare(self) -> None: ...
 
     def close(self) -> None: ...
@@ -430,7 +432,7 @@ async def test_finals_that_had_come_are_kept_when_the_server_ends_the_session() 
     async with serve(end, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)]) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         backend = RemoteBackend(
-            url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, jobs=1
+            url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, at_once=1
         )
         (outcome,) = [outcome async for outcome in backend.outcomes([SAMPLE], ProgressBars([SAMPLE]))]
     assert [utterance.text for utterance in outcome.utterances or ()] == ["Heard."]
