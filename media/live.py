@@ -9,10 +9,11 @@ from typing import Any
 import av
 from av.error import FFmpegError
 from numpy.typing import NDArray
-from parastream.media import ogg, webm
+from parastream.media import mp4, ogg, webm
 from parastream.media.containers import mp3_seconds, tag_length
 from parastream.media.decoding import Damage, Recording, Source, SourceError
 from parastream.media.frames import FrameShape, is_exact
+from parastream.media.mp4 import Mp4Demuxer
 from parastream.media.ogg import OggDemuxer
 from parastream.media.packets import Codec, Demuxer
 from parastream.media.webm import WebmDemuxer
@@ -24,7 +25,7 @@ _MAGIC = 16
 
 def is_encoded(head: bytes) -> bool:
     """Return whether bytes begin as audio does that says itself what it is."""
-    return _demuxer(head) is not None or head[4:8] == b"ftyp"
+    return _demuxer(head) is not None or mp4.begins(head)
 
 
 def open_sound(source: Source, *, live: bool) -> Live | Recording:
@@ -41,6 +42,10 @@ def open_sound(source: Source, *, live: bool) -> Live | Recording:
     while len(head) < _MAGIC and (data := source.read(_PIECE)):
         head += data
     demuxer = _demuxer(head) if live else None
+    if live and mp4.begins(head):
+        while (in_fragments := mp4.comes_in_fragments(head)) is None and (data := source.read(_PIECE)):
+            head += data
+        demuxer = Mp4Demuxer() if in_fragments else None
     joined = _Joined(head, source)
     return Recording(joined) if demuxer is None else Live(joined, demuxer)
 

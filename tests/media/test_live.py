@@ -27,11 +27,15 @@ SPEECH: NDArray[np.int16] = soundfile.read(str(files("parastream.client") / "ass
 ][16000:64000]
 SECONDS = 3.0
 
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "100000"}
 KINDS: dict[str, Callable[[Path], Path]] = {
     "webm": lambda path: encode(path / "a.webm", SPEECH, "libopus"),
     # as MediaRecorder writes: clusters of unknown sizes
     "live webm": lambda path: encode(path / "b.webm", SPEECH, "libopus", options={"live": "1"}),
     "pcm webm": lambda path: encode(path / "a.mkv", SPEECH, "pcm_f32le"),
+    # as MediaRecorder writes: fragments of 0.1 s, samples told from the beginning of theirs
+    "aac mp4": lambda path: encode(path / "a.mp4", SPEECH, "aac", options=FRAGMENTS),
+    "opus mp4": lambda path: encode(path / "b.mp4", SPEECH, "libopus", options=FRAGMENTS),
     "opus": lambda path: encode(path / "a.ogg", SPEECH, "libopus"),
     "vorbis": lambda path: ogg(path / "v.ogg", SPEECH),
     "flac": lambda path: encode(path / "a.flac", SPEECH, "flac"),
@@ -77,7 +81,7 @@ def test_what_comes_in_pieces_sounds_like_the_whole_file(recordings: dict[str, P
         np.testing.assert_allclose(sound[: len(whole)], whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["live webm", "opus", "flac", "mp3", "aac"])
+@pytest.mark.parametrize("kind", ["live webm", "aac mp4", "opus mp4", "opus", "flac", "mp3", "aac"])
 def test_sound_comes_with_its_bytes(recordings: dict[str, Path], kind: str) -> None:
     data = recordings[kind].read_bytes()
     source = Pieces(data, 200)
@@ -197,7 +201,7 @@ def test_streams_beside_the_sound_are_left_out(recordings: dict[str, Path]) -> N
 
 @given(st.data())
 @settings(max_examples=60)
-@pytest.mark.parametrize("kind", ["live webm", "opus", "vorbis", "flac", "mp3", "aac"])
+@pytest.mark.parametrize("kind", ["live webm", "aac mp4", "opus mp4", "opus", "vorbis", "flac", "mp3", "aac"])
 def test_any_damage_is_an_error_of_the_audio(recordings: dict[str, Path], kind: str, data: st.DataObject) -> None:
     damaged = bytearray(recordings[kind].read_bytes()[:12_000])
     for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=8)):

@@ -32,7 +32,8 @@ RECORD = """async ([url, type]) => {
 }"""
 
 
-def test_the_first_sentence_of_a_recorder(browser: Browser) -> None:
+@pytest.mark.parametrize("kind", ["audio/webm;codecs=opus", "audio/mp4;codecs=opus"])
+def test_the_first_sentence_of_a_recorder(browser: Browser, kind: str) -> None:
     with running_engine() as engine, serving_in_thread(engine) as url, opened(browser, f"{url}/") as page:
         address = f"{url.replace('http', 'ws')}/v1/listen?punctuate=true"
-        assert page.evaluate(RECORD, [address, "audio/webm;codecs=opus"]) == SAMPLE_TEXTS[0]
+        assert page.evaluate(RECORD, [address, kind]) == SAMPLE_TEXTS[0]

@@ -2,7 +2,7 @@
 
 | Parameter | What happens |
 |---|---|
-| `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding`, and with `opus`, `ogg-opus`, `flac`, `mp3`, `aac`, the audio says itself what it is: WAV, WebM (as `MediaRecorder` makes it), Ogg, MP3, FLAC, AAC, MP4 |
+| `encoding`, `sample_rate`, `channels` | `linear16`, `linear32` (float), `mulaw`, `alaw`; without `encoding`, and with `opus`, `ogg-opus`, `flac`, `mp3`, `aac`, the audio says itself what it is: WAV, WebM and MP4 (as `MediaRecorder` makes them), Ogg, MP3, FLAC, AAC |
 | `multichannel` | every channel is transcribed; otherwise all of them mixed |
 | `interim_results` | the text so far, whole, with `is_final` false |
 | `endpointing` | milliseconds of silence (clamped to 300 to 10000) that end an utterance, whose result then has `speech_final`; 600 if it is `true` or left out; `false`: utterances end as well, but none has `speech_final` |

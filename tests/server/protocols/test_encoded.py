@@ -46,6 +46,13 @@ def webm(tmp_path_factory: pytest.TempPathFactory, sample: Audio) -> bytes:
 
 
 @pytest.fixture(scope="module")
+def mp4(tmp_path_factory: pytest.TempPathFactory, sample: Audio) -> bytes:
+    """What that of Safari makes: fragments with AAC."""
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "200000"}
+    return encode(tmp_path_factory.mktemp("a") / "a.mp4", sample, "aac", options=options).read_bytes()
+
+
+@pytest.fixture(scope="module")
 def mp3(tmp_path_factory: pytest.TempPathFactory, sample: Audio) -> bytes:
     return encode(tmp_path_factory.mktemp("a") / "a.mp3", sample, "libmp3lame").read_bytes()
 
@@ -66,9 +73,11 @@ def texts(messages: list[Any]) -> list[str]:
 
 
 @asynchronous
-async def test_encoded_audio_of_several_kinds_by_the_native_protocol(engine: Engine, webm: bytes, mp3: bytes) -> None:
+async def test_encoded_audio_of_several_kinds_by_the_native_protocol(
+    engine: Engine, webm: bytes, mp3: bytes, mp4: bytes
+) -> None:
     async with serving(engine) as server:
-        for audio in (webm, mp3, SAMPLE.read_bytes()):
+        for audio in (webm, mp3, mp4, SAMPLE.read_bytes()):
             messages, code = await transcribed(server, audio)
             assert (texts(messages), code) == (SAMPLE_TEXTS, 1000)
             assert messages[-1].duration == pytest.approx(12, abs=0.2)
@@ -106,13 +115,14 @@ async def test_funasrs_clients_send_files_of_any_kind(engine: Engine, mp3: bytes
 # --- what holds in all of them, with a scripted engine
 
 
+@pytest.mark.parametrize("kind", ["webm", "mp4"])
 @asynchronous
-async def test_finals_come_while_audio_is_still_sent(webm: bytes) -> None:
-    engine = FakeEngine()
+async def test_finals_come_while_audio_is_still_sent(kind: str, webm: bytes, mp4: bytes) -> None:
+    engine, audio = FakeEngine(), webm if kind == "webm" else mp4
     async with serving(engine, max_unsent=MANY) as server, natively(server, START % "") as websocket:
         await receive_ready(websocket)
-        for first in range(0, len(webm) // 2, 500):
-            await websocket.send(webm[first : first + 500])
+        for first in range(0, len(audio) // 2, 500):
+            await websocket.send(audio[first : first + 500])
         while not isinstance(await receive(websocket), Final):
             pass
         await until(lambda: len(engine.streams[0].audio) > 4 * 64_000)
@@ -140,16 +150,17 @@ async def test_nothing_but_a_flush_and_a_stop() -> None:
 @pytest.mark.parametrize(
     ("damaged", "message"),
     [
-        (lambda webm: webm[:50_000] + bytes(400), "damaged audio at"),
-        (lambda webm: b"rubbish" * 100, "not a recording that can be read"),
+        (lambda webm, mp4: webm[:50_000] + bytes(400), "damaged audio at"),
+        (lambda webm, mp4: mp4[: mp4.index(b"moof", 50_000)] + bytes(400), "damaged audio at"),
+        (lambda webm, mp4: b"rubbish" * 100, "not a recording that can be read"),
     ],
 )
 @asynchronous
 async def test_damage_ends_the_session_after_the_text_of_what_came_before(
-    webm: bytes, damaged: Any, message: str
+    webm: bytes, mp4: bytes, damaged: Any, message: str
 ) -> None:
     async with serving(FakeEngine(), max_unsent=MANY) as server:
-        messages, code = await transcribed(server, damaged(webm))
+        messages, code = await transcribed(server, damaged(webm, mp4))
     error = messages[-1]
     assert isinstance(error, Error)
     assert (error.code, code) == ("invalid_audio", 1007)
