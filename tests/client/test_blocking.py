@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,8 +85,11 @@ def test_errors_come_through_and_leave_no_thread() -> None:
 
 
 @contextmanager
-def interrupted(waits_in: str) -> Iterator[None]:
-    """Press Ctrl-C as soon as this thread waits in the client's method of this name; expect what that raises."""
+def interrupted(waits_in: str, once: Callable[[], object] = lambda: True) -> Iterator[None]:
+    """Press Ctrl-C as soon as this thread waits in the client's method of this name; expect what that raises.
+
+    `once`: and this is so.
+    """
     thread = threading.current_thread().ident
     assert thread is not None
 
@@ -98,7 +102,7 @@ def interrupted(waits_in: str) -> Iterator[None]:
         return {waits_in, "_call", "wait"} <= names and frame is not None
 
     def press() -> None:
-        wait_until(waits)
+        wait_until(lambda: once() and waits())
         signal.pthread_kill(thread, signal.SIGINT)
 
     pressing = threading.Thread(target=press)
@@ -136,7 +140,7 @@ def test_an_interrupted_attempt_to_connect_leaves_no_thread() -> None:
     threads = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = BlockingClient(f"ws://127.0.0.1:{silent.getsockname()[1]}", open_timeout=1000.0)
-        with interrupted("__enter__"):
+        with interrupted("__enter__", once=lambda: select.select([silent], [], [], 0)[0]):
             client.__enter__()
         connection, _ = silent.accept()
         with connection:
