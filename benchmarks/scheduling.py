@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import numpy as np
 import parastream.model
 from numpy.typing import NDArray
 from parastream.client.cli.bench.latency import percentile
+from parastream.model.lanes import finish
+from parastream.model.lattice import Wanted
 from parastream.model.tokens import Tokens
 from parastream.streaming import Engine, EngineConfig, EngineStats, Models, SessionConfig
 from parastream.streaming.events import Event, Final, Partial
@@ -55,24 +56,42 @@ SMALL = Size(batch=0.0115, window=0.0054, layers=10, row=0.00004)
 FULL = Size(batch=0.065, window=0.034, layers=50, row=0.00005)
 
 
+class State:
+    """A placeholder: there is nothing to remember."""
+
+    def copy(self) -> State:
+        """Return the same."""
+        return self
+
+
 class Network:
     """A network that takes the time a Paraformer takes."""
 
+    size = 0
     lanes = 1
+    value_bytes = 4
 
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def new_state(self) -> object:
-        """Return a placeholder: there is nothing to remember."""
-        return object()
+    def new_state(self) -> State:
+        """Return the state of an utterance."""
+        return State()
 
-    def step(self, features: Sequence[Float32], states: Sequence[object], last: Sequence[bool]) -> list[Tokens]:
+    def step(
+        self,
+        features: Sequence[Float32],
+        states: Sequence[State],
+        last: Sequence[bool],
+        wanted: Sequence[Wanted | None] | None = None,
+    ) -> list[Tokens]:
         """Give one token for each window."""
         time.sleep(self._size.batch + self._size.window * len(features))
         return [Tokens(np.array([5], np.int32), np.ones(1, np.float32), np.zeros(1, np.int64)) for _ in features]
 
-    def transcribe_in_slices(self, features: Sequence[Float32], *, layers: int) -> Generator[None, None, list[Tokens]]:
+    def transcribe_in_slices(
+        self, features: Sequence[Float32], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+    ) -> Generator[None, None, list[Tokens]]:
         """Give no tokens, a few layers at a time."""
         size, rows = self._size, len(features) * max(map(len, features))
         for done in range(0, size.layers, layers):
@@ -81,10 +100,9 @@ class Network:
         time.sleep(size.layers * rows * size.row / 5)
         return [Tokens.none() for _ in features]
 
-    def transcribe(self, features: Sequence[Float32]) -> None:
+    def transcribe(self, features: Sequence[Float32]) -> list[Tokens]:
         """Take the time of a whole pass at once."""
-        for _ in self.transcribe_in_slices(features, layers=self._size.layers):
-            pass
+        return finish(self.transcribe_in_slices(features, layers=self._size.layers))
 
 
 class LoudnessVad(Vad):
@@ -190,9 +208,10 @@ def main() -> None:
     parser.add_argument("--full-size", action="store_true", help="the times of a model of 220 M parameters")
     options = parser.parse_args()
     size = FULL if options.full_size else SMALL
+    parastream.model.prepare_process()
     loaded = parastream.model.load()
     encoder = replace(loaded.config.encoder, num_blocks=size.layers)
-    speech = replace(loaded, config=replace(loaded.config, encoder=encoder), network=cast(Any, Network(size)))
+    speech = replace(loaded, config=replace(loaded.config, encoder=encoder), network=Network(size))
     engine = Engine(lambda: Models(speech, LoudnessVad()), EngineConfig(target_utilisation=math.inf))
     engine.start()
     engine.wait_ready()
