@@ -243,6 +243,27 @@ class Utilisation:
         return self._share * math.exp(min(0.0, self._at - now) / self.MEMORY)
 
 
+class Load:
+    """What the engine's time goes to, as shares of it."""
+
+    def __init__(self, now: float) -> None:
+        self.all = Utilisation(now)
+        """Everything."""
+        self.live = Utilisation(now)
+        """Everything but audio that comes ahead of real time."""
+        self.needed = Utilisation(now)
+        """Of that, what sessions cannot do without: not the better ear, and not partials that are refined."""
+
+    def add(self, began: float, ended: float, *, ahead: float, extra: float) -> None:
+        """Take note of a stretch of computing, later than those before.
+
+        `ahead` seconds of it went to audio ahead of real time, and `extra` to what the others could do without.
+        """
+        self.all.add(began, ended)
+        self.live.add(min(began + ahead, ended), ended)
+        self.needed.add(min(began + ahead + extra, ended), ended)
+
+
 class Longest:
     """The largest of some values, over the last ten to twenty seconds."""
 

@@ -19,11 +19,12 @@ from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import schedule
-from parastream.streaming.capacity import LATE, Capacity, Longest, Utilisation, calibrate, has_room, no_room, places
+from parastream.streaming.better_ear import Patience, next_refinements
+from parastream.streaming.capacity import LATE, Capacity, Load, Longest, calibrate, has_room, no_room, places
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
-from parastream.streaming.pending import PassBatch, Queues, next_refinements
+from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.replay import Replay
 from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Models, Runner, refuse
 from parastream.streaming.schedule import Rank, Slice, Waiting
@@ -97,7 +98,7 @@ class Engine:
         self._costs: Capacity | None = None
         self._session_bytes = 0
         self._counters = Counters()
-        self._utilisation = Utilisation(_clock())
+        self._busy = Load(_clock())
         self._waits = Longest(_clock())
         # The rest is for the inference thread.
         self._observers = Observers(observers)
@@ -105,8 +106,10 @@ class Engine:
         self._windows_left = 0
         self._batch_count = 0
         self._queues = Queues()
+        self._patience = Patience()
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
+        self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
         self._collected = self._overhead = 0.0  # seconds of audio, and outside the models, that are not yet measured
 
     def start(self) -> None:
@@ -223,7 +226,7 @@ class Engine:
                 sessions=len(self._streams),
                 capacity=capacity,
                 places=self._places(capacity, now),
-                utilisation=self._utilisation.at(now),
+                utilisation=self._busy.all.at(now),
                 backlog=max((stream.backlog for stream in self._streams.values()), default=0.0),
                 held=max((stream.session.held_seconds for stream in self._streams.values()), default=0.0),
                 window_wait=self._waits.at(now),
@@ -311,7 +314,7 @@ class Engine:
         self._advance(touched)
         self._run_vad(runner, costs)
         windows = self._run_windows(runner, costs)
-        self._give_way(costs)
+        self._give_way(runner, costs)
         self._refine(runner, costs)
         self._publish()
         self._run_slice(runner, costs, windows)
@@ -323,7 +326,8 @@ class Engine:
             self._overhead = self._collected = 0.0
         with self.changed:
             self._counters.busy += ended - began
-            self._utilisation.add(began, ended)
+            self._busy.add(began, ended, ahead=self._ahead, extra=self._extra)
+        self._ahead = self._extra = 0.0
         if self._observers:
             self._observers.turn(Turn(began, ended - began, tuple(self._batches), self._windows_left))
             self._batches.clear()
@@ -399,7 +403,7 @@ class Engine:
 
     def _in_a_hurry(self, now: float) -> bool:
         """Say whether windows would soon be late: then they are cheaper without a language model."""
-        late = self._waits.at(now) > LATE / 2 and self._utilisation.at(now) > schedule.SPARE
+        late = self._waits.at(now) > LATE / 2 and self._busy.live.at(now) > schedule.SPARE
         return late and not self.config.always_better
 
     def _extra_windows(self, costs: Capacity, now: float) -> int:
@@ -415,17 +419,17 @@ class Engine:
         """Compute marks, which are all that some utterances still need, and pieces of full-context passes.
 
         `windows` is how many seconds the batch of windows before it took. When there is little time to spare, passes
-        over pauses in which speech may go on wait for a turn without windows.
+        that nobody needs for certain wait for a turn without windows.
         """
         now = _clock()
         waits = now - self._queues.oldest_decided
-        speculative = not windows or self._utilisation.at(now) < schedule.SPARE
+        spare = not windows or self._busy.needed.at(now) < schedule.SPARE
         time_left = Slice(schedule.slice_budget(self.config.slice_budget, windows=windows, waits=waits))
         while not time_left.over:
             began = _clock()
             if self._queues.marks:
                 self._run_marks(runner, costs)
-            elif not self._run_piece(runner, costs, speculative=speculative) or self._queues.refine_only:
+            elif self._run_piece(runner, costs, spare=spare) in (None, Rank.REFINEMENT):
                 break  # a window that comes now need not wait for partials of others
             time_left.spend(_clock() - began)
 
@@ -436,12 +440,15 @@ class Engine:
         self._note("marks", chosen, len(batch), seconds)
         costs.marks.observe(seconds, len(batch))
         self._advance(self._streams_of(batch))
+        if not self._queues.marks:
+            self._publish()  # finals need not wait for the end of the slice
 
-    def _run_piece(self, runner: Runner, costs: Capacity, *, speculative: bool) -> bool:
-        """Compute a few layers of the most urgent batch of passes; return False when there is none."""
-        current = self._next_pass(runner, costs, speculative=speculative)
+    def _run_piece(self, runner: Runner, costs: Capacity, *, spare: bool) -> Rank | None:
+        """Compute a few layers of the most urgent batch of passes, and return how urgent it was, if there is one."""
+        current = self._next_pass(runner, costs, spare=spare)
         if current is None:
-            return False
+            return None
+        urgency = current.rank(_clock())
         finished = True  # as is a batch that fails
 
         batch = [item.work for item in current.batch]
@@ -463,28 +470,31 @@ class Engine:
         current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
             self._queues.passes.remove(current)
+            if current.ear is Ear.BETTER and not current.refines:
+                self._patience.add(in_time=sum(work.wanted for work in batch))
             costs.of(current.ear, refines=current.refines).observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
-        return True
+            if not self._queues.marks:
+                self._publish()
+        return urgency
 
-    def _next_pass(self, runner: Runner, costs: Capacity, *, speculative: bool) -> PassBatch | None:
+    def _next_pass(self, runner: Runner, costs: Capacity, *, spare: bool) -> PassBatch | None:
         """Return the batch of passes to go on with, begun now if need be."""
-        now, waiting = _clock(), self._queues.finals
-        begun = min(self._queues.passes, key=lambda begun: begun.rank(now), default=None)
-        ranks = [schedule.rank(item, now) for item in waiting]
-        if begun is not None:
-            ranks.append(begun.rank(now))
-        if not ranks or (min(ranks) >= Rank.SPECULATIVE and not speculative):
+        now = _clock()
+        waiting = [(schedule.rank(item, now), item) for item in self._queues.finals]
+        begun = [(batch.rank(now), batch) for batch in self._queues.passes]
+        ranks = [rank for rank, _ in [*waiting, *begun] if spare or rank.needed]
+        if not ranks:
             return None
-        if begun is not None and begun.rank(now) == min(ranks):
-            return begun
-        return self._begin_pass(runner, costs, now)
+        first = min(ranks)
+        for rank, batch in begun:
+            if rank == first:
+                return batch
+        return self._begin_pass(runner, costs, [item for rank, item in waiting if rank == first], now)
 
-    def _begin_pass(self, runner: Runner, costs: Capacity, now: float) -> PassBatch:
-        waiting = self._queues.finals
-        first = min(waiting, key=lambda item: schedule.rank(item, now)).work
-        chosen = schedule.next_passes(waiting, now, most_rows=self._most_rows(runner, costs, first))
-        self._queues.finals = [item for item in waiting if item not in chosen]
+    def _begin_pass(self, runner: Runner, costs: Capacity, alike: list[Waiting[FinalWork]], now: float) -> PassBatch:
+        chosen = schedule.next_passes(alike, most_rows=self._most_rows(runner, costs, alike[0].work))
+        self._queues.finals = [item for item in self._queues.finals if item not in chosen]
         self._counters.finals += len(chosen)
         self._counters.final_batches += 1
         return self._started(runner, costs, chosen, now)
@@ -494,22 +504,25 @@ class Engine:
         if not self.config.refine or Ear.BETTER not in runner.ears:
             return
         now = _clock()
-        room = self._utilisation.at(now) < schedule.ROOM and self._waits.at(now) <= LATE
+        room = self._busy.live.at(now) < schedule.ROOM and self._waits.at(now) <= LATE
         streams = list(self._streams.values())
         for stream in streams:
             stream.session.refines = room and stream.urgent(now)
-        if room and not self._queues:
+        if room and self._queues.idle(now):
             candidates = next_refinements((s.session for s in streams if s.urgent(now)), costs.refinements)
             if candidates:
                 most = self._most_rows(runner, costs, candidates[0].work)
-                chosen = schedule.next_passes(candidates, now, most_rows=most)
+                chosen = schedule.next_passes(candidates, most_rows=most)
                 for item in chosen:
                     item.work.refinement.ask(item.work.end)
                 self._started(runner, costs, chosen, now)
 
     def _most_rows(self, runner: Runner, costs: Capacity, work: FinalWork) -> int:
         row = self._seconds_of_row(runner, costs, work)
-        return min(self.config.max_final_rows, schedule.most_rows(row, self.config.slice_budget))
+        most = schedule.most_rows(row, self.config.slice_budget)
+        if work.better:  # a batch that is soon over is of use to all in it, and no window waits for partials of others
+            most = min(most, schedule.most_rows(costs.better.each, 2 * self.config.slice_budget))
+        return min(self.config.max_final_rows, most)
 
     def _seconds_of_row(self, runner: Runner, costs: Capacity, work: FinalWork) -> float:
         """Return what a row costs in one step of a pass."""
@@ -519,27 +532,19 @@ class Engine:
     def _started(self, runner: Runner, costs: Capacity, chosen: list[Waiting[FinalWork]], now: float) -> PassBatch:
         begun = PassBatch(chosen, now, self._batch_count)
         row = self._seconds_of_row(runner, costs, chosen[0].work)
-        in_a_piece = schedule.steps_per_piece(begun.rows, row, self.config.slice_budget)
+        compute = runner.ears[begun.ear].computing.compute
+        in_a_piece = schedule.steps_per_piece(begun.rows, row, self.config.slice_budget, compute)
         begun.pieces = _pieces(runner, [item.work for item in chosen], in_a_piece)
         self._queues.passes.append(begun)
         return begun
 
-    def _give_way(self, costs: Capacity) -> None:
-        """Let finals go out that would be late if they waited for the better ear.
-
-        Where windows are late, none waits. Finals of audio that came ahead of real time always do: nobody waits for
-        them to the tenth of a second.
-        """
-        if self.config.always_better or not (betters := self._queues.betters()):
+    def _give_way(self, runner: Runner, costs: Capacity) -> None:
+        """Let finals go out that would be late if they waited for the better ear."""
+        if self.config.always_better or Ear.BETTER not in runner.ears:
             return
         now = _clock()
-        indulgence = 0.0 if self._waits.at(now) > LATE else schedule.INDULGENCE
-        late = [
-            work
-            for work in betters
-            if not work.utterance.timeline.ahead
-            and now > work.utterance.timeline.decided + indulgence + costs.of(work.ear).of(work.rows)
-        ]
+        late = self._patience.too_late(self._queues, costs.better, self._busy, now, window_wait=self._waits.at(now))
+        self._patience.add(too_late=len(late))
         for work in late:
             work.session.forgo(work.utterance)
         self._counters.forgone += len(late)
@@ -572,9 +577,14 @@ class Engine:
     ) -> None:
         """Keep a batch that has just been computed for the observers."""
         self._batch_count += 1
+        now = _clock()
+        ahead = sum(not item.urgent(now) for item in items) / len(items)
+        self._ahead += seconds * ahead
+        if kind == "refinements" or any(isinstance(item.work, FinalWork) and item.work.better for item in items):
+            self._extra += seconds * (1 - ahead)
         if self._observers:
             names = tuple(item.work.session.name for item in items)
-            wait = max(0.0, _clock() - seconds - min(item.due for item in items))
+            wait = max(0.0, now - seconds - min(item.due for item in items))
             self._batches.append(Batch(kind, names, units, seconds, wait, complete))
 
     def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:

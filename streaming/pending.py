@@ -8,9 +8,6 @@ from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass, field
 
 from parastream.streaming import schedule
-from parastream.streaming.audio import SAMPLE_RATE
-from parastream.streaming.capacity import Cost
-from parastream.streaming.refinement import EVERY
 from parastream.streaming.schedule import Rank, Waiting
 from parastream.streaming.session import Session
 from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
@@ -76,7 +73,7 @@ class Queues:
     windows: list[Waiting[WindowWork]] = field(default_factory=list)
     finals: list[Waiting[FinalWork]] = field(default_factory=list)
     passes: list[PassBatch] = field(default_factory=list)
-    """Those that have begun. They overtake each other by rank only, so there are seven at most."""
+    """Those that have begun. They overtake each other by rank only, so there are nine at most."""
     marks: deque[Waiting[PunctuationWork]] = field(default_factory=deque)
 
     def __bool__(self) -> bool:
@@ -89,17 +86,10 @@ class Queues:
         due = (item.due for item in [*begun, *self.finals] if item.work.decided and not item.work.better)
         return min(due, default=math.inf)
 
-    @property
-    def refine_only(self) -> bool:
-        """Whether nothing waits but partials to be refined."""
-        waiting = self.vad or self.windows or self.finals or self.marks
-        return not waiting and all(begun.refines for begun in self.passes)
-
-    def betters(self) -> list[FinalWork]:
-        """Return the passes of the better ear over utterances that have ended, and wait for nothing else."""
-        begun = [item for current in self.passes for item in current.batch]
-        waiting = (item.work for item in [*begun, *self.finals])
-        return [w for w in waiting if w.better and w.decided and w.wanted and Ear.FIRST in w.utterance.hypotheses]
+    def idle(self, now: float) -> bool:
+        """Whether nothing waits but what came ahead of real time."""
+        waiting = (*self.vad, *self.windows, *self.finals, *self.marks)
+        return all(begun.rank(now) >= Rank.AHEAD for begun in self.passes) and not any(w.urgent(now) for w in waiting)
 
     def add(self, work: Iterable[Work], due: float) -> None:
         """Take what a session hands out."""
@@ -138,20 +128,3 @@ class Queues:
     def _abandon(self, begun: PassBatch) -> None:
         begun.pieces.close()
         self.passes.remove(begun)
-
-
-def next_refinements(sessions: Iterable[Session], cost: Cost) -> list[Waiting[FinalWork]]:
-    """Return open utterances of which the better ear should hear more, those first that have waited longest.
-
-    Args:
-        sessions: Those that come into question.
-        cost: Of the rows that it hears again.
-    """
-    found = []
-    for session in sessions:
-        work = session.refinable(every=EVERY)
-        if work is not None:
-            rest = schedule.REST * cost.of(work.rows) * SAMPLE_RATE
-            if work.fresh >= rest:
-                found.append(Waiting(work, -float(work.fresh)))
-    return sorted(found, key=lambda item: item.due)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Generic, Protocol, TypeVar
 
+from parastream.model.computing import Compute
+
 BURST = 2.0
 """Seconds by which audio may be ahead of real time, as after a hold-up of the network, and still be urgent."""
 
@@ -18,22 +20,27 @@ PATIENCE = 0.2
 """Seconds that a pass over an utterance that has ended may wait before it gets as much time as windows."""
 
 SPARE = 0.8
-"""Utilisation up to which passes over pauses in which speech may go on run beside windows."""
+"""Share of the time that sessions cannot do without up to which they get what nobody needs for certain beside windows:
+passes over pauses in which speech may go on, and the better ear."""
 
 ROOM = 0.6
-"""Utilisation up to which partials are refined."""
+"""Share of the time that goes to audio in real time up to which partials are refined."""
+
+LEAST = 0.1
+"""Share of the time that the better ear is taken to get, at least."""
 
 REST = 2.0
 """How many times longer than it takes to refine a partial it is until the next time, at least."""
 
 INDULGENCE = 0.25
 """Seconds after the end of an utterance, beyond what the pass itself takes, for which its final waits for the better
-ear."""
+ear at most."""
 
 _MUCH_LATER = 24 * 3600.0
 """Seconds by which audio that has no claim on being recognised in real time is always ahead of it."""
 
-_PIECES = 4  # of a slice: it is left at the end of a piece
+_PIECES = {"mlx": 4, "graphs": 16}
+"""Of a slice, which is left at the end of a piece. Graphs can be left without a cost; MLX has to be waited for."""
 
 
 class Pace:
@@ -147,34 +154,55 @@ class Rank(IntEnum):
 
     DUE = auto()
     """Its utterance has ended."""
-    DUE_BETTER = auto()
-    """The same, but the utterance can do without it."""
-    AHEAD = auto()
-    """Its utterance has ended, ahead of real time."""
-    AHEAD_BETTER = auto()
     SPECULATIVE = auto()
     """It is over a pause in which speech may go on."""
+    DUE_BETTER = auto()
+    """Its utterance has ended, but can do without it."""
     SPECULATIVE_BETTER = auto()
     REFINEMENT = auto()
     """It refines partials."""
+    AHEAD = auto()
+    """Its utterance has ended, ahead of real time. Nobody waits for its final to the tenth of a second."""
+    AHEAD_SPECULATIVE = auto()
+    """It is over a pause, ahead of real time: what comes next will show whether the pass is needed."""
+    AHEAD_BETTER = auto()
+    AHEAD_SPECULATIVE_BETTER = auto()
+
+    @property
+    def needed(self) -> bool:
+        """Whether somebody needs the pass for certain."""
+        return self in (Rank.DUE, Rank.AHEAD, Rank.AHEAD_BETTER)
 
 
 def rank(item: Waiting[P], now: float) -> Rank:
     """Return how urgent a pass is at an instant."""
     if item.work.refines:
         return Rank.REFINEMENT
-    decided = Rank.DUE if item.urgent(now) else Rank.AHEAD
-    return Rank((decided if item.work.decided else Rank.SPECULATIVE) + item.work.better)
+    if item.urgent(now):
+        return _RANKS[item.work.decided, item.work.better]
+    return _RANKS_AHEAD[item.work.decided, item.work.better]
 
 
-def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) -> list[Waiting[P]]:
-    """Choose the next batch of full-context passes: the oldest of the highest rank, and others like it.
+_RANKS = {
+    (True, False): Rank.DUE,
+    (False, False): Rank.SPECULATIVE,
+    (True, True): Rank.DUE_BETTER,
+    (False, True): Rank.SPECULATIVE_BETTER,
+}
+_RANKS_AHEAD = {
+    (True, False): Rank.AHEAD,
+    (False, False): Rank.AHEAD_SPECULATIVE,
+    (True, True): Rank.AHEAD_BETTER,
+    (False, True): Rank.AHEAD_SPECULATIVE_BETTER,
+}
 
-    The others have the same rank and about the same length: every pass in the batch is at least half as long as the
-    longest. The batch has at most `most_rows` rows, padding included, unless the first pass alone has more.
+
+def next_passes(alike: Sequence[Waiting[P]], *, most_rows: int) -> list[Waiting[P]]:
+    """Choose the next batch of full-context passes from those of the same rank: the oldest, and others like it.
+
+    The others have about the same length: every pass in the batch is at least half as long as the longest. The batch
+    has at most `most_rows` rows, padding included, unless the first pass alone has more.
     """
-    ranks = [rank(item, now) for item in waiting]
-    alike = [item for item, its in zip(waiting, ranks, strict=True) if its == min(ranks)]
     first, *others = sorted(alike, key=lambda item: item.due)
     batch = [first]
     shortest = longest = first.work.rows
@@ -187,12 +215,12 @@ def next_passes(waiting: Sequence[Waiting[P]], now: float, *, most_rows: int) ->
     return batch
 
 
-def steps_per_piece(rows: int, seconds: float, budget: float) -> int:
+def steps_per_piece(rows: int, seconds: float, budget: float, compute: Compute = "mlx") -> int:
     """Return how many steps of a pass of so many rows make a piece, so that slices end close to their budget.
 
     `seconds` is what one row costs in one step.
     """
-    return max(1, int(budget / _PIECES / max(rows * seconds, 1e-9)))
+    return max(1, int(budget / _PIECES[compute] / max(rows * seconds, 1e-9)))
 
 
 def most_rows(seconds: float, budget: float) -> int:

@@ -50,7 +50,6 @@ from parastream.client.cli.options import (
     TokenOption,
     check_cluster,
     refuse,
-    refuse_choices_of_server,
     style_of,
 )
 from parastream.server.transcripts.formats import TranscriptFormat
@@ -360,8 +359,16 @@ def transcribe(
         refuse(pace is not None, "--pace", "needs --server")
         refuse(save is not None, "--save", "needs --server")
     else:
-        given = {"lm": lm, "lm_share": lm_share, "lm_weight": lm_weight, "compute": compute, "dtype": dtype}
-        refuse_choices_of_server(punctuation, final_model=final_model, **given)
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
+        refuse(
+            punctuation not in (None, "none"),
+            "--punctuation",
+            "cannot be chosen by a client, apart from none: the server chooses the model",
+        )
+        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
+        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
+        for option, value in (("--lm", lm), ("--lm-share", lm_share), ("--lm-weight", lm_weight)):
+            refuse(value is not None, option, "cannot be chosen by a client: the server chooses it")
         refuse(offline, "--offline", "cannot be used with --server")
         refuse(ray is not None, "--ray", "cannot be used with --server")
     check_cluster(ray, files)
@@ -517,10 +524,6 @@ def mic(
     language: LanguageOption = None,
     refine: RefineOption = None,
     punctuation: PunctuationOption = None,
-    hotwords: HotwordsOption = None,
-    lm: LmOption = None,
-    lm_share: LmShareOption = None,
-    lm_weight: LmWeightOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
     offline: OfflineOption = False,
@@ -533,12 +536,18 @@ def mic(
         refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end with .wav or .flac")
     refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")
     if server is not None:
-        given = {"lm": lm, "lm_share": lm_share, "lm_weight": lm_weight, "compute": compute, "dtype": dtype}
-        refuse_choices_of_server(punctuation, final_model=final_model, refine=refine, **given)
+        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
+        refuse(refine is not None, "--refine", "cannot be chosen by a client: the server chooses it")
+        refuse(
+            punctuation not in (None, "none"),
+            "--punctuation",
+            "cannot be chosen by a client, apart from none: the server chooses the model",
+        )
+        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
+        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
     _prepare()
     from parastream.client.cli import mic as command
-    from parastream.client.cli.composition import ModelChoice, language_model
-    from parastream.model.hotwords import read_hotwords
+    from parastream.client.cli.composition import ModelChoice
 
     if list_devices:
         raise typer.Exit(command.print_devices())
@@ -552,11 +561,9 @@ def mic(
         offline=offline,
         compute=compute.value if compute else None,
         dtype=dtype.value if dtype else None,
-        lm=language_model(lm, lm_share, lm_weight),
     )
-    expected = () if hotwords is None else read_hotwords(hotwords)
     capture = command.Capture(device, channels, label or (), record, save)
-    raise typer.Exit(command.run(choice, capture, server=server, token=token, hotwords=expected))
+    raise typer.Exit(command.run(choice, capture, server=server, token=token))
 
 
 @app.command()

@@ -192,16 +192,22 @@ def test_an_utterance_knows_how_long_other_work_overtook_its_pass() -> None:
     assert (paused.timeline.overtaken, paused.timeline.overtaken_seconds) == (0, 0.0)
 
 
-def test_finals_wait_for_the_better_ear_only_where_nothing_else_is_missing() -> None:
+def test_what_came_ahead_of_real_time_keeps_nobody_from_anything() -> None:
     session, queues = FakeSession(), Queues()
-    ready, unheard, paused, given_up = (FakeUtterance(end=16_000) for _ in range(4))
-    ready.hypotheses[Ear.FIRST] = paused.hypotheses[Ear.FIRST] = given_up.hypotheses[Ear.FIRST] = hypothesis()
-    paused.end, given_up.forgone = None, True
-    works = [final(session, utterance, ear=Ear.BETTER) for utterance in (ready, unheard, paused, given_up)]
-    queues.add([*works, final(session, ready)], NOW)
-    assert queues.betters() == works[:1]
-    assert queues.oldest_decided == NOW
-    queues.finals = [item for item in queues.finals if item.work.better]
-    assert queues.oldest_decided == float("inf"), "it never gets time that windows need"
-    queues.drop_unwanted()
-    assert [item.work for item in queues.finals] == works[:3]
+    assert queues.idle(NOW)
+    queues.add(of_each_kind(session), due=NOW + 10)
+    queues.passes = [begun(final(session), due=NOW + 10)[0]]
+    assert queues.idle(NOW)
+    assert not queues.idle(NOW + 10)
+    for item in of_each_kind(session):
+        other = Queues()
+        other.add([item], due=NOW)
+        assert not other.idle(NOW)
+    queues.passes.append(begun(final(session))[0])
+    assert not queues.idle(NOW)
+
+
+def test_the_better_ear_never_gets_time_that_windows_need() -> None:
+    queues = Queues()
+    queues.add([final(FakeSession(), FakeUtterance(end=16_000), ear=Ear.BETTER)], NOW)
+    assert queues.oldest_decided == math.inf

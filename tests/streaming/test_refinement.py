@@ -328,7 +328,7 @@ def loaded(ear: Counting, recorder: Recorder) -> Iterator[Engine]:
 @pytest.fixture
 def engine(loaded: Engine, ear: Counting, recorder: Recorder) -> Engine:
     """With room, on however busy a machine."""
-    loaded._utilisation, loaded._waits = Busy(0.0), Waits(0.0)
+    loaded._busy.live, loaded._waits = Busy(0.0), Waits(0.0)
     loaded.config = EngineConfig(target_utilisation=math.inf, refine=True, always_better=True)
     ear.broken = False
     ear.heard.clear()
@@ -373,7 +373,7 @@ def test_where_there_is_no_room_partials_are_those_of_the_streaming_pass(
     why: str, engine: Engine, recorder: Recorder, sample: NDArray[np.int16]
 ) -> None:
     if why == "busy":
-        engine._utilisation = Busy(ROOM)
+        engine._busy.live = Busy(ROOM)
     elif why == "late":
         engine._waits = Waits(2 * LATE)
     else:
