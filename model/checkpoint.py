@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,7 +20,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import torch_zip
 from parastream.model.computing import INT8_KEY, Computing
-from parastream.model.config import ModelConfig, Precision
+from parastream.model.config import SEACO, ModelConfig, Precision
 from parastream.model.dense import Dense
 from parastream.model.directory import (
     BPE_CODES,
@@ -43,8 +42,6 @@ from parastream.model.sensevoice.config import SenseVoiceConfig, is_sensevoice
 from parastream.model.sensevoice.network import SenseVoice
 from parastream.model.sensevoice.vocabulary import Vocabulary
 
-logger = logging.getLogger(__name__)
-
 _FORMAT = {"format": "parastream"}
 """Metadata that marks a safetensors file with our names and layouts."""
 
@@ -59,19 +56,26 @@ _RENAMED = tuple(
         (r"decoder\.decoders\.(\d+)\.", lambda match: f"decoder.layers.{match[1]}."),
         (r"decoder\.decoders2\.(\d+)\.", lambda match: f"decoder.fsmn_layers.{match[1]}."),
         (r"decoder\.decoders3\.0\.", lambda match: "decoder.last."),
+        (r"decoder\.embed\.0\.weight$", lambda match: "seaco.embed"),
+        (r"bias_encoder\.", lambda match: "seaco.encoder."),
+        (r"seaco_decoder\.decoders\.(\d+)\.", lambda match: f"seaco.decoder.layers.{match[1]}."),
+        (r"seaco_decoder\.decoders3\.0\.", lambda match: "seaco.decoder.last."),
+        (r"seaco_decoder\.", lambda match: "seaco.decoder."),
+        (r"hotword_output_layer\.", lambda match: "seaco.output_layer."),
     )
 )
-_CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.cif_conv1d\.weight")
-_FLOAT32 = re.compile(r"predictor\.|prompts")
+_CONVOLUTIONS = re.compile(r".*\.fsmn_block\.weight|predictor\.(cif_conv1d|upsample_cnn)\.weight")
+_TRANSPOSED = re.compile(r"predictor\.upsample_cnn\.weight")
+"""Those whose weights have inputs before outputs."""
+_FLOAT32 = re.compile(r"predictor\.|prompts|seaco\.encoder\.")
 """Weights that are float32 in every network: they are few, and small errors in them move tokens."""
-_TRAINING_ONLY = re.compile(r"decoder\.embed\.|criterion|.*\.num_batches_tracked$")
-_CTC = re.compile(r"ctc\.")
-"""What SenseVoice hears with, and Paraformer was only trained with."""
-_EXTRAS = {
-    "hotword biasing (SeACo)": re.compile(r"seaco_decoder\.|bias_encoder\.|bias_embed\.|hotword_output_layer\."),
-    "timestamp head (BiCif)": re.compile(r"predictor\.(upsample_cnn|blstm|cif_output2)\."),
+_TRAINING_ONLY = re.compile(r"criterion|.*\.num_batches_tracked$")
+Used = Literal["ctc", "embedding"]
+_ONLY_SOME_USE: dict[Used, re.Pattern[str]] = {
+    "ctc": re.compile(r"ctc\."),
+    "embedding": re.compile(r"decoder\.embed\."),
 }
-"""Modules that extend a plain Paraformer and are not supported; the other weights work without them."""
+"""What SenseVoice hears with, and SeACo reads hotwords with; other models were only trained with these."""
 
 _Array = TypeVar("_Array", NDArray[Any], mx.array, NDArray[Any] | mx.array)
 _Stored = NDArray[Any] | mx.array
@@ -92,21 +96,32 @@ def read_weights(directory: ModelDirectory) -> dict[str, NDArray[Any]]:
         ModelConfigError: `config.yaml` is damaged.
         CheckpointError: There is no such file, or it is damaged or refused (see `torch_zip.read`).
     """
-    path, ctc = directory.weights_file, is_sensevoice(directory)
-    arrays = _open_weights(path, ctc=ctc)
+    path = directory.weights_file
+    arrays = _open_weights(directory)
     return {name: _read(arrays.pop(name), path) for name in list(arrays)}
 
 
-def _open_weights(path: Path, *, ctc: bool) -> dict[str, _Stored]:
-    """Do the same as `read_weights` for a file, but leave the arrays where they are until `_read` is called."""
+def _open_weights(directory: ModelDirectory) -> dict[str, _Stored]:
+    """Do the same as `read_weights`, but leave the arrays where they are until `_read` is called."""
+    path = directory.weights_file
+    used = _used(directory)
     if path.suffix != ".safetensors":
-        return {**sanitize(torch_zip.read(path), ctc=ctc)}
+        return {**sanitize(torch_zip.read(path), used)}
     try:
         loaded, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     arrays = dict(sorted(loaded.items()))
-    return {**(arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays, ctc=ctc))}
+    return {**(arrays if metadata.get("format") == _FORMAT["format"] else sanitize(arrays, used))}
+
+
+def _used(directory: ModelDirectory) -> frozenset[Used]:
+    """Return which weights a model uses that others do not."""
+    found: dict[Used, bool] = {
+        "ctc": is_sensevoice(directory),
+        "embedding": directory.config.get("model") == SEACO,
+    }
+    return frozenset(name for name, used in found.items() if used)
 
 
 def _read(array: _Stored, path: Path) -> NDArray[Any]:
@@ -118,25 +133,23 @@ def _read(array: _Stored, path: Path) -> NDArray[Any]:
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
-def sanitize(weights: Mapping[str, _Array], *, ctc: bool = False) -> dict[str, _Array]:
+def sanitize(weights: Mapping[str, _Array], used: Container[Used] = ()) -> dict[str, _Array]:
     """Convert FunASR's names and layouts to ours.
 
     Convolution weights go from (out, in, kernel) to (out, kernel, in). Weights that inference does not need are
-    dropped; so are hotword and timestamp modules, with a warning in the log. Unknown names stay, for the strict load to
-    report.
+    dropped. Unknown names stay, for the strict load to report.
 
     Args:
         weights: By FunASR's names.
-        ctc: Whether the network has a CTC head; else that is among those not needed.
+        used: Which weights the network has that others have for training only.
 
     Raises:
         CheckpointError: Two names become the same.
     """
+    unused = [pattern for name, pattern in _ONLY_SOME_USE.items() if name not in used]
     result: dict[str, _Array] = {}
     for name, array in weights.items():
-        if _TRAINING_ONLY.match(name) or (_CTC.match(name) and not ctc):
-            continue
-        if any(pattern.match(name) for pattern in _EXTRAS.values()):
+        if _TRAINING_ONLY.match(name) or any(pattern.match(name) for pattern in unused):
             continue
         new_name = name
         for pattern, rename in _RENAMED:
@@ -144,12 +157,9 @@ def sanitize(weights: Mapping[str, _Array], *, ctc: bool = False) -> dict[str, _
         if new_name in result:
             raise CheckpointError(f"{name} is there twice: another weight has its place as {new_name}")
         if _CONVOLUTIONS.fullmatch(new_name) and array.ndim == 3:
+            array = array.swapaxes(0, 1) if _TRANSPOSED.fullmatch(new_name) else array
             array = array.swapaxes(1, 2)
         result[new_name] = array
-    for what, pattern in _EXTRAS.items():
-        count = sum(1 for name in weights if pattern.match(name))
-        if count:
-            logger.warning("%s is not supported: %d of its weights are ignored", what, count)
     return result
 
 
@@ -188,7 +198,7 @@ class Weights:
         self.packed = {f"{name}.weight" for name in self.quantized}
         """Names of weights that are packed integers."""
         self.names = list(expected)
-        values = _open_weights(self._path, ctc=is_sensevoice(directory))
+        values = _open_weights(directory)
         problems = differences(expected, {name: tuple(array.shape) for name, array in values.items()})
         problems += listed(
             (n for n in self.packed & set(values) if values[n].dtype not in (np.uint32, mx.uint32)),
@@ -199,7 +209,7 @@ class Weights:
         problems += listed((name for name in finite if not finite[name]), "holds NaN or infinity")
         if problems:
             raise CheckpointError(f"{self._path} does not fit the network of its config.yaml: {'; '.join(problems)}")
-        self._values = _open_weights(self._path, ctc=is_sensevoice(directory))
+        self._values = _open_weights(directory)
 
     def stored(self, name: str) -> NDArray[Any]:
         """Hand out an array as it is stored."""

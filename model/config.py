@@ -89,7 +89,9 @@ class _FromConfig:
 
 _LARGEST = 1 << 20
 """Of all sizes; each class says how large its own may be."""
-_ALIASES = {"sanm_shfit": "shift", "output_size": "size", "idim": "size"}
+ATTENTION_FILTER_LAYER = 5
+"""Layer of a bias decoder whose attention says which of many hotwords matter (FunASR `forward_asf6`)."""
+_ALIASES = {"sanm_shfit": "shift", "output_size": "size", "idim": "size", "NO_BIAS": "no_bias"}
 _TRAINING_ONLY = frozenset(
     {
         "dropout_rate",
@@ -111,9 +113,7 @@ _TRAINING_ONLY = frozenset(
         "r_order",
         "dither",
         "cmvn_file",
-        "upsample_times",
-        "use_cif1_cnn",
-        "upsample_type",
+        "use_output_layer",
         "tf2torch_tensor_name_prefix_torch",
         "tf2torch_tensor_name_prefix_tf",
         "lora_list",
@@ -214,23 +214,91 @@ class DecoderConfig(_FromConfig):
 
 @dataclass(frozen=True, slots=True)
 class PredictorConfig(_FromConfig):
-    """Continuous integrate-and-fire (FunASR `CifPredictorV2`; Dong & Xu, 2020)."""
+    """Continuous integrate-and-fire (FunASR `CifPredictorV2`, `CifPredictorV3`; Dong & Xu, 2020)."""
 
     size: int = 256
     threshold: float = 1.0
     tail_threshold: float = 0.45
     smooth_factor: float = 1.0
     noise_threshold: float = 0.0
+    timestamps: bool = False
+    """Whether it is a `CifPredictorV3`: a second head says when tokens were spoken. The rest describes that head."""
     smooth_factor2: float = 1.0
     noise_threshold2: float = 0.0
+    upsample_times: int = 5
+    """Its weights for each row."""
+    upsample_type: str = "cnn"
+    use_cif1_cnn: bool = True
 
     def __post_init__(self) -> None:
         if self.threshold != 1.0:
             raise ModelConfigError(f"predictor threshold must be 1.0 as in FunASR, got {self.threshold}")
+        _positive(self, "upsample_times")
+        _at_most(self, upsample_times=100)
+        if self.timestamps and (self.upsample_type != "cnn_blstm" or self.use_cif1_cnn):
+            raise ModelConfigError(
+                f"predictor with upsample_type {shown(self.upsample_type)} and use_cif1_cnn {self.use_cif1_cnn}: only"
+                " 'cnn_blstm' and False are supported"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SeacoConfig(_FromConfig):
+    """What a model needs that listens for hotwords by itself (FunASR `SeacoParaformer`; Shi et al., 2023)."""
+
+    decoder: DecoderConfig
+    """The bias decoder: from tokens to hotwords."""
+    size: int
+    """Of the bias encoder's states, and of everything else."""
+    inner_dim: int = 256
+    bias_encoder_type: str = "lstm"
+    bias_encoder_bid: bool = False
+    no_bias: int = 8377
+    """The token by which the bias decoder says that there is no hotword."""
+
+    def __post_init__(self) -> None:
+        if self.bias_encoder_type != "lstm" or self.bias_encoder_bid:
+            raise ModelConfigError(
+                f"bias_encoder_type {shown(self.bias_encoder_type)} and bias_encoder_bid {self.bias_encoder_bid}: only"
+                " 'lstm' and False are supported"
+            )
+        if self.inner_dim != self.size:
+            raise ModelConfigError(f"inner_dim {self.inner_dim} differs from encoder size {self.size}")
+        if not 0 <= self.no_bias < self.decoder.vocab_size:
+            raise ModelConfigError(f"NO_BIAS is {self.no_bias}, which is none of {self.decoder.vocab_size} tokens")
+        layers, blocks, shift = self.decoder.att_layer_num, self.decoder.num_blocks, self.decoder.shift
+        if not ATTENTION_FILTER_LAYER < layers == blocks or shift:
+            raise ModelConfigError(
+                f"seaco_decoder with {layers} attention layers in {blocks} blocks and sanm_shfit {shift}: it must have"
+                f" at least {ATTENTION_FILTER_LAYER + 1}, no other blocks, and 0"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, vocab_size: int, size: int) -> SeacoConfig:
+        """Take the sizes from a parsed config.yaml.
+
+        Raises:
+            ModelConfigError: A value cannot be used.
+        """
+        if config.get("seaco_decoder") != "ParaformerSANMDecoder":
+            raise ModelConfigError(
+                f"seaco_decoder is {shown(config.get('seaco_decoder'))}; supported is ParaformerSANMDecoder"
+            )
+        described = dict(section(config, "seaco_decoder_conf"))
+        layers, blocks = described.get("att_layer_num", 6), described.get("num_blocks", 6)
+        # Published configurations name fewer blocks than there are, and FunASR pays no heed.
+        if type(blocks) is int and type(layers) is int and blocks < layers:
+            described["num_blocks"] = layers
+        decoder = DecoderConfig.from_dict(described, vocab_size=vocab_size, size=size)
+        known = {"inner_dim", "bias_encoder_type", "bias_encoder_bid", "NO_BIAS"}
+        both = {**section(config, "model_conf"), **config}
+        return cls.from_dict({key: both[key] for key in known & set(both)}, decoder=decoder, size=size)
 
 
 _STREAMING_MODELS = ("ParaformerStreaming",)
-_FULL_CONTEXT_MODELS = ("Paraformer", "SeacoParaformer", "BiCifParaformer")
+SEACO = "SeacoParaformer"
+"""FunASR's class of the models that listen for hotwords by themselves."""
+_FULL_CONTEXT_MODELS = ("Paraformer", SEACO, "BiCifParaformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +316,8 @@ class ModelConfig:
     """Hops of keys and values that the encoder remembers; -1 keeps all, 0 none."""
     decoder_look_back: int = 1
     """Hops of cross-attention keys that the decoder remembers; 0 or less keeps none."""
+    seaco: SeacoConfig | None = None
+    """How it listens for hotwords in whole utterances; None if it does not."""
 
     @property
     def least_weights(self) -> int:
@@ -256,7 +326,11 @@ class ModelConfig:
         attention = 4 * encoder.size**2 + encoder.size * encoder.kernel_size
         blocks = encoder.num_blocks * (attention + 2 * encoder.size * encoder.linear_units)
         blocks += decoder.num_blocks * 2 * encoder.size * decoder.linear_units
-        return blocks - encoder.size**2 + 2 * decoder.vocab_size * encoder.size
+        tables = 2 * decoder.vocab_size * encoder.size
+        if self.seaco is not None:
+            blocks += self.seaco.decoder.num_blocks * 2 * encoder.size * self.seaco.decoder.linear_units
+            tables += decoder.vocab_size * encoder.size
+        return blocks - encoder.size**2 + tables
 
     @property
     def streams(self) -> bool:
@@ -277,14 +351,18 @@ class ModelConfig:
         frontend = FrontendConfig.from_dict(section(config, "frontend_conf"))
         encoder = EncoderConfig.from_dict(section(config, "encoder_conf"), input_size=frontend.row_size)
         decoder = DecoderConfig.from_dict(section(config, "decoder_conf"), vocab_size=vocab_size, size=encoder.size)
-        predictor = PredictorConfig.from_dict(section(config, "predictor_conf"))
+        timestamps = config.get("predictor") == "CifPredictorV3"
+        predictor = PredictorConfig.from_dict(section(config, "predictor_conf"), timestamps=timestamps)
         if predictor.size != encoder.size:
             raise ModelConfigError(f"predictor size {predictor.size} differs from encoder size {encoder.size}")
         if config.get("input_size", frontend.row_size) != frontend.row_size:
             raise ModelConfigError(
                 f"input_size {shown(config['input_size'])} differs from n_mels x lfr_m = {frontend.row_size}"
             )
-        return cls(str(name), frontend, encoder, decoder, predictor)
+        seaco = None
+        if name == SEACO:
+            seaco = SeacoConfig.from_config(config, vocab_size=vocab_size, size=encoder.size)
+        return cls(str(name), frontend, encoder, decoder, predictor, seaco=seaco)
 
     @classmethod
     def from_directory(cls, directory: ModelDirectory) -> ModelConfig:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from parastream.model.config import ChunkSize, DecoderConfig
 from parastream.model.dense import Dense
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, attend, pad_time
+from parastream.model.layers import FSMN, LayerNorm, attend, pad_time, softmax
 from parastream.model.rows import length_mask
 
 
@@ -87,6 +87,11 @@ class CrossAttention(nn.Module):
         attended = attend(self.linear_q.heads(x, len(x)), k, v, keys, memory)
         return self.linear_out.add_to(residual, attended)
 
+    def mass(self, x: mx.array, encoded: mx.array, keys: mx.array | None) -> mx.array:
+        """Return how much each of x (B, U, size) attends to each encoded row, summed over the heads: (B, U, T)."""
+        q, k = self.linear_q.heads(x, len(x)), self.keys_values(encoded)[:, : self.heads]
+        return softmax(q @ k.swapaxes(2, 3), q.shape[-1] ** -0.5, keys).sum(axis=1)
+
 
 def _latest(memory: mx.array, fresh: mx.array) -> mx.array:
     """Append `fresh` to `memory`, both (B, 2 heads, rows, size / heads), and keep as many rows as `memory` has."""
@@ -133,19 +138,21 @@ class DecoderLayer(FsmnLayer):
 class Decoder(nn.Module):
     """Stack of decoder layers and the output projection."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, *, projects: bool = True) -> None:
+        """Make one with random weights; `projects`: whether it has the output projection."""
         super().__init__()
         self.layers = [DecoderLayer(config) for _ in range(config.att_layer_num)]
         self.fsmn_layers = [FsmnLayer(config) for _ in range(config.num_blocks - config.att_layer_num)]
         self.last = FeedForwardLayer(config)
         self.after_norm = LayerNorm(config.size)
-        self.output_layer = Dense(config.size, config.vocab_size)
+        if projects:
+            self.output_layer = Dense(config.size, config.vocab_size)
         self._config = config
 
     @property
     def dtype(self) -> mx.Dtype:
         """Type of the layers' outputs."""
-        return self.output_layer.dtype
+        return self.last.feed_forward.w_2.dtype
 
     @property
     def _reach(self) -> int:
@@ -175,23 +182,55 @@ class Decoder(nn.Module):
             lengths: Number of real rows of each utterance, (B,).
 
         Returns:
-            Logits (B, U, vocabulary).
+            Hidden states (B, U, size), of which `output_layer` makes logits.
         """
-        real_tokens = length_mask(counts, embeddings.shape[1])
-        real_rows = length_mask(lengths, encoded.shape[1])
-        mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
-        keys = None if real_rows.all() else mx.array(real_rows)[:, None, None, :]
-        x = embeddings
-        for layer in self.layers:
-            t = layer.inner(x, mask)
-            x = self._filter(layer, t, x, self._config.shift)
+        keys = _real_rows(lengths, encoded)
+        x = yield from self._attended(self.layers, embeddings, counts, encoded, keys)
+        mask = _real_tokens(counts, x)
+        for tail in self.fsmn_layers:
+            x = self._filter(tail, tail.inner(x, mask), x, 0)
+            yield x
+        return self._hidden(x)
+
+    def mass(
+        self,
+        layer: int,
+        embeddings: mx.array,
+        counts: NDArray[np.int64],
+        encoded: mx.array,
+        lengths: NDArray[np.int64],
+    ) -> LaneWork[mx.array]:
+        """Return how much the tokens of whole utterances attend in a layer to each encoded row, in all: (B, T).
+
+        Args:
+            layer: Number of the layer.
+            embeddings: As for `__call__`.
+            counts: Likewise.
+            encoded: Likewise.
+            lengths: Likewise.
+        """
+        keys, mask = _real_rows(lengths, encoded), _real_tokens(counts, embeddings)
+        x = yield from self._attended(self.layers[:layer], embeddings, counts, encoded, keys)
+        last = self.layers[layer]
+        x = self._filter(last, last.inner(x, mask), x, self._config.shift)
+        mass = last.src_attn.mass(last.norm3(x), encoded, keys)
+        return (mass if mask is None else mass * mask).sum(axis=1)
+
+    def _attended(
+        self,
+        layers: Sequence[DecoderLayer],
+        x: mx.array,
+        counts: NDArray[np.int64],
+        encoded: mx.array,
+        keys: mx.array | None,
+    ) -> LaneWork[mx.array]:
+        """Run layers with cross-attention over tokens x (B, U, size) of whole utterances."""
+        mask = _real_tokens(counts, x)
+        for layer in layers:
+            x = self._filter(layer, layer.inner(x, mask), x, self._config.shift)
             x = layer.src_attn(layer.norm3(x), x, layer.src_attn.keys_values(encoded), keys)
             yield x
-        for tail in self.fsmn_layers:
-            t = tail.inner(x, mask)
-            x = self._filter(tail, t, x, 0)
-            yield x
-        return self._project(x)
+        return x
 
     def step(
         self,
@@ -214,11 +253,10 @@ class Decoder(nn.Module):
             states: The utterances' states, which advance in place.
 
         Returns:
-            Logits (B, U, vocabulary).
+            As `__call__`.
         """
         tokens = embeddings.shape[1]
-        real_tokens = length_mask(counts, tokens)
-        mask = None if real_tokens.all() else mx.array(real_tokens)[:, :, None].astype(embeddings.dtype)
+        mask = _real_tokens(counts, embeddings)
         history = mx.stack([state.history for state in states], axis=1)
         # New rows enter a memory at its end, so those in use are the last ones.
         remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[2])[:, ::-1]
@@ -259,11 +297,23 @@ class Decoder(nn.Module):
             state.history, state.memory = mx.contiguous(history[:, i]), mx.contiguous(memory[:, i])
             state.filled = min(state.memory.shape[2], state.filled + int(lengths[i]))
             state.begun = True
-        return self._project(x)
+        return self._hidden(x)
 
     def _filter(self, layer: FsmnLayer, t: mx.array, x: mx.array, shift: int) -> mx.array:
         before = self._reach // 2 + shift
         return layer.self_attn(pad_time(t, before, self._reach - before), t, x)
 
-    def _project(self, x: mx.array) -> mx.array:
-        return self.output_layer(self.after_norm(self.last(x)))
+    def _hidden(self, x: mx.array) -> mx.array:
+        return self.after_norm(self.last(x))
+
+
+def _real_tokens(counts: NDArray[np.int64], x: mx.array) -> mx.array | None:
+    """Return what x (B, U, size) has to be multiplied with, so that padding is zero; None where there is none."""
+    real = length_mask(counts, x.shape[1])
+    return None if real.all() else mx.array(real)[:, :, None].astype(x.dtype)
+
+
+def _real_rows(lengths: NDArray[np.int64], encoded: mx.array) -> mx.array | None:
+    """Return which of the rows (B, T, size) take part in attention, (B, 1, 1, T); None where all do."""
+    real = length_mask(lengths, encoded.shape[1])
+    return None if real.all() else mx.array(real)[:, None, None, :]

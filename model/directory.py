@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.bpe import Merges, read_merges
 from parastream.model.errors import CheckpointError, ModelConfigError
+from parastream.model.text import is_unspaced
 from parastream.model.untrusted import UnusableError, read_file, read_json, read_yaml, refuse_pointer, shown
 
 CONFIG = "config.yaml"
@@ -27,7 +28,7 @@ BPE_CODES = "bpe.codes"
 PIECES_SUFFIX = "bpe.model"
 """Ends the name of a sentencepiece model, which SenseVoice has in the place of `TOKENS`."""
 SEG_DICT = "seg_dict"
-"""How FunASR cuts hotwords into pieces; kept for it, but not used here."""
+"""How words are cut into pieces, for models that take hotwords in."""
 JIEBA_DICT = "jieba_usr_dict"
 """It marks punctuation models whose tokens are words."""
 SAFETENSORS = "model.safetensors"
@@ -167,6 +168,24 @@ class ModelDirectory:
             return read_merges(self.content(BPE_CODES).decode("utf-8").splitlines())
         except (UnicodeDecodeError, ModelConfigError) as error:
             raise ModelConfigError(f"{self.path / BPE_CODES}: {error}") from None
+
+    @cached_property
+    def cuts(self) -> Mapping[str, tuple[str, ...]]:
+        """The pieces of words as `seg_dict` has them; none where there is no such file.
+
+        Words in scripts without spaces are left out: their pieces are always their characters.
+
+        Raises:
+            ModelConfigError: It is damaged.
+        """
+        if not self.has(SEG_DICT):
+            return {}
+        try:
+            lines = self.content(SEG_DICT).decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ModelConfigError(f"{self.path / SEG_DICT}: not a text file in UTF-8: {error}") from None
+        parted = (line.split() for line in lines if line and not is_unspaced(line[0]))
+        return {word: tuple(pieces) for word, *pieces in filter(None, parted)}
 
     @cached_property
     def cmvn(self) -> tuple[Float32, Float32]:

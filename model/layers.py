@@ -167,6 +167,12 @@ def softmax(scores: mx.array, scale: float, mask: mx.array | None = None) -> mx.
     return weights / mx.sum(weights, axis=-1, keepdims=True)
 
 
+def log_probabilities(logits: mx.array) -> mx.array:
+    """Turn logits into logarithms of probabilities, in float32, over the last axis."""
+    logits = logits.astype(mx.float32)
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
 def pad_time(x: mx.array, before: int, after: int) -> mx.array:
     """Put zero rows in front of and behind x (B, T, C)."""
     return mx.pad(x, [(0, 0), (before, after), (0, 0)])

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.hotword_terms import Terms
 from parastream.model.lattice import Wanted
 from parastream.model.tokens import Tokens
 
@@ -52,7 +53,12 @@ class Network(Protocol):
         """
 
     def transcribe_in_slices(
-        self, features: Sequence[Float32], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+        self,
+        features: Sequence[Float32],
+        *,
+        layers: int,
+        wanted: Sequence[Wanted | None] | None = None,
+        terms: Sequence[Terms | None] | None = None,
     ) -> Generator[None, None, list[Tokens]]:
         """Do the same as `transcribe`, but yield after every few layers, so that other work can go between.
 
@@ -60,6 +66,7 @@ class Network(Protocol):
             features: As for `transcribe`.
             layers: Number of layers between two yields, about.
             wanted: As for `step`.
+            terms: For each utterance with hotwords what they are made of, if the network listens for them by itself.
 
         Returns:
             As `transcribe`.

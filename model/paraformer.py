@@ -21,11 +21,15 @@ from parastream.model.decoder import Decoder, DecoderState
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.encoder import Encoder, EncoderState, remember
+from parastream.model.hotword_terms import EncodedTerms, Terms
 from parastream.model.lanes import Lanes, LaneWork, finish
 from parastream.model.lattice import Wanted
+from parastream.model.layers import log_probabilities
 from parastream.model.predictor import Predictor
 from parastream.model.rows import length_mask
+from parastream.model.seaco import Seaco
 from parastream.model.selection import Selection
+from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
 
@@ -53,6 +57,8 @@ class Paraformer(nn.Module):
         self.encoder = Encoder(config.encoder)
         self.predictor = Predictor(config.predictor)
         self.decoder = Decoder(config.decoder)
+        if config.seaco is not None:
+            self.seaco = Seaco(config.seaco)
         self.integrator = Integrator(config.predictor)
         weights: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
         self.size = sum(array.size for _, array in weights)
@@ -73,6 +79,10 @@ class Paraformer(nn.Module):
     def _lanes(self) -> Lanes:
         """Made when they are needed: some want to know no more of a network than the shapes of its weights."""
         return Lanes()
+
+    @cached_property
+    def _encoded_terms(self) -> EncodedTerms[mx.array]:
+        return EncodedTerms(self.seaco.encode, self._lanes)
 
     def pack(self) -> None:
         """Bring the weights into the layout that this machine computes fastest with; once, after loading."""
@@ -96,7 +106,12 @@ class Paraformer(nn.Module):
         return finish(self.transcribe_in_slices(features, layers=len(self.encoder.layers)))
 
     def transcribe_in_slices(
-        self, features: Sequence[NDArray[np.float32]], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+        self,
+        features: Sequence[NDArray[np.float32]],
+        *,
+        layers: int,
+        wanted: Sequence[Wanted | None] | None = None,
+        terms: Sequence[Terms | None] | None = None,
     ) -> Generator[None, None, list[Tokens]]:
         """Do the same as `transcribe`, but yield after every few encoder layers, so that other work can go between.
 
@@ -104,20 +119,34 @@ class Paraformer(nn.Module):
             features: As for `transcribe`.
             layers: Number of encoder layers between two yields.
             wanted: As for `step`.
+            terms: For each utterance with hotwords what they are made of, if the network listens for them by itself.
 
         Returns:
             As `transcribe`.
         """
         wanted = wanted or [None] * len(features)
+        hotwords: list[mx.array | None] = [None] * len(features)
+        if terms is not None and any(terms):
+            hotwords = yield from self._encoded_terms.of(terms, steps=layers)
         # Utterances of about the same length share a lane, so that little of its work is padding.
         present = sorted((i for i in range(len(features)) if len(features[i])), key=lambda i: len(features[i]))
         parts = [[present[k] for k in part] for part in self._lanes.share(len(present))]
-        works = [self._transcribe([features[i] for i in part], [wanted[i] for i in part]) for part in parts]
+        works = [
+            self._transcribe(
+                [features[i] for i in part],
+                [wanted[i] for i in part],
+                [hotwords[i] for i in part],
+            )
+            for part in parts
+        ]
         tokens = yield from self._lanes.in_slices(works, steps=layers)
         return placed(len(features), parts, tokens)
 
     def _transcribe(
-        self, features: Sequence[NDArray[np.float32]], wanted: Sequence[Wanted | None]
+        self,
+        features: Sequence[NDArray[np.float32]],
+        wanted: Sequence[Wanted | None],
+        hotwords: Sequence[mx.array | None],
     ) -> LaneWork[list[Tokens]]:
         lengths = np.array([len(rows) for rows in features])
         batch = np.zeros((len(features), int(lengths.max()), features[0].shape[1]), np.float32)
@@ -138,13 +167,37 @@ class Paraformer(nn.Module):
         if len(nonempty):
             picked = mx.array(nonempty)
             tokens = embeddings(fired, encoded)[picked, :-1]
-            logits = yield from self.decoder(tokens, fired.counts[nonempty], encoded[picked], lengths[nonempty])
-            selection = self._select(logits, [wanted[k] for k in nonempty])
+            counts = fired.counts[nonempty]
+            hidden = yield from self.decoder(tokens, counts, encoded[picked], lengths[nonempty])
+            found = log_probabilities(self.decoder.output_layer(hidden))
+            found = yield from self._biased(found, tokens, hidden, counts, [hotwords[k] for k in nonempty])
+            selection = self._select(found, [wanted[k] for k in nonempty])
             yield selection.arrays
-            found = selection.tokens(fired.counts[nonempty], [fired.rows[k] for k in nonempty])
-            for k, chosen in zip(nonempty, found, strict=True):
+            for k, chosen in zip(nonempty, selection.tokens(counts, [fired.rows[k] for k in nonempty]), strict=True):
                 results[k] = chosen
+            if self._config.predictor.timestamps:
+                times = self._config.predictor.upsample_times
+                weights = yield from self.predictor.weigh_finely(encoded[picked], lengths[nonempty])
+                yield weights
+                for k, own in zip(nonempty, np.array(weights), strict=True):
+                    results[k] = timed_finely(results[k], own[: times * lengths[k]], times)
         return results
+
+    def _biased(
+        self,
+        found: mx.array,
+        tokens: mx.array,
+        hidden: mx.array,
+        counts: NDArray[np.int64],
+        hotwords: Sequence[mx.array | None],
+    ) -> LaneWork[mx.array]:
+        """Let the utterances that have hotwords have them; the arguments are those of `Seaco`."""
+        listening = [k for k, own in enumerate(hotwords) if own is not None]
+        if listening:
+            some = mx.array(listening)
+            encoded = [own for own in hotwords if own is not None]
+            found[some] = yield from self.seaco(found[some], tokens[some], hidden[some], counts[listening], encoded)
+        return found
 
     def new_state(self) -> StreamState:
         """Return the state of an utterance before its first window."""
@@ -217,14 +270,15 @@ class Paraformer(nn.Module):
         if len(nonempty):
             picked = mx.array(nonempty)
             decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
-            logits = yield from self.decoder.step(
+            hidden = yield from self.decoder.step(
                 tokens[picked, :-1].astype(self.decoder.dtype),
                 fired.counts[nonempty],
                 encoded[picked],
                 lengths[nonempty],
                 decoders,
             )
-            selection = self._select(logits, [wanted[k] for k in nonempty])
+            found = log_probabilities(self.decoder.output_layer(hidden))
+            selection = self._select(found, [wanted[k] for k in nonempty])
         unfinished = tokens[:, -1]
         # No lazy graph may survive the step: it would keep the whole batch in memory.
         yield (
@@ -240,16 +294,10 @@ class Paraformer(nn.Module):
                 results[k] = chosen
         return results
 
-    def _select(self, logits: mx.array, wanted: Sequence[Wanted | None]) -> Selection:
-        return Selection(log_probabilities(logits), mx, wanted, on_device=not on_cpu())
+    def _select(self, found: mx.array, wanted: Sequence[Wanted | None]) -> Selection:
+        return Selection(found, mx, wanted, on_device=not on_cpu())
 
 
 def embeddings(fired: Fired, hidden: mx.array) -> mx.array:
     """Sum up rows (B, T, size) into tokens (B, U + 1, size), in float32; the last token is unfinished."""
     return (mx.array(fired.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
-
-
-def log_probabilities(logits: mx.array) -> mx.array:
-    """Turn logits into logarithms of probabilities, in float32, over the last axis."""
-    logits = logits.astype(mx.float32)
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)

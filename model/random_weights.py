@@ -1,4 +1,4 @@
-"""A model directory with random weights in the published models' size, 220 M parameters, for measuring speed.
+"""Model directories with random weights in the published models' sizes, 220 M parameters and more, for measuring speed.
 
 The weights have FunASR's names and layouts, so that other programs can be measured on the same ones. They recognise
 nothing, but cause all the work: every row of features is a quarter of a token, about four tokens a second of speech.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import mlx.core as mx
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from parastream.model.config import SEACO
 from parastream.model.directory import CMVN, CONFIG, SAFETENSORS, TOKENS
 
 NAME = "random-full"
-"""Name of this model in benchmarks."""
+"""Name of the streaming model in benchmarks."""
 
 SIZES: dict[str, Any] = {
     "model": "ParaformerStreaming",
@@ -85,13 +86,58 @@ SIZES: dict[str, Any] = {
 }
 """config.yaml of `paraformer-zh-streaming`, as far as inference needs it."""
 
+_WHOLE = (
+    *("output_size", "attention_heads", "linear_units", "num_blocks", "kernel_size", "sanm_shfit"),
+    *("pos_enc_class", "normalize_before", "selfattention_layer_type"),
+)
+"""Settings that an encoder for whole utterances has, too."""
+
+SEACO_SIZES: dict[str, Any] = {
+    **SIZES,
+    "model": SEACO,
+    "model_conf": {
+        **SIZES["model_conf"],
+        "inner_dim": 512,
+        "bias_encoder_type": "lstm",
+        "bias_encoder_bid": False,
+        "NO_BIAS": 8377,
+    },
+    "encoder": "SANMEncoder",
+    "encoder_conf": {key: SIZES["encoder_conf"][key] for key in _WHOLE} | {"input_layer": "pe"},
+    "decoder_conf": {**SIZES["decoder_conf"], "sanm_shfit": 0},
+    "seaco_decoder": "ParaformerSANMDecoder",
+    "seaco_decoder_conf": {
+        "attention_heads": 4,
+        "linear_units": 1024,
+        "num_blocks": 4,  # of which nobody takes notice: there are six
+        "kernel_size": 21,
+        "sanm_shfit": 0,
+        "use_output_layer": False,
+        "wo_input_layer": True,
+    },
+    "predictor": "CifPredictorV3",
+    "predictor_conf": {
+        **SIZES["predictor_conf"],
+        "smooth_factor2": 0.25,
+        "noise_threshold2": 0.01,
+        "upsample_times": 3,
+        "use_cif1_cnn": False,
+        "upsample_type": "cnn_blstm",
+    },
+    "frontend": "WavFrontend",
+}
+"""The same of the model with hotwords and timestamps."""
+
+NAMED = {NAME: SIZES, "random-full-seaco": SEACO_SIZES}
+"""What benchmarks call them."""
+
 VOCABULARY = 8404
 _ROW = 560  # features in a row
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def shapes(sizes: Mapping[str, Any] = SIZES) -> dict[str, tuple[int, ...]]:
     """FunASR's name and shape of each weight that inference uses."""
-    encoder, decoder = SIZES["encoder_conf"], SIZES["decoder_conf"]
+    encoder, decoder = sizes["encoder_conf"], sizes["decoder_conf"]
     size, hidden, kernel = encoder["output_size"], encoder["linear_units"], encoder["kernel_size"]
     found: dict[str, tuple[int, ...]] = {}
 
@@ -113,30 +159,49 @@ def shapes() -> dict[str, tuple[int, ...]]:
         norm(f"{layer}.norm1", inputs)
         norm(f"{layer}.norm2")
     norm("encoder.after_norm")
-    blocks = [f"decoder.decoders.{block}" for block in range(decoder["num_blocks"])]
-    for layer in [*blocks, "decoder.decoders3.0"]:
-        linear(f"{layer}.feed_forward.w_1", size, hidden)
-        linear(f"{layer}.feed_forward.w_2", hidden, size, bias=False)
-        norm(f"{layer}.feed_forward.norm", hidden)
-        norm(f"{layer}.norm1")
-    for layer in blocks:
-        found[f"{layer}.self_attn.fsmn_block.weight"] = (size, 1, decoder["kernel_size"])
-        linear(f"{layer}.src_attn.linear_q", size, size)
-        linear(f"{layer}.src_attn.linear_k_v", size, 2 * size)
-        linear(f"{layer}.src_attn.linear_out", size, size)
-        norm(f"{layer}.norm2")
-        norm(f"{layer}.norm3")
-    norm("decoder.after_norm")
+
+    def decode(name: str, layers: int, conf: Mapping[str, Any]) -> None:
+        blocks = [f"{name}.decoders.{block}" for block in range(layers)]
+        for layer in [*blocks, f"{name}.decoders3.0"]:
+            linear(f"{layer}.feed_forward.w_1", size, conf["linear_units"])
+            linear(f"{layer}.feed_forward.w_2", conf["linear_units"], size, bias=False)
+            norm(f"{layer}.feed_forward.norm", conf["linear_units"])
+            norm(f"{layer}.norm1")
+        for layer in blocks:
+            found[f"{layer}.self_attn.fsmn_block.weight"] = (size, 1, conf["kernel_size"])
+            linear(f"{layer}.src_attn.linear_q", size, size)
+            linear(f"{layer}.src_attn.linear_k_v", size, 2 * size)
+            linear(f"{layer}.src_attn.linear_out", size, size)
+            norm(f"{layer}.norm2")
+            norm(f"{layer}.norm3")
+        norm(f"{name}.after_norm")
+
+    def lstm(name: str, *endings: str) -> None:
+        for ending in endings:
+            for part in ("ih", "hh"):
+                found[f"{name}.weight_{part}_{ending}"] = (4 * size, size)
+                found[f"{name}.bias_{part}_{ending}"] = (4 * size,)
+
+    decode("decoder", decoder["num_blocks"], decoder)
     linear("decoder.output_layer", size, VOCABULARY)
     found["predictor.cif_conv1d.weight"] = (size, size, 3)
     found["predictor.cif_conv1d.bias"] = (size,)
     linear("predictor.cif_output", size, 1)
+    if sizes["model"] == SEACO:
+        found["predictor.upsample_cnn.weight"] = (size, size, sizes["predictor_conf"]["upsample_times"])
+        found["predictor.upsample_cnn.bias"] = (size,)
+        lstm("predictor.blstm", "l0", "l0_reverse")
+        linear("predictor.cif_output2", 2 * size, 1)
+        found["decoder.embed.0.weight"] = (VOCABULARY, size)
+        lstm("bias_encoder", "l0", "l1")
+        decode("seaco_decoder", 6, sizes["seaco_decoder_conf"])
+        linear("hotword_output_layer", size, VOCABULARY)
     return found
 
 
-def weights(seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def weights(seed: int = 0, sizes: Mapping[str, Any] = SIZES) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield names and values of the weights; each depends on the seed, its name and its shape alone."""
-    for name, shape in shapes().items():
+    for name, shape in shapes(sizes).items():
         yield name, _weight(name, shape, seed)
 
 
@@ -161,14 +226,14 @@ def tokens() -> list[str]:
     return [*head, *(chr(0x4E00 + place) for place in range(VOCABULARY - len(head) - 1)), "<unk>"]
 
 
-def save(directory: Path, seed: int = 0) -> None:
-    """Write `config.yaml`, `am.mvn`, `tokens.json` and `model.safetensors`, 880 MB, for `load` and for FunASR.
+def save(directory: Path, seed: int = 0, sizes: Mapping[str, Any] = SIZES) -> None:
+    """Write `config.yaml`, `am.mvn`, `tokens.json` and `model.safetensors`, 880 MB or 990, for `load` and for FunASR.
 
     Raises:
         OSError: The directory, which is made if need be, cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(yaml.safe_dump(SIZES, sort_keys=False), encoding="utf-8")
+    (directory / CONFIG).write_text(yaml.safe_dump(dict(sizes), sort_keys=False), encoding="utf-8")
     (directory / TOKENS).write_text(json.dumps(tokens(), ensure_ascii=False), encoding="utf-8")
     # About the mean and spread of log mel energies of speech.
     (directory / CMVN).write_text(
@@ -178,5 +243,5 @@ def save(directory: Path, seed: int = 0) -> None:
         "</Nnet> \n",
         encoding="utf-8",
     )
-    arrays = {name: mx.array(value) for name, value in weights(seed)}
+    arrays = {name: mx.array(value) for name, value in weights(seed, sizes)}
     mx.save_safetensors(str(directory / SAFETENSORS), arrays, {"format": "pt"})

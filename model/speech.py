@@ -76,7 +76,7 @@ class SpeechModel:
             config=config,
             frontend=Frontend(config.frontend, *directory.cmvn),
             network=network,
-            tokenizer=Tokenizer(directory.tokens, directory.merges),
+            tokenizer=Tokenizer(directory.tokens, directory.merges, directory.cuts if config.seaco else {}),
             parameters=network.size,
             computing=computing,
             quantization=Quantization.of(directory.configuration),

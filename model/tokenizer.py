@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
@@ -11,7 +11,9 @@ from types import MappingProxyType
 from parastream.model.bpe import Merges, pieces_of
 from parastream.model.text import is_unspaced, join, units
 
-SPECIAL = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
+UNKNOWN = "<unk>"
+"""Token of all that the others cannot spell."""
+SPECIAL = frozenset({"<blank>", "<s>", "</s>", UNKNOWN, "<OOV>"})
 """Tokens that stand for no text."""
 
 _CONTINUES = "@@"
@@ -79,10 +81,22 @@ class Tokenizer:
       `用Python`, `room5`).
     """
 
-    def __init__(self, tokens: Sequence[str], merges: Merges = MappingProxyType({})) -> None:
-        """Make one of the vocabulary, and of the merges behind its pieces where they are known."""
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        merges: Merges = MappingProxyType({}),
+        cuts: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        """Make one of the vocabulary, and of how words are cut into its pieces where that is known.
+
+        Args:
+            tokens: The vocabulary.
+            merges: Those behind the pieces.
+            cuts: The pieces of words, such as `hel@@` and `lo`.
+        """
         self.tokens = tuple(tokens)
         self._merges = merges
+        self._cuts = cuts
         self._ids = {token: index for index, token in enumerate(self.tokens)}
 
     def __len__(self) -> int:
@@ -122,27 +136,28 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`.
 
-        Words are cut as the training data was, where the merges of the pieces are known, else into the longest piece
-        that fits, from left to right. A word that the model's pieces cannot spell becomes one `<unk>` (nothing, if the
-        list has none). Words in capitals are spelled letter by letter, as `decode` shows spelled letters. Other words
-        are looked up in lower case if they are not in the list as written.
+        Words are cut as the training data was, where their pieces or the merges of these are known, else into the
+        longest piece that fits, from left to right. A word that the model's pieces cannot spell becomes one `<unk>`
+        (nothing, if the list has none). Words in capitals are spelled letter by letter, as `decode` shows spelled
+        letters. Other words are looked up in lower case if they are not in the list as written.
         """
         ids: list[int] = []
         runs = (run for part in text.split() for unit in units(part) for run in _NUMBER_OR_REST.findall(unit))
         for run in runs:
             for word in run.lower() if _SPELLED.fullmatch(run) else (run,):
                 pieces = self._pieces(word) or self._pieces(word.lower())
-                if pieces is None and "<unk>" in self._ids:
-                    pieces = [self._ids["<unk>"]]
+                if pieces is None and UNKNOWN in self._ids:
+                    pieces = [self._ids[UNKNOWN]]
                 ids.extend(pieces or ())
         return ids
 
     def _pieces(self, word: str) -> list[int] | None:
-        if self._merges:
+        names: Sequence[str] = self._cuts.get(word, ())
+        if not names and self._merges:
             *inner, last = pieces_of(word, self._merges)
             names = [*(piece + _CONTINUES for piece in inner), last]
-            if all(name in self._ids for name in names):
-                return [self._ids[name] for name in names]
+        if names and all(name in self._ids for name in names):
+            return [self._ids[name] for name in names]
         return self._longest_pieces(word)
 
     def _longest_pieces(self, word: str) -> list[int] | None:

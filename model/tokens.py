@@ -10,6 +10,18 @@ from parastream.model.lattice import Lattice
 
 
 @dataclass(frozen=True, slots=True)
+class Upsampled:
+    """What a timestamp head knows of the tokens of a whole utterance; their `rows` are places of its finer rows."""
+
+    times: int
+    """Finer rows for each row."""
+    total: int
+    """Finer rows of the utterance."""
+    end: int
+    """Where the last token is over. Tokens that stand for nothing behind it are there, too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """Tokens recognised in an utterance or in one of its windows, special ones included."""
 
@@ -21,6 +33,8 @@ class Tokens:
     """(n,) row of the utterance's features in which each fired; a row lasts 60 ms."""
     lattice: Lattice | None = None
     """What else these positions may be, where that was asked for."""
+    upsampled: Upsampled | None = None
+    """Of models with a timestamp head."""
 
     @classmethod
     def none(cls) -> Tokens:

@@ -196,9 +196,9 @@ BenchModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="NAME|DIR|random-full",
-        help="Speech model; random-full: 220 million random weights, as many as the published models have.  "
-        "[default: the embedded one]",
+        metavar="NAME|DIR|random-full[-seaco]",
+        help="Speech model; random-full: 220 million random weights, as many as the published models have;"
+        " random-full-seaco: 247 million, with hotwords and timestamps.  [default: the embedded one]",
     ),
 ]
 JsonOption = Annotated[

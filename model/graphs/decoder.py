@@ -118,15 +118,21 @@ def filter_graph(config: DecoderConfig, take: Take, arithmetic: Arithmetic) -> S
 
 
 def output_graph(config: DecoderConfig, take: Take, arithmetic: Arithmetic) -> SanmBuilder:
-    """Build the end: tokens `x` (N, size) to logarithms of the vocabulary's probabilities (N, V)."""
+    """Build the end.
+
+    The input is `x`: tokens (N, size); the outputs are logarithms of the vocabulary's probabilities (N, V), and the
+    hidden states (N, size) of which they are made.
+    """
     graph = SanmBuilder(take, arithmetic)
-    x = _feed_forward(graph, graph.input("x", ["tokens", config.size]), "decoder.last")
-    logits = graph.dense(graph.norm(x, "decoder.after_norm"), "decoder.output_layer")
-    graph.output(graph.node("LogSoftmax", logits, axis=-1))
+    x = feed_forward(graph, graph.input("x", ["tokens", config.size]), "decoder.last")
+    hidden = graph.norm(x, "decoder.after_norm")
+    graph.output(graph.node("LogSoftmax", graph.dense(hidden, "decoder.output_layer"), axis=-1))
+    graph.output(hidden)
     return graph
 
 
-def _feed_forward(graph: SanmBuilder, x: str, name: str) -> str:
+def feed_forward(graph: SanmBuilder, x: str, name: str) -> str:
+    """Add the feed-forward part of this name to tokens x (N, size)."""
     hidden = graph.dense(graph.norm(x, f"{name}.norm1"), f"{name}.feed_forward.w_1")
     hidden = graph.norm(graph.node("Relu", hidden), f"{name}.feed_forward.norm")
     return graph.dense(hidden, f"{name}.feed_forward.w_2", bias=False)
@@ -134,7 +140,7 @@ def _feed_forward(graph: SanmBuilder, x: str, name: str) -> str:
 
 def _filter_input(graph: SanmBuilder, x: str, name: str, frame: str, mask: str) -> str:
     """Return what a layer's filter sees of its tokens (B, U, size), zero where the mask is."""
-    inner = graph.node("Reshape", graph.norm(_feed_forward(graph, x, name), f"{name}.norm2"), frame)
+    inner = graph.node("Reshape", graph.norm(feed_forward(graph, x, name), f"{name}.norm2"), frame)
     return graph.node("Mul", inner, mask)
 
 

@@ -18,12 +18,16 @@ from parastream.model.config import ModelConfig
 from parastream.model.graphs.builder import Arithmetic
 from parastream.model.graphs.pool import Pool, Slot
 from parastream.model.graphs.sanm import Float32, Take
+from parastream.model.graphs.seaco import SeacoStage
 from parastream.model.graphs.stages import LAYERS, DecoderStage, EncoderStage, Fresh, Mask, gathered
+from parastream.model.graphs.timestamps import TimestampStage
 from parastream.model.graphs.workers import Workers
+from parastream.model.hotword_terms import EncodedTerms, Terms
 from parastream.model.lanes import finish
 from parastream.model.lattice import Wanted
 from parastream.model.rows import Embedding, length_mask
 from parastream.model.selection import Selection
+from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
 _FEWEST = 2
@@ -100,6 +104,11 @@ class GraphParaformer:
         self._unlimited = config.encoder_look_back < 0
         self._encoder = EncoderStage(config.encoder, take, arithmetic, kept=self._kept)
         self._decoder = DecoderStage(config.decoder, take, arithmetic, kept=self._decoder_rows)
+        if config.predictor.timestamps:
+            self._timestamps = TimestampStage(config.predictor, take)
+        if config.seaco is not None:
+            self._seaco = SeacoStage(config.seaco, take, arithmetic)
+            self._encoded_terms = EncodedTerms(self._seaco.encode, self._workers)
         rows = self._kept if self._unlimited else config.encoder_look_back * chunk.hop
         self._pool = Pool(
             {
@@ -119,16 +128,27 @@ class GraphParaformer:
         return finish(self.transcribe_in_slices(features, layers=1 << 16))
 
     def transcribe_in_slices(
-        self, features: Sequence[Float32], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+        self,
+        features: Sequence[Float32],
+        *,
+        layers: int,
+        wanted: Sequence[Wanted | None] | None = None,
+        terms: Sequence[Terms | None] | None = None,
     ) -> Generator[None, None, list[Tokens]]:
         """See `Network.transcribe_in_slices`; the utterances are computed one by one."""
+        steps = math.ceil(layers / LAYERS)
         wanted = wanted or [None] * len(features)
+        vectors: list[Float32 | None] = [None] * len(features)
+        if terms is not None and any(terms):
+            vectors = yield from self._encoded_terms.of(terms, steps=steps)
         parts = balanced([len(rows) for rows in features], self.lanes)
-        works = [_side_by_side([self._transcribe(features[i], wanted[i]) for i in part]) for part in parts]
-        tokens = yield from self._workers.in_slices(works, steps=math.ceil(layers / LAYERS))
+        works = [_side_by_side([self._transcribe(features[i], wanted[i], vectors[i]) for i in part]) for part in parts]
+        tokens = yield from self._workers.in_slices(works, steps=steps)
         return placed(len(features), parts, tokens)
 
-    def _transcribe(self, features: Float32, wanted: Wanted | None) -> Generator[object, None, Tokens]:
+    def _transcribe(
+        self, features: Float32, wanted: Wanted | None, hotwords: Float32 | None
+    ) -> Generator[object, None, Tokens]:
         if not len(features):
             return Tokens.none()
         real = np.ones((1, len(features)), np.bool_)
@@ -141,8 +161,14 @@ class GraphParaformer:
         if not fired.counts[0]:
             return Tokens.none()
         tokens = self._encoder.integrate(fired.shares, encoded)[:, :-1]
-        found = yield from self._decoder.whole(tokens, encoded)
-        return Selection(found, np, [wanted]).tokens(fired.counts, fired.rows)[0]
+        found, hidden = yield from self._decoder.whole(tokens, encoded)
+        if hotwords is not None:
+            found = yield from self._seaco.hear(found, tokens, hidden, hotwords)
+        chosen = Selection(found, np, [wanted]).tokens(fired.counts, fired.rows)[0]
+        if self._config.predictor.timestamps:
+            weights = yield from self._timestamps.weigh(encoded[0])
+            chosen = timed_finely(chosen, weights, self._config.predictor.upsample_times)
+        return chosen
 
     def _scaled(self, weights: Float32) -> Float32:
         """Turn the predictor's weights, from 0 to 1, into tokens."""

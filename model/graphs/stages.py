@@ -180,7 +180,7 @@ class DecoderStage:
         names = [name for layer in range(self._config.att_layer_num) for name in decoder.memory_names(layer)]
         return Part(names, (heads, rows, size // heads))
 
-    def whole(self, tokens: Float32, encoded: Float32) -> Generator[object, None, Float32]:
+    def whole(self, tokens: Float32, encoded: Float32) -> Generator[object, None, tuple[Float32, Float32]]:
         """Decode one whole utterance; yield after each group of layers.
 
         Args:
@@ -188,7 +188,7 @@ class DecoderStage:
             encoded: Encoded rows (1, T, size).
 
         Returns:
-            Logarithms of the vocabulary's probabilities, (1, U, V).
+            Logarithms of the vocabulary's probabilities, (1, U, V), and the hidden states behind them, (1, U, size).
         """
         count, middle = tokens.shape[1], self._reach // 2
         sight = _Sight(
@@ -237,7 +237,7 @@ class DecoderStage:
         )
         real = length_mask(counts, count)
         work = self._in_groups(tokens, encoded, real, takes_part, index, memories, sight)
-        fresh, found = gathered(work)
+        fresh, (found, _) = gathered(work)
         return found, [history for history, *_ in fresh], [newest for _, *memory in fresh for newest in memory]
 
     def _in_groups(
@@ -249,7 +249,7 @@ class DecoderStage:
         index: Integers,
         memories: Memories,
         sight: _Sight,
-    ) -> Generator[list[Fresh], None, Float32]:
+    ) -> Generator[list[Fresh], None, tuple[Float32, Float32]]:
         batch, count, size = tokens.shape
         heads = self._config.attention_heads
         given = {
@@ -276,7 +276,8 @@ class DecoderStage:
         for group in self._last if sight.last else []:
             x, *fresh = group.run({"x": x, **given}, memories)
             yield [Fresh(group.layers, array_of(value)) for value in fresh]
-        return array_of(self._output({"x": x})[0]).reshape(batch, count, -1)
+        found, hidden = self._output({"x": x})
+        return array_of(found).reshape(batch, count, -1), array_of(hidden).reshape(batch, count, -1)
 
 
 def gathered(work: Generator[Y, None, R]) -> tuple[list[Y], R]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
-from parastream.model import checkpoint
+from parastream.model import checkpoint, random_weights
 from parastream.model.config import ModelConfig
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import CheckpointError, ModelConfigError
@@ -98,6 +97,11 @@ def published(*sections: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         ("decoder.decoders2.3.norm1.bias", "decoder.fsmn_layers.3.norm1.bias"),
         ("decoder.decoders3.0.norm1.bias", "decoder.last.norm1.bias"),
         ("decoder.output_layer.bias", "decoder.output_layer.bias"),
+        ("bias_encoder.weight_hh_l1", "seaco.encoder.weight_hh_l1"),
+        ("seaco_decoder.decoders.5.norm3.bias", "seaco.decoder.layers.5.norm3.bias"),
+        ("seaco_decoder.decoders3.0.norm1.bias", "seaco.decoder.last.norm1.bias"),
+        ("seaco_decoder.after_norm.bias", "seaco.decoder.after_norm.bias"),
+        ("hotword_output_layer.bias", "seaco.output_layer.bias"),
         ("something.else", "something.else"),
     ],
 )
@@ -114,6 +118,18 @@ def test_layout_of_convolutions(name: str) -> None:
     assert converted[1, 2, 0] == value[1, 0, 2]
 
 
+def test_layout_of_transposed_convolutions() -> None:
+    value = np.arange(24).reshape(2, 3, 4)
+    (converted,) = checkpoint.sanitize({"predictor.upsample_cnn.weight": value}).values()
+    assert converted.shape == (3, 4, 2)
+    assert converted[2, 3, 1] == value[1, 2, 3]
+
+
+def test_the_embedding_is_used_to_read_hotwords() -> None:
+    value = np.arange(6).reshape(2, 3)
+    assert checkpoint.sanitize({"decoder.embed.0.weight": value}, ["embedding"]) == {"seaco.embed": value}
+
+
 @pytest.mark.parametrize(
     "name", ["decoder.embed.0.weight", "ctc.ctc_lo.weight", "criterion_att.w", "x.bn.num_batches_tracked"]
 )
@@ -128,39 +144,22 @@ def test_two_weights_for_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "total", "notes"),
+    ("model", "sections", "total"),
     [
-        (["paraformer"], 956, []),
-        (
-            ["paraformer", "bicif"],
-            968,
-            ["timestamp head (BiCif) is not supported: 12 of its weights are ignored"],
-        ),
-        (
-            ["paraformer", "bicif", "seaco"],
-            1095,
-            [
-                "hotword biasing (SeACo) is not supported: 127 of its weights are ignored",
-                "timestamp head (BiCif) is not supported: 12 of its weights are ignored",
-            ],
-        ),
+        ("Paraformer", ["paraformer"], 956),
+        ("BiCifParaformer", ["paraformer", "bicif"], 968),
+        ("SeacoParaformer", ["paraformer", "bicif", "seaco"], 1095),
     ],
 )
-def test_published_checkpoints_fit(
-    sections: list[str], total: int, notes: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Every name and shape of the 220 M parameter models finds its place in the network of that size."""
+def test_published_checkpoints_fit(model: str, sections: list[str], total: int) -> None:
+    """Every name and shape of the published models finds its place in the network of that size."""
     shapes = dict(published(*sections))
     assert len(shapes) == total
-    with caplog.at_level(logging.WARNING):
-        ours = checkpoint.sanitize({name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()})
-    assert caplog.messages == notes
-    config = {
-        "model": "Paraformer",
-        "encoder_conf": {"output_size": 512, "linear_units": 2048, "num_blocks": 50},
-        "decoder_conf": {"linear_units": 2048, "num_blocks": 16, "att_layer_num": 16, "kernel_size": 11},
-        "predictor_conf": {"idim": 512},
-    }
+    arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    ours = checkpoint.sanitize(arrays, ["embedding"] if model == "SeacoParaformer" else [])
+    config = random_weights.SEACO_SIZES | {"model": model}
+    if model == "Paraformer":
+        config["predictor"] = "CifPredictorV2"
     network = Paraformer(ModelConfig.from_dict(config, vocab_size=8404))
     assert {name: array.shape for name, array in ours.items()} == {
         name: array.shape for name, array in parameters(network).items()

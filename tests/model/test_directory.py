@@ -154,3 +154,12 @@ def test_a_description_without_a_token_list_is_told_by_the_name_of_the_list(tmp_
     (tmp_path / "config.yaml").write_text("model: Paraformer\n")
     with pytest.raises(ModelConfigError, match=r"tokens\.json: a model needs this file"):
         ModelConfig.from_directory(ModelDirectory(tmp_path))
+
+
+def test_the_cuts_of_words(tmp_path: Path) -> None:
+    assert ModelDirectory(tmp_path).cuts == {}
+    (tmp_path / "seg_dict").write_text("hello hel@@ lo\n你好 你 好\n \n\nworld wor@@ ld\r\n", encoding="utf-8")
+    assert ModelDirectory(tmp_path).cuts == {"hello": ("hel@@", "lo"), "world": ("wor@@", "ld")}
+    (tmp_path / "seg_dict").write_bytes(b"\xff")
+    with pytest.raises(ModelConfigError, match="seg_dict: not a text file in UTF-8"):
+        _ = ModelDirectory(tmp_path).cuts

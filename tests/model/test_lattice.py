@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from parastream.model.lanes import finish
 from parastream.model.lattice import Lattice
+from parastream.model.layers import log_probabilities
 from parastream.model.network import Network
-from parastream.model.paraformer import log_probabilities
 from parastream.model.selection import CANDIDATES, Selection
 
 from ..reference import recipe

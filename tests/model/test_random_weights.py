@@ -1,4 +1,4 @@
-"""The random model of full size: names, shapes and token rate. Its values are made for the small weights only."""
+"""The random models of full size: names, shapes and token rate. Fast tests make the values of small weights only."""
 
 from __future__ import annotations
 
@@ -6,26 +6,47 @@ import re
 from pathlib import Path
 
 import numpy as np
-from parastream.model import random_weights
+import pytest
+from parastream.model import load_final_pass, random_weights
+from parastream.model.computing import Compute
+from parastream.model.final_pass import FinalInput
+from parastream.model.hotwords import Hotword
+from parastream.model.lanes import finish
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "checkpoint_shapes.txt"
 
 
-def published() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the published model, without what only training uses."""
+def published(*, seaco: bool = False) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a published model, without what only training uses."""
     found = {}
-    for line in PUBLISHED.read_text(encoding="utf-8").split("[bicif")[0].splitlines():
-        if line.startswith(("encoder.", "decoder.", "predictor.")):
+    text = PUBLISHED.read_text(encoding="utf-8")
+    for line in (text if seaco else text.split("[bicif")[0]).splitlines():
+        if line and not line.startswith(("#", "[")):
             name, sizes = line.split()
             count = re.search(r"\{0\.\.(\d+)\}", name)
             for number in range(int(count[1]) + 1 if count else 1):
                 found[re.sub(r"\{.*\}", str(number), name)] = tuple(int(size) for size in sizes.split("x"))
-    del found["decoder.embed.0.weight"]
+    if not seaco:
+        del found["decoder.embed.0.weight"]
     return found
 
 
 def test_it_has_the_weights_of_the_published_models() -> None:
     assert random_weights.shapes() == published()
+    assert random_weights.shapes(random_weights.SEACO_SIZES) == published(seaco=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compute", ["mlx", "graphs"])
+def test_the_full_size_with_hotwords_loads_and_runs(tmp_path: Path, compute: Compute) -> None:
+    random_weights.save(tmp_path, sizes=random_weights.SEACO_SIZES)
+    ear = load_final_pass(tmp_path, compute=compute)
+    samples = np.random.default_rng(1).normal(0, 0.1, 48000).astype(np.float32)
+    hotwords = tuple(Hotword(chr(0x4E00 + place) * (1 + place % 4)) for place in range(120))
+    utterances = [FinalInput(samples, hotwords=hotwords), FinalInput(samples[:32000])]
+    for found, utterance in zip(finish(ear.transcribe_in_slices(utterances, steps=8)), utterances, strict=True):
+        assert len(found.words) >= 3 * utterance.seconds, "about four tokens a second"
+        assert found.words[-1].end <= utterance.seconds
 
 
 def test_a_weight_depends_on_its_name_and_the_seed_only() -> None:

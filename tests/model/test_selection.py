@@ -7,7 +7,7 @@ from types import ModuleType
 import mlx.core as mx
 import numpy as np
 import pytest
-from parastream.model.paraformer import log_probabilities
+from parastream.model.layers import log_probabilities
 from parastream.model.selection import best, of_each
 
 

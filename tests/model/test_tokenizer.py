@@ -131,6 +131,15 @@ def test_encode(mixed: Tokenizer, text: str, tokens: str) -> None:
     assert mixed.encode(text) == ids_of(*tokens.split())
 
 
+def test_words_are_cut_as_somebody_knows_them_to_be() -> None:
+    tokens = ["ab", "a@@", "b", "c"]
+    cuts = {"ab": ("a@@", "b"), "abc": ("ab@@", "c")}
+    tokenizer = Tokenizer(tokens, cuts=cuts)
+    assert tokenizer.encode("ab Ab") == [1, 2, 1, 2]
+    assert Tokenizer(tokens).encode("ab") == [0]
+    assert tokenizer.encode("abc") == [], "no piece of that name is there, nor another way to spell it"
+
+
 def test_longest_piece_first() -> None:
     tokens = ["in@@", "i@@", "n@@", "ter@@", "net", "internet@@", "inter@@", "s", "<unk>"]
     tokenizer = Tokenizer(tokens)

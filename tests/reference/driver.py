@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from parastream.model import SpeechModel
 from parastream.model.checkpoint import sanitize
@@ -39,9 +40,9 @@ SPECIAL = 2
 """FunASR leaves tokens up to this id out of its lists: `<blank>`, `<s>`, `</s>`."""
 
 
-def network(name: str, variant: recipe.Variant | None) -> Paraformer:
-    """The reference model `name` in MLX, set up for a streaming variant, or for full context."""
-    config, weights = _described(name, variant)
+def network(name: str, variant: recipe.Variant | None, model: str = "Paraformer") -> Paraformer:
+    """The reference model `name` in MLX, set up for a streaming variant, or for full context, as a `model`."""
+    config, weights = _described(name, variant, model)
     built = Paraformer(config)
     built.load_weights([(k, mx.array(v)) for k, v in weights.items()], strict=True)
     built.pack()
@@ -50,18 +51,24 @@ def network(name: str, variant: recipe.Variant | None) -> Paraformer:
 
 
 def graphs(
-    name: str, variant: recipe.Variant | None, arithmetic: Arithmetic = "float32", *, added_bias: float = 0.0
+    name: str,
+    variant: recipe.Variant | None,
+    arithmetic: Arithmetic = "float32",
+    *,
+    added_bias: float = 0.0,
+    model: str = "Paraformer",
 ) -> GraphParaformer:
     """The same as graphs; `added_bias` is added to the bias of the predictor's output."""
-    config, weights = _described(name, variant)
+    config, weights = _described(name, variant, model)
     weights["predictor.cif_output.bias"] = weights["predictor.cif_output.bias"] + added_bias
     size = sum(array.size for array in weights.values())
     return GraphParaformer(config, lambda key: np.asarray(weights.pop(key), np.float32), arithmetic, size)
 
 
-def _described(name: str, variant: recipe.Variant | None) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
+def _described(name: str, variant: recipe.Variant | None, model: str) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
     size = recipe.SIZES[name]
-    config = ModelConfig.from_dict(recipe.config(size, streaming=variant is not None), vocab_size=size.vocabulary)
+    described = recipe.config(size, streaming=variant is not None, model=model)
+    config = ModelConfig.from_dict(described, vocab_size=size.vocabulary)
     if variant is not None:
         config = replace(
             config,
@@ -69,8 +76,29 @@ def _described(name: str, variant: recipe.Variant | None) -> tuple[ModelConfig, 
             encoder_look_back=variant.encoder_look_back,
             decoder_look_back=variant.decoder_look_back,
         )
-    shapes = json.loads((FOLDER / name / "shapes.json").read_text())
-    return config, sanitize(recipe.weights(shapes) | dict(np.load(FOLDER / name / "cif_head.npz")))
+    return config, sanitize(funasr_weights(name, model), ("embedding",) if model == "SeacoParaformer" else ())
+
+
+def funasr_weights(name: str, model: str = "Paraformer") -> dict[str, NDArray[Any]]:
+    """The weights of the reference model `name` by FunASR's names, as a `model`."""
+    shapes = json.loads((FOLDER / name / ("shapes.json" if model == "Paraformer" else "seaco_shapes.json")).read_text())
+    if model == "BiCifParaformer":
+        shapes = {key: shape for key, shape in shapes.items() if key.startswith(("encoder.", "decoder.", "predictor."))}
+    return recipe.weights(shapes) | dict(np.load(FOLDER / name / "cif_head.npz"))
+
+
+def write_directory(
+    directory: Path, name: str, model: str, weights: Mapping[str, NDArray[Any]], **changes: object
+) -> None:
+    """Writes a model directory of the reference model `name` as a `model`; `changes` replace parts of its config."""
+    size = recipe.SIZES[name]
+    directory.mkdir(exist_ok=True)
+    config = recipe.config(size, streaming=False, model=model) | changes
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    (directory / "tokens.json").write_text(json.dumps(recipe.tokens(size)))
+    recipe.write_cmvn(directory / "am.mvn")
+    arrays = {key: mx.array(array) for key, array in weights.items()}
+    mx.save_safetensors(str(directory / "model.safetensors"), arrays)
 
 
 def frontend(directory: Path) -> Frontend:
@@ -173,8 +201,8 @@ def _watch_mlx(model: Paraformer, found: defaultdict[str, list[Any]]) -> None:
         found["encoded"].append(np.array(result[0][0]))
         found["alpha"].append(np.array(model.predictor.weigh(result[0])[0]))
 
-    def decoded(logits: Any, arguments: Any) -> None:
-        found["logits"].append(np.array(logits[0]))
+    def decoded(hidden: Any, arguments: Any) -> None:
+        found["logits"].append(np.array(model.decoder.output_layer(hidden)[0]))
         found["embeddings"].append(np.array(arguments[0][0]))
 
     _watch(model.encoder, "step", encoded)
@@ -209,7 +237,7 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
     alpha = np.array(model.predictor.weigh(encoded))
     fired = model.integrator.fire(alpha, lengths)
     embeddings = embeddings_of(fired, encoded)[:, :-1]
-    logits = finish(model.decoder(embeddings, fired.counts, encoded, lengths))
+    logits = model.decoder.output_layer(finish(model.decoder(embeddings, fired.counts, encoded, lengths)))
     return {
         "rows": lengths,
         "encoded": np.array(encoded),
@@ -233,7 +261,7 @@ def whole_in_graphs(model: GraphParaformer, rows: Float32) -> Stages:
         found["encoded"], found["alpha"] = result[0], model._scaled(result[1])
 
     def decoded(result: Any, arguments: Any) -> None:
-        found["logits"], found["embeddings"] = result, arguments[0]
+        (found["logits"], _), found["embeddings"] = result, arguments[0]
 
     _watch(model._encoder, "weigh", encoded)
     _watch(model._integrator, "fire", fired)
@@ -252,7 +280,8 @@ def padded_batch(model: Paraformer, utterances: Sequence[Float32], expected: Sta
     found = whole(model, utterances)
     counts = expected["fires"].astype(np.int64)
     embeddings, encoded = mx.array(expected["embeddings"]), mx.array(found["encoded"])
-    found["logits"] = np.array(finish(model.decoder(embeddings, counts, encoded, found["rows"])))
+    hidden = finish(model.decoder(embeddings, counts, encoded, found["rows"]))
+    found["logits"] = np.array(model.decoder.output_layer(hidden))
     first, second = found["rows"].tolist()
     fired = int((found["fire_rows"][found["fires"][0] :] < second - 1).sum())
     ends = {

@@ -10,7 +10,9 @@ kaldi-native-fbank is FunASR's feature extractor where torchaudio is absent. Wri
 - `features.npz`: features of waveforms of several lengths (`whole_<samples>`) and of the streaming variants, as
   indices into their distinct `rows`;
 - for each size a folder with `shapes.json` (FunASR's parameter names), `cif_head.npz` (the calibrated weights),
-  `offline.npz` (one utterance, full context), `batch.npz` (two, padded) and `stream_<variant>.npz`.
+  `offline.npz` (one utterance, full context), `batch.npz` (two, padded) and `stream_<variant>.npz`; for one size also
+  `seaco_shapes.json` and `seaco.npz`: the same utterance with the timestamps of `BiCifParaformer` and the hotwords of
+  `SeacoParaformer`.
 
 In a streaming file the windows' rows and tokens are joined along the first axis; `rows`, `fires` and `tokens`
 count them for each window.
@@ -33,6 +35,7 @@ import numpy as np
 import torch
 from funasr import AutoModel  # noqa: F401  # registers the classes
 from funasr.register import tables
+from funasr.utils.timestamp_tools import ts_prediction_lfr6_standard
 from numpy.typing import NDArray
 
 from tests.reference import recipe
@@ -46,18 +49,9 @@ Arrays = dict[str, NDArray[Any]]
 
 def create(config: dict[str, Any], vocabulary: int) -> Any:
     """Instantiates FunASR's model."""
-    model = tables.model_classes[config["model"]](
-        encoder=config["encoder"],
-        encoder_conf=config["encoder_conf"],
-        decoder=config["decoder"],
-        decoder_conf=config["decoder_conf"],
-        predictor=config["predictor"],
-        predictor_conf=config["predictor_conf"],
-        input_size=config["input_size"],
-        vocab_size=vocabulary,
-        ctc_weight=0.0,
-        predictor_bias=1,
-    )
+    described = {key: value for key, value in config.items() if key not in ("model", "model_conf")}
+    described |= {"ctc_weight": 0.0, "predictor_bias": 1} | config.get("model_conf", {})
+    model = tables.model_classes[config["model"]](**described, vocab_size=vocabulary)
     return model.eval()
 
 
@@ -217,6 +211,44 @@ class Reference:
         }
 
 
+class SeacoReference:
+    """FunASR's SeACo model of one size, with a timestamp head; what it shares with the others has the same weights."""
+
+    def __init__(self, size: recipe.Size, cif_head: Arrays) -> None:
+        self.model = create(recipe.config(size, streaming=False, model="SeacoParaformer"), size.vocabulary)
+        self.shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
+        weights = recipe.weights(self.shapes) | cif_head
+        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self._vocabulary = recipe.tokens(size)
+
+    def whole(self, rows: Any) -> Arrays:
+        """What it computes for the features (1, T, 560) of an utterance, without hotwords and with each list of them.
+
+        Times, in milliseconds, are those of the tokens without hotwords, and of them without the last one, which
+        stands for the end.
+        """
+        model = self.model
+        encoded, lengths = model.encode(rows, torch.tensor([rows.shape[1]]))
+        embeddings, counts, *_ = model.calc_predictor(encoded, lengths)
+        counts = counts.round().long()
+        lists = {name: [*terms, [model.sos]] for name, terms in recipe.HOTWORD_LISTS.items()}
+        found: Arrays = {}
+        plain = model._seaco_decode_with_ASF(encoded, lengths, embeddings, counts, hw_list=None)
+        for name, terms in lists.items():
+            merged = model._seaco_decode_with_ASF(encoded, lengths, embeddings, counts, hw_list=terms)
+            found[f"merged_{name}"] = merged.numpy()
+            padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(own) for own in terms], batch_first=True)
+            own_lengths = torch.tensor([len(own) for own in terms])
+            found[f"vectors_{name}"] = model._hotword_representation(padded, own_lengths).numpy()
+        *_, alphas, peaks = model.calc_predictor_timestamp(encoded, lengths, counts)
+        tokens = [self._vocabulary[i] for i in plain[0].argmax(-1).tolist() if i > 2]
+        found |= {"us_alphas": alphas.numpy(), "us_peaks": peaks.numpy(), "plain": plain.numpy()}
+        for name, some in (("times", tokens), ("times_short", tokens[:-1])):
+            _, times = ts_prediction_lfr6_standard(alphas[0].clone(), peaks[0].clone(), list(some))
+            found[name] = np.array(times)
+        return found
+
+
 def write(path: Path, arrays: Arrays) -> None:
     """Stores arrays, floating point ones as float32."""
     stored = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
@@ -252,6 +284,10 @@ def main() -> None:
                 stages = reference.stream(how)
                 features[f"stream_{variant}"] = stages.pop("features")
                 write(directory / f"stream_{variant}.npz", stages)
+            if name == recipe.SEACO_SIZE:
+                seaco = SeacoReference(size, reference.cif_head)
+                (directory / "seaco_shapes.json").write_text(json.dumps(seaco.shapes, indent=0) + "\n")
+                write(directory / "seaco.npz", seaco.whole(reference.features(wave)))
         write(OUT / "features.npz", share_rows(features))
 
 

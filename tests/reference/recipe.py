@@ -58,6 +58,20 @@ class Variant:
     decoder_look_back: int = 1
 
 
+SEACO_SIZE = "tiny"
+"""The size in which there is a model with hotwords and a timestamp head."""
+NO_BIAS = 40
+"""Token by which the bias decoder says that it has heard no hotword."""
+_NO_BIAS_LEAD = 15.0
+"""Added to its bias, so that about half of the positions have none."""
+UPSAMPLING = 3
+HOTWORD_LISTS = {
+    "few": [[20, 21], [33], [5, 9, 12]],
+    # More than FunASR attends to at a time.
+    "many": [[16 + (7 * i + 3 * k) % 47 for k in range(1 + i % 4)] for i in range(70)],
+}
+"""Ids of the hotwords of some lists, without the entry that ends each."""
+
 VARIANTS = {
     # A whole number of hops: the last call makes a full window, then one of the overlap alone.
     "base": Variant(),
@@ -78,8 +92,11 @@ VARIANTS = {
 }
 
 
-def config(size: Size, *, streaming: bool) -> dict[str, Any]:
-    """The model's config.yaml, parsed: a `ParaformerStreaming`, or a `Paraformer` of the same weights."""
+def config(size: Size, *, streaming: bool, model: str = "Paraformer") -> dict[str, Any]:
+    """The model's config.yaml, parsed: a `ParaformerStreaming`, or a model for whole utterances of the same weights.
+
+    `BiCifParaformer` has a timestamp head besides, `SeacoParaformer` has hotwords, too.
+    """
     encoder: dict[str, Any] = {
         "output_size": size.width,
         "attention_heads": size.heads,
@@ -103,8 +120,48 @@ def config(size: Size, *, streaming: bool) -> dict[str, Any]:
             "encoder_att_look_back_factor": [4, 4],
             "decoder_att_look_back_factor": [1, 1],
         }
+    predictor: dict[str, Any] = {
+        "idim": size.width,
+        "threshold": 1.0,
+        "l_order": 1,
+        "r_order": 1,
+        "tail_threshold": 0.45,
+    }
+    more: dict[str, Any] = {}
+    if model != "Paraformer":
+        predictor |= {
+            "smooth_factor2": 0.25,
+            "noise_threshold2": 0.01,
+            "upsample_times": UPSAMPLING,
+            "use_cif1_cnn": False,
+            "upsample_type": "cnn_blstm",
+        }
+    if model == "SeacoParaformer":
+        more = {
+            "model_conf": {
+                "predictor_bias": 1,
+                "inner_dim": size.width,
+                "bias_encoder_type": "lstm",
+                "bias_encoder_bid": False,
+                "NO_BIAS": NO_BIAS,
+            },
+            "seaco_decoder": "ParaformerSANMDecoder",
+            "seaco_decoder_conf": {
+                "attention_heads": size.heads,
+                "linear_units": size.hidden // 2,
+                "num_blocks": 4,
+                "dropout_rate": 0.1,
+                "positional_dropout_rate": 0.1,
+                "self_attention_dropout_rate": 0.1,
+                "src_attention_dropout_rate": 0.1,
+                "kernel_size": 21,
+                "sanm_shfit": 0,
+                "use_output_layer": False,
+                "wo_input_layer": True,
+            },
+        }
     return {
-        "model": "ParaformerStreaming" if streaming else "Paraformer",
+        "model": "ParaformerStreaming" if streaming else model,
         "encoder": "SANMEncoderChunkOpt" if streaming else "SANMEncoder",
         "encoder_conf": encoder,
         "decoder": "ParaformerSANMDecoder",
@@ -120,14 +177,8 @@ def config(size: Size, *, streaming: bool) -> dict[str, Any]:
             "kernel_size": 11,
             "sanm_shfit": 5 if streaming else 0,
         },
-        "predictor": "CifPredictorV2",
-        "predictor_conf": {
-            "idim": size.width,
-            "threshold": 1.0,
-            "l_order": 1,
-            "r_order": 1,
-            "tail_threshold": 0.45,
-        },
+        "predictor": "CifPredictorV2" if model == "Paraformer" else "CifPredictorV3",
+        "predictor_conf": predictor,
         "frontend": "WavFrontendOnline" if streaming else "WavFrontend",
         "frontend_conf": {
             "fs": RATE,
@@ -141,6 +192,7 @@ def config(size: Size, *, streaming: bool) -> dict[str, Any]:
             "dither": 0.0,
         },
         "input_size": 560,
+        **more,
     }
 
 
@@ -198,10 +250,18 @@ def _weight(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         values = 1.0 + 0.1 * values if name.endswith("weight") else 0.1 * values
     elif name.endswith("bias"):
         values = 0.05 * values
+        if name.startswith("hotword_output_layer"):
+            values[NO_BIAS] += _NO_BIAS_LEAD
     elif "fsmn_block" in name:
         values = 0.2 * values
     elif "cif_conv1d" in name:
         values = values / np.sqrt(shape[1] * shape[2])
+    elif name.startswith("bias_encoder.weight"):
+        values = 2.5 * values / np.sqrt(shape[-1])
+    elif "embed" in name:
+        pass
+    elif "upsample_cnn" in name:
+        values = values / np.sqrt(shape[0])
     elif "output_layer" in name:
         values = 3.0 * values / np.sqrt(shape[-1])
     else:

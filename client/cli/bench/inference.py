@@ -28,13 +28,14 @@ _BATCH_ROWS = 1000
 
 @contextlib.contextmanager
 def model_directory(name: str | None) -> Iterator[str]:
-    """Yield what to load for a name on the command line; `random-full` exists only while the context lasts."""
-    if name != random_weights.NAME:
+    """Yield what to load for a name on the command line; random weights exist only while the context lasts."""
+    sizes = random_weights.NAMED.get(name or "")
+    if name is None or sizes is None:
         yield name or catalogue.DEFAULT
         return
     with tempfile.TemporaryDirectory(prefix="parastream-") as scratch:
-        random_weights.save(Path(scratch) / random_weights.NAME)
-        yield str(Path(scratch) / random_weights.NAME)
+        random_weights.save(Path(scratch) / name, sizes=sizes)
+        yield str(Path(scratch) / name)
 
 
 def window(
