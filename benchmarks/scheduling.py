@@ -90,7 +90,7 @@ class Network:
         return [Tokens(np.array([5], np.int32), np.ones(1, np.float32), np.zeros(1, np.int64)) for _ in features]
 
     def transcribe_in_slices(
-        self, features: Sequence[Float32], *, layers: int, wanted: Sequence[Wanted | None] | None = None
+        self, features: Sequence[Float32], *, layers: int, **_: object
     ) -> Generator[None, None, list[Tokens]]:
         """Give no tokens, a few layers at a time."""
         size, rows = self._size, len(features) * max(map(len, features))
