@@ -102,11 +102,20 @@ _KNOWN: dict[str, KnownModel] = {
     "paraformer-zh": KnownModel(
         "speech",
         881,
-        "Mandarin with some English, whole utterances; the plain model on either hub, not SeACo",
+        "Mandarin with some English, whole utterances; the plain model on either hub",
         {
             "hf": "funasr/paraformer-zh",
             "ms": "iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",
         },
+        languages=("zh", "en"),
+        licence=_FUNASR,
+    ),
+    "paraformer-zh-seaco": KnownModel(
+        "speech",
+        990,
+        "Mandarin with some English, whole utterances; listens for hotwords by itself (SeACo), and has a head of its"
+        " own for times (BiCif)",
+        {"ms": "iic/speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch"},
         languages=("zh", "en"),
         licence=_FUNASR,
     ),

@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from parastream.model import torch_zip
 from parastream.model.computing import INT8_KEY, Computing
-from parastream.model.config import SEACO, ModelConfig, Precision
+from parastream.model.config import ModelConfig, Precision, is_seaco
 from parastream.model.dense import Dense
 from parastream.model.directory import (
     BPE_CODES,
@@ -117,10 +117,7 @@ def _open_weights(directory: ModelDirectory) -> dict[str, _Stored]:
 
 def _used(directory: ModelDirectory) -> frozenset[Used]:
     """Return which weights a model uses that others do not."""
-    found: dict[Used, bool] = {
-        "ctc": is_sensevoice(directory),
-        "embedding": directory.config.get("model") == SEACO,
-    }
+    found: dict[Used, bool] = {"ctc": is_sensevoice(directory), "embedding": is_seaco(directory)}
     return frozenset(name for name, used in found.items() if used)
 
 

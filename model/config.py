@@ -388,3 +388,12 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ModelConfigError(f"{name} must be a mapping, not {type(found).__name__}")
     return found
+
+
+def is_seaco(directory: ModelDirectory) -> bool:
+    """Say whether a FunASR directory holds a model that listens for hotwords by itself.
+
+    Raises:
+        ModelConfigError: Its `config.yaml` is damaged.
+    """
+    return directory.has(CONFIG) and directory.config.get("model") == SEACO

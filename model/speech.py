@@ -12,6 +12,7 @@ from parastream.model.config import ChunkSize, ModelConfig, Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelConfigError
 from parastream.model.frontend import Frontend
+from parastream.model.hotword_terms import NO_TERM
 from parastream.model.hugging_face import name_of
 from parastream.model.sensevoice.config import MODEL, is_sensevoice
 from parastream.model.tokenizer import Tokenizer
@@ -104,6 +105,9 @@ class SpeechModel:
         silence = np.zeros(int(_WARM_UP_SECONDS * self.config.frontend.fs), np.float32)
         rows = self.frontend(silence)
         self.network.transcribe([rows])
+        if self.config.seaco is not None:
+            for _ in self.network.transcribe_in_slices([rows], layers=1 << 16, terms=[(NO_TERM,)]):
+                pass
         if self.config.streams:
             state = self.network.new_state()
             hop = self.config.chunk.hop

@@ -153,6 +153,8 @@ def _describe(model: SpeechModel) -> None:
     print(f"decoder     {decoder}")
     print(f"tokens      {len(model.tokenizer)}")
     print(f"streams     {'yes' if model.config.streams else 'no'}")
+    print(f"hotwords    {'by itself, in whole utterances (SeACo)' if model.config.seaco else 'by the search'}")
+    print(f"word times  {'from a head of their own (BiCif)' if model.config.predictor.timestamps else 'from CIF'}")
 
 
 def _compare(model: SpeechModel, recordings: Path) -> int:

@@ -284,8 +284,9 @@ def test_unknown_names(name: str) -> None:
         catalogue.resolve(name)
     assert str(caught.value) == (
         f"no model {name!r}: allowed are asr-small-en, whisper-tiny-en, punc-small-offline, punc-small-realtime,"
-        " lm-small-en, paraformer-zh-streaming, paraformer-zh, sensevoice-small, whisper-small, whisper-large-v3-turbo,"
-        " ct-punc, ct-punc-realtime, a directory that exists, or a hub id such as funasr/paraformer-zh"
+        " lm-small-en, paraformer-zh-streaming, paraformer-zh, paraformer-zh-seaco, sensevoice-small, whisper-small,"
+        " whisper-large-v3-turbo, ct-punc, ct-punc-realtime, a directory that exists, or a hub id such as"
+        " funasr/paraformer-zh"
     )
 
 
