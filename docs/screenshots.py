@@ -8,7 +8,6 @@ Chromium (Debian: `apt-get install chromium fonts-inter`).
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,18 @@ from threading import Thread
 from typing import Literal
 
 from parastream.server.http import pages
+from parastream.server.wire.messages import (
+    Ear,
+    Final,
+    Partial,
+    Ready,
+    RoomLine,
+    RoomMessage,
+    RoomPartial,
+    RoomState,
+    ServerMessage,
+    encode,
+)
 from playwright.sync_api import Browser, Page, WebSocketRoute, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
@@ -29,7 +40,24 @@ LINES = [
     (22.4, 30.6, "You can see the old customs house on the left, and behind it the rails that led down to the water."),
     (31.9, 36.0, "None of that is left, except for one thing."),
 ]
-STABLE, DRAFT = "the crane at the end of the pier was saved by the people", " who had worked there"
+STABLE, DRAFT = "The crane at the end of the pier was saved by the people", " who had worked there"
+READY = Ready(
+    session="",
+    protocol="",
+    model="asr-small-en",
+    format="s16le",
+    rate=16000,
+    channels=1,
+    channel=0,
+    acknowledged=0,
+    heartbeat=20,
+    resume_window=0,
+    languages=("en",),
+    ears=(
+        Ear("asr-small-en", partials=True, finals=True, languages=("en",)),
+        Ear("whisper-tiny-en", partials=False, finals=True, languages=("en",)),
+    ),
+)
 STEADY = ".meter span { transform: scaleX(0.6) !important; transition: none !important }"
 """Fixes the level of the microphone, which would differ each time."""
 PICTURE = "linear-gradient(#9dbdd0 62%, #d8cbaa 62% 66%, #5c7a80 66%)"
@@ -124,29 +152,26 @@ def speak(socket: WebSocketRoute) -> None:
     def on_message(message: str | bytes) -> None:
         nonlocal told
         if isinstance(message, str):
-            send(socket, type="ready", session="", acknowledged=0, heartbeat=20)
+            send(socket, READY)
         elif not told:
             told = True
             for number, (start, end, text) in enumerate(LINES):
-                send(socket, type="final", utterance=number, start=start, end=end, text=text, words=[])
-            send(socket, type="partial", utterance=len(LINES), start=37.1, stable=STABLE, draft=DRAFT)
+                send(socket, Final(number, start, end, text, words=(), confidence=1.0))
+            send(socket, Partial(len(LINES), 37.1, 40.0, STABLE, DRAFT, words=()))
 
     socket.on_message(on_message)
 
 
 def show_room(socket: WebSocketRoute) -> None:
     """Play the server in a room."""
-    lines = [
-        {"line": number, "speaker": "", "start": start, "end": end, "text": text}
-        for number, (start, end, text) in enumerate(LINES)
-    ]
-    send(socket, type="room", room="main-hall", live=True, lines=lines, id="", earlier=0)
-    send(socket, type="partial", line=len(LINES), speaker="", start=37.1, end=40.0, stable=STABLE, draft=DRAFT)
+    lines = tuple(RoomLine(number, "", *line) for number, line in enumerate(LINES))
+    send(socket, RoomState("main-hall", live=True, lines=lines, id="", earlier=0))
+    send(socket, RoomPartial(len(LINES), "", 37.1, 40.0, STABLE, DRAFT))
 
 
-def send(socket: WebSocketRoute, **message: object) -> None:
+def send(socket: WebSocketRoute, message: ServerMessage | RoomMessage) -> None:
     """Send a message as JSON."""
-    socket.send(json.dumps(message))
+    socket.send(encode(message).decode())
 
 
 if __name__ == "__main__":
