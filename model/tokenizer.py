@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 
 from parastream.model.bpe import Merges, pieces_of
@@ -102,7 +103,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
+    @cached_property
     def languages(self) -> tuple[str, ...]:
         """Languages of the tokens, as ISO 639-1 codes: `zh`, `en`, or both."""
         spoken = [token for token in self.tokens if token not in SPECIAL]
