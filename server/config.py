@@ -29,6 +29,8 @@ PROTOCOLS = ("parastream", "deepgram", "flux", "funasr", "funasr-realtime", "ope
 TOKENLESS_PROTOCOLS = ("wyoming",)
 """Those in which a client cannot present a token."""
 
+UNIX = "unix"
+"""In `proxy_protocol`: whoever connects through the Unix socket."""
 _LONGEST_NAME = 63
 """Bytes in the name of a service, in multicast DNS."""
 MOST_ENGINES = 64
@@ -127,6 +129,9 @@ class ServerConfig:
     proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     """Addresses and networks of proxies, which are believed when they say in `X-Forwarded-For` where a request is from.
     What comes over a Unix socket is believed, too."""
+    proxy_protocol: tuple[str, ...] = ()
+    """Addresses and networks of proxies that begin each connection with a header of the PROXY protocol, version 1 or 2;
+    `unix`: those that use the Unix socket. From these a header is demanded, and from nobody else is one accepted."""
     log_level: LogLevel = "warning"
     """Least severe messages to log: `error`, `warning`, `info` (sessions and connections) or `debug` (also what the
     engine does in each turn and with each utterance)."""
@@ -229,11 +234,13 @@ class ServerConfig:
                 raise ConfigError(f"{name} holds spaces or control characters, which clients cannot present")
         if self.instance and not re.fullmatch(r"[A-Za-z0-9_-]{1,63}", self.instance):
             raise ConfigError(f"instance is {self.instance!r}; allowed are up to 63 letters, digits, `-` and `_`")
-        for network in self.proxies:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                raise ConfigError(f"proxies holds {network!r}; allowed are addresses and networks: {error}") from error
+        for name, also in (("proxies", ()), ("proxy_protocol", (UNIX,))):
+            for network in getattr(self, name):
+                try:
+                    _ = network in also or ipaddress.ip_network(network)
+                except ValueError as error:
+                    allowed = ", ".join(("addresses and networks", *also))
+                    raise ConfigError(f"{name} holds {network!r}; allowed are {allowed}: {error}") from error
         for name, value in changes.items():
             object.__setattr__(self, name, value)
 

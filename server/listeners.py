@@ -7,9 +7,9 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from parastream.server.config import ServerConfig
+from parastream.server.config import UNIX, ServerConfig
 from parastream.server.http.answers import HttpAnswers
 from parastream.server.http.auth import client_of
 from parastream.server.protocols.base import Request
@@ -17,7 +17,8 @@ from parastream.server.routes import ADAPTERS, TCP_ADAPTERS, parse, protocol_at,
 from parastream.server.transport.connection import Socket
 from parastream.server.transport.files import Places, Refusing, most_connections
 from parastream.server.transport.http import BadRequestError, Door, HttpSocket
-from parastream.server.transport.peers import peer_of
+from parastream.server.transport.peers import Peer, within
+from parastream.server.transport.proxied import Header, Waiting
 from parastream.server.transport.tcp import TcpSocket
 from parastream.server.transport.websocket import ListeningConnection, WebSocket
 from websockets.asyncio.server import Server as WebSocketServer
@@ -38,7 +39,9 @@ _TURNS_OF_ACCEPTING = 4
 _SAVED_FILES = 5
 """Files of a session that is saved: its events, three forms of the transcript, and one that is written anew."""
 
-_Serves = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+_Serves = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Peer | None], Coroutine[Any, Any, None]]
+"""Serves a connection, given who has opened it, if a proxy has said so."""
+S = TypeVar("S", bound=TcpSocket)
 _Selects = Callable[[HttpRequest, Sequence[Subprotocol]], Subprotocol | None]
 Serve = Callable[[Socket, str, Request, str], Awaitable[None]]
 """Serves a socket until it is closed, given the name of its protocol, the request, and the client's address."""
@@ -55,7 +58,7 @@ class Listeners:
         self._tcp: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: set[ListeningConnection | Door] = set()
+        self._open: set[ListeningConnection | Door | Header] = set()
         self._asking: set[HttpSocket] = set()  # those whose request is read or answered right here
         self._last_closed = asyncio.Event()
         self._places = Places(
@@ -116,7 +119,7 @@ class Listeners:
             self._last_closed.clear()
             await self._last_closed.wait()
 
-    def _connection(self, plain: _Serves, select: _Selects, *args: Any, **options: Any) -> asyncio.Protocol:
+    def _connection(self, plain: _Serves, select: _Selects, *args: Any, **options: Any) -> asyncio.BaseProtocol:
         """Make what serves a connection that a client opens.
 
         Args:
@@ -129,9 +132,10 @@ class Listeners:
         if not self._places.free:
             return Refusing()
 
-        def websocket() -> ListeningConnection:
+        def websocket(peer: Peer | None) -> ListeningConnection:
             return ListeningConnection(
                 *args,
+                peer=peer,
                 select=select,
                 max_message_rate=config.max_message_rate,
                 max_unsent_bytes=config.max_unsent_bytes,
@@ -140,16 +144,69 @@ class Listeners:
                 **options,
             )
 
-        return Door(
-            websocket,
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), partial(self._begin, plain)),
-            timeout=config.start_timeout,
-            # Not before: one whose TLS handshake fails is never told that it is closed.
-            on_opened=self._enter,
-            on_left=self._leave,
-        )
+        def door(peer: Peer | None) -> Door:
+            return Door(
+                partial(websocket, peer),
+                partial(self._streams, plain, peer),
+                timeout=config.start_timeout,
+                # Not before: one whose TLS handshake fails is never told that it is closed.
+                on_opened=self._enter,
+                on_left=self._leave,
+            )
 
-    def _begin(self, serve: _Serves, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        return self._introduced(door, self._tls)
+
+    def _introduced(
+        self, protocol: Callable[[Peer | None], asyncio.Protocol], tls: ssl.SSLContext | None
+    ) -> asyncio.BaseProtocol:
+        """Make what serves a connection, or what reads first who has opened it, where a proxy may say so.
+
+        Args:
+            protocol: Makes the protocol that serves it, given who has opened it.
+            tls: What the connection is encrypted with after that.
+        """
+        config = self._config
+        if not config.proxy_protocol:
+            return protocol(None)
+
+        networks = [proxy for proxy in config.proxy_protocol if proxy != UNIX]
+
+        def expected(peer: Peer) -> bool:
+            host, _ = peer
+            return within(host, networks) if host else UNIX in config.proxy_protocol
+
+        def pass_on(header: Header, peer: Peer) -> None:
+            if tls is None:
+                header.leave()
+                Waiting().pass_on(header.transport, protocol(peer))
+            else:
+                task = asyncio.create_task(self._encrypt(header, tls, partial(protocol, peer)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        return Header(expected, pass_on, timeout=config.start_timeout, on_opened=self._enter, on_left=self._leave)
+
+    async def _encrypt(self, header: Header, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Perform the TLS handshake, which comes after the header, and pass the connection on."""
+        waiting = Waiting()
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                header.transport, waiting, tls, server_side=True, ssl_handshake_timeout=self._config.start_timeout
+            )
+        except OSError:
+            return  # as without a header: who cannot speak TLS is closed, and nobody told
+        finally:
+            header.leave()
+        assert transport is not None
+        waiting.pass_on(transport, protocol())
+
+    def _streams(self, serve: _Serves, peer: Peer | None) -> asyncio.StreamReaderProtocol:
+        """Make the protocol of a connection that is no WebSocket."""
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), partial(self._begin, serve, peer))
+
+    def _begin(
+        self, serve: _Serves, peer: Peer | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Serve a connection that is no WebSocket, on a task of its own."""
         if not self._places.free:
             writer.transport.abort()
@@ -161,15 +218,15 @@ class Listeners:
             self._tasks.discard(task)
             writer.transport.abort()
 
-        task = asyncio.create_task(serve(reader, writer))
+        task = asyncio.create_task(serve(reader, writer, peer))
         self._tasks.add(task)
         task.add_done_callback(ended)
 
-    def _enter(self, connection: ListeningConnection | Door) -> None:
+    def _enter(self, connection: ListeningConnection | Door | Header) -> None:
         self._places.enter()
         self._open.add(connection)
 
-    def _leave(self, connection: ListeningConnection | Door) -> None:
+    def _leave(self, connection: ListeningConnection | Door | Header) -> None:
         self._places.leave()
         self._open.discard(connection)
         if not self._open:
@@ -189,19 +246,18 @@ class Listeners:
             socket, request = WebSocket(connection), connection.request
             spoken = name(request)
             assert spoken is not None, "a path of nobody's was let through"
-            host, _ = peer_of(connection.remote_address)
+            host, _ = connection.peer
             client = client_of(host, request.headers, config.proxies)
             peer = socket.peer if client == host else client
             await self._serve(socket, spoken, parse(request.path, request.headers), peer)
 
         async def process(connection: ServerConnection, request: HttpRequest) -> Response | None:
+            assert isinstance(connection, ListeningConnection)
             spoken = name(request)
             kind = None if spoken is None else ADAPTERS.get(spoken)
             if kind is not None and kind.max_message is not None:  # nothing has been read yet
-                assert isinstance(connection, ListeningConnection)
                 connection.expect_large_messages(max(kind.max_message, config.max_message))
-            peer = peer_of(connection.remote_address)
-            answer = await self._http.answer(peer, request, spoken, pages=protocol is None)
+            answer = await self._http.answer(connection.peer, request, spoken, pages=protocol is None)
             return answer if isinstance(answer, Response) else None
 
         def select(request: HttpRequest, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -210,9 +266,10 @@ class Listeners:
             known = () if spoken is None else subprotocols(spoken)
             return next((subprotocol for subprotocol in offered if subprotocol in known), None)
 
-        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve_plain(reader, writer, pages=protocol is None)
+        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer | None) -> None:
+            await self._serve_plain(self._socket(HttpSocket, reader, writer, peer), pages=protocol is None)
 
+        tls = None if config.proxy_protocol else self._tls  # a header comes before that
         unix = config.unix_socket and protocol is None
         where = {"unix": True, "path": config.unix_socket} if unix else {"host": config.host or None, "port": port}
         listener = await serve(
@@ -220,8 +277,8 @@ class Listeners:
             **where,
             create_connection=cast(type[ServerConnection], partial(self._connection, plain, select)),
             process_request=process,
-            ssl=self._tls,
-            ssl_handshake_timeout=config.start_timeout if self._tls else None,
+            ssl=tls,
+            ssl_handshake_timeout=config.start_timeout if tls else None,
             compression=None,  # PCM hardly shrinks, and the event loop has better things to do
             open_timeout=config.start_timeout,
             ping_interval=None,  # see `Keepalive`
@@ -234,14 +291,18 @@ class Listeners:
         self._websocket.append(listener)
         return 0 if unix else int(listener.sockets[0].getsockname()[1])
 
-    async def _serve_plain(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pages: bool) -> None:
-        """Answer a request, or have it served if it brings audio."""
+    def _socket(
+        self, kind: type[S], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer | None
+    ) -> S:
         config = self._config
-        socket = HttpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
+        return kind(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout, peer=peer)
+
+    async def _serve_plain(self, socket: HttpSocket, *, pages: bool) -> None:
+        """Answer a request, or have it served if it brings audio."""
         self._asking.add(socket)
         try:
             try:
-                async with asyncio.timeout(config.start_timeout):
+                async with asyncio.timeout(self._config.start_timeout):
                     request = await socket.request()
                 answer = await self._http.answer(socket.address, request, None, pages=pages)
             except BadRequestError as error:
@@ -258,13 +319,14 @@ class Listeners:
         await self._serve(socket, answer.protocol, answer.request, socket.peer)
 
     async def _open_tcp(self, port: int, protocol: str | None) -> int:
-        config = self._config
         assert protocol is not None
 
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            socket = TcpSocket(reader, writer, send_timeout=config.ping_timeout, close_timeout=config.close_timeout)
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer | None) -> None:
+            socket = self._socket(TcpSocket, reader, writer, peer)
             await self._serve(socket, protocol, Request(), socket.peer)
 
-        listener = await asyncio.start_server(partial(self._begin, handle), config.host or None, port)
+        listener = await asyncio.get_running_loop().create_server(
+            lambda: self._introduced(partial(self._streams, handle), None), self._config.host or None, port
+        )
         self._tcp.append(listener)
         return int(listener.sockets[0].getsockname()[1])

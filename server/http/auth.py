@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from parastream.server.config import ServerConfig, is_loopback
 from parastream.server.routes import parse
+from parastream.server.transport.peers import within
 from parastream.server.wire.messages import TOKEN_SUBPROTOCOL, Error
 from parastream.server.wire.refusals import RefusalError, quoted, shortened
 from websockets.datastructures import Headers
@@ -60,16 +61,9 @@ def client_of(peer: str, headers: Headers, proxies: Sequence[str]) -> str:
     Proxies add the address that a request came to them from. So the last one that is no proxy is the client's.
     """
     named = [name.strip() for value in headers.get_all("X-Forwarded-For") for name in value.split(",")]
-    while named and (not peer or _within(peer, proxies)):
+    while named and (not peer or within(peer, proxies)):
         peer = named.pop()
     return peer
-
-
-def _within(address: str, networks: Sequence[str]) -> bool:
-    try:
-        return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
-    except ValueError:
-        return False
 
 
 def address_of(client: str) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import h11
-from parastream.server.transport.peers import Peer, peer_of
 from parastream.server.transport.tcp import TcpSocket
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
@@ -128,18 +127,11 @@ class HttpSocket(TcpSocket):
     The connection is closed after the response, since that may end before all of the body has come.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, send_timeout: float, close_timeout: float
-    ) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         """See `TcpSocket`."""
-        super().__init__(reader, writer, send_timeout=send_timeout, close_timeout=close_timeout)
+        super().__init__(*args, **options)
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
         self._complete = False  # all of the body has come
-
-    @property
-    def address(self) -> Peer:
-        """Host and port of the other side."""
-        return peer_of(self._writer.get_extra_info("peername"))
 
     async def request(self) -> Request:
         """Return the request without its body.

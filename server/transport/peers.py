@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 Peer = tuple[str, int]
@@ -17,3 +19,11 @@ def name_of(peer: Peer) -> str:
     """Return a peer for the log."""
     host, port = peer
     return f"{host}:{port}" if host else "a Unix socket"
+
+
+def within(address: str, networks: Sequence[str]) -> bool:
+    """Return whether an IP address is one of these, or in one of these networks."""
+    try:
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
+    except ValueError:
+        return False

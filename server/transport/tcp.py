@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import cast
 
-from parastream.server.transport.peers import name_of, peer_of
+from parastream.server.transport.peers import Peer, name_of, peer_of
 from websockets.exceptions import ConnectionClosedError
 
 _PIECE = 1 << 12
@@ -52,7 +52,13 @@ class TcpSocket:
     pings = False
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, send_timeout: float, close_timeout: float
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        send_timeout: float,
+        close_timeout: float,
+        peer: Peer | None = None,
     ) -> None:
         """Take over a connection.
 
@@ -61,6 +67,7 @@ class TcpSocket:
             writer: what goes to the client.
             send_timeout: seconds in which the client must take what is sent.
             close_timeout: seconds in which it must take what is left at the end.
+            peer: who is at the other end, if a proxy has said so.
         """
         self.heard = 0.0
         self.closed: tuple[int | None, str] = None, ""
@@ -68,13 +75,19 @@ class TcpSocket:
         self._writer = writer
         self._send_timeout = send_timeout
         self._close_timeout = close_timeout
+        self._peer = peer
         self._ended = False  # the client sends nothing more
         self._leaving: _Leaving | None = None
 
     @property
-    def peer(self) -> str:
+    def address(self) -> Peer:
         """Host and port of the other side."""
-        return name_of(peer_of(self._writer.get_extra_info("peername")))
+        return peer_of(self._writer.get_extra_info("peername")) if self._peer is None else self._peer
+
+    @property
+    def peer(self) -> str:
+        """The same for the log."""
+        return name_of(self.address)
 
     async def recv(self) -> bytes | None:
         """Return the next bytes; None at their end. Raises `ConnectionClosed`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from parastream.server.transport.limits import Budget
-from parastream.server.transport.peers import name_of, peer_of
+from parastream.server.transport.peers import Peer, name_of, peer_of
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Request, Response
@@ -41,6 +41,7 @@ class ListeningConnection(ServerConnection):
     def __init__(
         self,
         *args: Any,
+        peer: Peer | None = None,
         select: Callable[[Request, Sequence[Subprotocol]], Subprotocol | None] = lambda request, offered: None,
         max_message_rate: float = 1000.0,
         max_unsent_bytes: int = 1 << 20,
@@ -52,6 +53,7 @@ class ListeningConnection(ServerConnection):
 
         Args:
             args: For websockets, as are the further `options`.
+            peer: Who is at the other end, if a proxy has said so.
             select: Chooses one of the subprotocols that the client offers.
             max_message_rate: See `ServerConfig`.
             max_unsent_bytes: See `ServerConfig`.
@@ -70,6 +72,7 @@ class ListeningConnection(ServerConnection):
         self._max_unsent_bytes = max_unsent_bytes
         self._budget = Budget(max_message_rate, self.loop.time())
         self._frames = 0  # since the connection was made
+        self._peer = peer
         self._on_opened = on_opened
         self._on_closed = on_closed
         # The only way to all answers, also to those that websockets gives to what is no request at all.
@@ -82,6 +85,11 @@ class ListeningConnection(ServerConnection):
         self._eof = False  # the client sends nothing more, which websockets does not know yet
         self._lost: tuple[Exception | None] | None = None  # neither that the connection is gone
         self._gone = False
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        return peer_of(self.remote_address) if self._peer is None else self._peer
 
     @property
     def silent(self) -> bool:
@@ -177,7 +185,7 @@ class ListeningConnection(ServerConnection):
             super().data_received(piece)
             self._parsing = False
             if self._unsent > self._max_unsent_bytes:
-                logger.info("connection %s: cut off, since its client does not read", self.remote_address)
+                logger.info("connection %s: cut off, since its client does not read", name_of(self.peer))
                 self._unread.clear()
                 self.transport.abort()
         self._budget.spend(self._frames - before)
@@ -238,7 +246,7 @@ class WebSocket:
     @property
     def peer(self) -> str:
         """Host and port of the other side."""
-        return name_of(peer_of(self._connection.remote_address))
+        return name_of(self._connection.peer)
 
     @property
     def heard(self) -> float:

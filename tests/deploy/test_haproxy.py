@@ -15,13 +15,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from parastream.client import AsyncClient, Done, Final, ServerError
 from parastream.client import connect as connect_within
 from parastream.client.errors import ClientError
 from parastream.server.app import Server
-from parastream.server.wire.messages import ROOM_PROTOCOL, ROOMS_PATH
+from parastream.server.wire.messages import ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.typing import Subprotocol
@@ -52,6 +53,8 @@ class Cluster:
     directory: Path = Path()
     port: int = 0
     process: asyncio.subprocess.Process | None = None
+    header: str = ""
+    """How HAProxy says whose connection it passes on; empty: with `X-Forwarded-For`."""
 
     @property
     def url(self) -> str:
@@ -66,7 +69,7 @@ class Cluster:
         text = CONFIGURATION.read_text().replace("/run/haproxy", str(self.directory)).replace("inter 1s", "inter 50ms")
         text = text.replace("bind :80", f"bind 127.0.0.1:{self.port}")
         for number, server in enumerate(self.servers.values(), 1):
-            text = text.replace(f"10.0.0.{number}:8765", f"127.0.0.1:{server.port}")
+            text = text.replace(f"10.0.0.{number}:8765 check", f"127.0.0.1:{server.port} check {self.header}")
         return text
 
     async def start(self, directory: Path) -> None:
@@ -114,11 +117,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(directory: Path) -> AsyncIterator[Cluster]:
+async def cluster(directory: Path, header: str = "", **settings: Any) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
-        made = Cluster({name: FakeEngine() for name in NAMES})
+        made = Cluster({name: FakeEngine() for name in NAMES}, header=header)
         for name, engine in made.engines.items():
-            made.servers[name] = await stack.enter_async_context(serving(engine, instance=name))
+            made.servers[name] = await stack.enter_async_context(serving(engine, instance=name, **settings))
         await made.start(directory)
         stack.push_async_callback(made.stop)
         yield made
@@ -160,6 +163,22 @@ async def test_a_session_comes_back_to_its_server(tmp_path: Path, state: str) ->
             await back.wait()
             assert await finish(client) == expected_texts(AUDIO)
         assert sum(made.sessions.values()) == 3
+
+
+@asynchronous
+@pytest.mark.parametrize("header", ["", "send-proxy", "send-proxy-v2"])
+async def test_the_server_knows_who_its_client_is(
+    tmp_path: Path, header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "parastream.server")
+    local: dict[str, Any] = {"proxies": (), "proxy_protocol": ("127.0.0.1",)} if header else {}
+    async with cluster(tmp_path, header, **local) as made:
+        path = made.url + STREAM_PATH
+        async with connect_websocket(path, local_addr=("127.0.0.5", 0), compression=None) as client:
+            await client.send('{"type":"start"}')
+            assert "ready" in str(await client.recv())
+        assert "opened by 127.0.0.5" in caplog.text
+    assert "header" not in caplog.text
 
 
 @asynchronous

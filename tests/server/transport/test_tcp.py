@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from parastream.server.transport.tcp import TcpSocket
@@ -17,11 +18,11 @@ from ..fakes import asynchronous
 @asynccontextmanager
 async def pair(**timeouts: float) -> AsyncIterator[tuple[TcpSocket, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A socket of a server, and the client's end."""
-    timeouts = {"send_timeout": 5.0, "close_timeout": 5.0, **timeouts}
+    options: dict[str, Any] = {"send_timeout": 5.0, "close_timeout": 5.0, **timeouts}
     accepted: asyncio.Queue[TcpSocket] = asyncio.Queue()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.put_nowait(TcpSocket(reader, writer, **timeouts))
+        accepted.put_nowait(TcpSocket(reader, writer, **options))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
