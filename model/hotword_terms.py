@@ -54,7 +54,7 @@ def most_attended(masses: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.append(best, len(masses) - 1)
 
 
-class Lanes(Protocol):
+class SideBySide(Protocol):
     """Where parts of a batch are computed side by side."""
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Lanes(Protocol):
 class EncodedTerms(Generic[E]):
     """What a bias encoder has made of lists of terms, those that were used last: it need not run for each utterance."""
 
-    def __init__(self, encode: Callable[[Terms], Generator[object, None, E]], lanes: Lanes) -> None:
+    def __init__(self, encode: Callable[[Terms], Generator[object, None, E]], lanes: SideBySide) -> None:
         """Take the bias encoder, and where it runs."""
         self._encode = encode
         self._lanes = lanes
