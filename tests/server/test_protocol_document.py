@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -85,6 +87,19 @@ def test_protocols_of_others_are_where_they_are_said_to_be() -> None:
         if port != "–":
             config = ServerConfig(listen=(port.strip("`").removeprefix("--listen "),))
             assert list(config.own_ports) == [protocol]
+
+
+def test_clients_of_each_run_have_the_versions_that_are_installed() -> None:
+    locked = json.loads((DOCS.parent / "tests" / "sdks" / "package-lock.json").read_text())["packages"]
+    checked = 0
+    for name, (tested, _, runs) in rows("These clients were run", OTHERS).items():
+        found = re.fullmatch(r"`(.+)` \((PyPI|npm)\)", name)
+        if found is not None and runs == "each run":
+            package, registry = found.groups()
+            installed = version(package) if registry == "PyPI" else locked[f"node_modules/{package}"]["version"]
+            assert f"{installed}.".startswith(f"{tested}."), name
+            checked += 1
+    assert checked == 7
 
 
 def test_every_message_has_a_place() -> None:

@@ -42,6 +42,7 @@ with warnings.catch_warnings():  # it speaks through a part of websockets that w
     from deepgram.listen.v1.client import AsyncV1Client  # noqa: F401 - the client would import it when it is used
     from deepgram.listen.v1.socket_client import AsyncV1SocketClient
     from deepgram.listen.v1.types import (
+        ListenV1Configure,
         ListenV1ConfigureFailure,
         ListenV1Error,
         ListenV1Metadata,
@@ -726,6 +727,23 @@ def test_deepgrams_client(engine: Engine, sample: NDArray[np.int16]) -> None:
 
     def pairwise_finals(spoken: list[Any], finals: list[Any]) -> list[tuple[Any, Any]]:
         return list(zip(spoken[:-1], finals[1:], strict=True))
+
+    talk()
+
+
+def test_deepgrams_client_changes_its_keyterms(engine: Engine, sample: NDArray[np.int16]) -> None:
+    @asynchronous
+    async def talk() -> None:
+        first = 4 * 16000  # where there is silence
+        async with serving(engine) as server, listening(server, keyterm="SevenTy", punctuate=True) as connection:
+            await send(connection, sample[:first].tobytes())
+            heard = await until_result(connection, is_final=True)
+            await connection.send_configure(ListenV1Configure(keyterms=["RubOut"]))
+            await send(connection, sample[first : 8 * 16000].tobytes())
+            await connection.send_close_stream()
+            heard += await rest(connection)
+        assert [message.keyterms for message in heard if message.type == "ConfigureSuccess"] == [["RubOut"]]
+        assert texts(heard) == ["Enter one SevenTy six.", "RubOut GMEF three nine."]
 
     talk()
 

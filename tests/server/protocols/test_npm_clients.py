@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -11,28 +12,35 @@ from typing import Any
 
 import pytest
 
+from ...conftest import SAMPLE
 from ...web.scripting import node
-from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
+from ..fakes import UTTERANCE, FakeEngine, FakeStream, asynchronous, expected_texts, serving
 
 SDKS = Path(__file__).parents[2] / "sdks"
+EXPECTED = {"RubOut", "SevenTy"}
 AUDIO = random.Random(0).randbytes(5 * UTTERANCE)
 
 pytestmark = pytest.mark.process
 
 
-async def texts(script: str, url: str, what: str, directory: Path, **environment: str) -> list[str]:
-    """Final texts that a script prints for the audio."""
+async def printed(script: str, url: str, what: str, file: Path, **environment: str) -> str:
+    """What a script prints that is given a file."""
     if not (SDKS / "node_modules").exists():
         reason = "the clients are not installed (npm ci in tests/sdks)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    (directory / "audio").write_bytes(AUDIO)
-    command = [node(), str(SDKS / script), url, what, str(directory / "audio")]
+    command = [node(), str(SDKS / script), url, what, str(file)]
     env = os.environ | environment
     result = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    return str(result.stdout).split()
+    return str(result.stdout)
+
+
+async def texts(script: str, url: str, what: str, directory: Path, **environment: str) -> list[str]:
+    """Final texts that a script prints for the audio."""
+    (directory / "audio").write_bytes(AUDIO)
+    return (await printed(script, url, what, directory / "audio", **environment)).split()
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -59,3 +67,31 @@ async def test_openais_client_for_voice_agents(tmp_path: Path) -> None:
     async with serving(FakeEngine()) as server:
         heard = await texts("agents.mjs", f"ws://127.0.0.1:{server.port}", str(len(expected)), tmp_path)
     assert heard[-len(expected) :] == expected
+
+
+def terms(stream: FakeStream) -> set[str]:
+    return {hotword.term for hotword in stream.config.hotwords}
+
+
+@asynchronous
+async def test_openais_client_uploads() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        answer = json.loads(await printed("openai-uploads.mjs", url, "", SAMPLE))
+    assert answer["text"] == answer["named"] != ""
+    assert answer["parts"][-1] == "transcript.text.done"
+    assert set(answer["parts"][:-1]) == {"transcript.text.delta"}
+    assert answer["models"][:2] == ["scripted", "whisper-1"]
+    assert answer["secret"].startswith("ek_")
+    assert [terms(stream) for stream in engine.streams] == [set(), EXPECTED, set()]
+
+
+@asynchronous
+async def test_deepgrams_client_uploads() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        answer = json.loads(await printed("deepgram-uploads.mjs", url, "", SAMPLE))
+    assert answer["text"]
+    assert [terms(stream) for stream in engine.streams] == [EXPECTED]
