@@ -18,8 +18,11 @@ import pytest
 import soundfile
 from hypothesis import settings
 from numpy.typing import NDArray
+from parastream.client import connect
 from parastream.model import SpeechModel, catalogue, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Observer, Vad
+
+from tests.waiting import LIMIT
 
 # How long an example takes depends on the load of the machine, and says nothing about what is tested. The examples are
 # the same ones in each run, so that a test that passed fails only after a change. To look for others:
@@ -41,6 +44,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run all tests in as many processes as pay, and chosen ones in this process, which is ready at once."""
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if chosen else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients_are_patient() -> Iterator[None]:
+    """Let servers take longer to answer than users would wait: a busy machine may stand still for seconds."""
+    assert connect.__kwdefaults__ is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connect.__kwdefaults__, "open_timeout", LIMIT)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from parastream.client import AsyncClient, Done, Final, ServerError
-from parastream.client import connect as connect_within
+from parastream.client import AsyncClient, Done, Final, ServerError, connect
 from parastream.client.errors import ClientError
 from parastream.server.app import Server
 from parastream.server.wire.messages import ROOM_PROTOCOL, ROOMS_PATH, STREAM_PATH
@@ -29,14 +27,12 @@ from websockets.typing import Subprotocol
 
 from tests.client.cutting_proxy import CuttingProxy
 from tests.server.fakes import FakeEngine, asynchronous, expected_texts, serving
-from tests.waiting import LIMIT, until
+from tests.waiting import until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 NAMES = ("a", "b", "c")
 AUDIO = bytes(range(250)) * 40
 """Three utterances of the scripted engine."""
-
-connect = partial(connect_within, open_timeout=LIMIT)  # on a busy machine it takes longer than people wait
 
 pytestmark = [
     pytest.mark.process,
