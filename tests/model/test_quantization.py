@@ -119,7 +119,7 @@ def test_products_from_quantised_weights_are_those_of_the_dequantised(
     layer = packed.encoder.layers[1].feed_forward.w_1
     assert layer.weight.dtype == mx.uint32
     assert {array.dtype for array in parameters(dequantised).values()} == {mx.float32}
-    rows = features[1]
+    rows = features[1][: len(features[1]) // 2]  # products from quantised weights are slow on a CPU
     for found, expected in (
         (packed.transcribe([rows])[0], dequantised.transcribe([rows])[0]),
         (stream(packed, rows), stream(dequantised, rows)),

@@ -37,7 +37,7 @@ def engine(recorder: Recorder) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.mark.parametrize("count", [2, 20])
+@pytest.mark.parametrize("count", [2, 10])
 def test_sessions_together_hear_what_each_hears_alone(
     engine: Engine, recorder: Recorder, sample: Audio, count: int
 ) -> None:
@@ -113,6 +113,12 @@ def failed(listener: Listener) -> bool:
     return any(isinstance(event, InputRejected) and event.code == "internal_error" for event in listener.wait())
 
 
+@pytest.fixture
+def sentence(sample: Audio) -> Audio:
+    """The first sentence, with the silence that ends it."""
+    return sample[: 4 * 16000]
+
+
 def talk_beside(engine: Engine, sample: Audio, poison: str, config: SessionConfig | None = None) -> list[Listener]:
     """Three sessions with the same audio at the same time, the second of them called `poison`."""
     listeners = [Listener(engine, config, name) for name in ("first", poison, "third")]
@@ -124,7 +130,7 @@ def talk_beside(engine: Engine, sample: Audio, poison: str, config: SessionConfi
 
 @pytest.mark.parametrize("kind", ["run_vad", "run_windows", "run_finals", "run_punctuation"])
 def test_a_session_that_makes_the_model_raise_ends_alone(
-    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
+    engine: Engine, sentence: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     run = getattr(Runner, kind)
 
@@ -134,16 +140,16 @@ def test_a_session_that_makes_the_model_raise_ends_alone(
         return run(self, batch, **options)
 
     monkeypatch.setattr(Runner, kind, stumble)
-    first, poisoned, third = talk_beside(engine, sample, "poison")
+    first, poisoned, third = talk_beside(engine, sentence, "poison")
     assert failed(poisoned)
     for healthy in (first, third):
         healthy.wait()
-        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS
+        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS[:1]
 
 
 @pytest.mark.parametrize("kind", ["apply_vad", "apply_window", "apply_final", "apply_punctuation", "work", "events"])
 def test_a_session_that_stumbles_itself_ends_alone(
-    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
+    engine: Engine, sentence: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     step = getattr(Session, kind)
 
@@ -153,15 +159,15 @@ def test_a_session_that_stumbles_itself_ends_alone(
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(Session, kind, stumble)
-    first, poisoned, third = talk_beside(engine, sample, "poison")
+    first, poisoned, third = talk_beside(engine, sentence, "poison")
     assert failed(poisoned)
     for healthy in (first, third):
         healthy.wait()
-        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS
+        assert [text for text, _, _ in healthy.outline] == SAMPLE_TEXTS[:1]
 
 
 def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
-    engine: Engine, sample: Audio, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, sentence: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = type(engine.models.speech.network)
     step, select, together, failures = network.step, Selection.tokens, False, 0
@@ -181,12 +187,12 @@ def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
 
     streaming = SessionConfig(final_pass=False, punctuate=False)
     alone = Listener(engine, streaming)
-    alone.stream.send(sample.tobytes())
+    alone.stream.send(sentence.tobytes())
     alone.stream.end()
     alone.wait()
     monkeypatch.setattr(network, "step", note)
     monkeypatch.setattr(Selection, "tokens", stumble)
-    for listener in talk_beside(engine, sample, "second", streaming):
+    for listener in talk_beside(engine, sentence, "second", streaming):
         listener.wait()
         assert listener.outline == alone.outline
     assert failures
