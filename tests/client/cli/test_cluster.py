@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -83,11 +84,25 @@ def test_what_an_actor_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes with a CPU each."""
     pytest.importorskip("ray", reason=WITHOUT_RAY)
+    from ray._private import services
     from ray.cluster_utils import Cluster
 
+    asked = services.get_node
+
+    def patient(*arguments: Any) -> Any:
+        """Ray itself gives a node 30 s to come, which is too little on a machine that is busy."""
+
+        def found() -> Any:
+            with suppress(RuntimeError):
+                return asked(*arguments)
+
+        return wait_until(found, limit=LIMIT)
+
+    monkeypatch.setattr(services, "get_node", patient)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     less = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **less})
+    slowly = {"worker_register_timeout_seconds": LIMIT}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": slowly, **less})
     made.add_node(num_cpus=1, wait=False)
     made.wait_for_nodes(LIMIT)
     yield made
@@ -120,6 +135,13 @@ def begun(pipe: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "wb")
 
 
+def lay(pipes: Sequence[Path]) -> None:
+    """Put new pipes there."""
+    for pipe in pipes:
+        pipe.unlink()
+        os.mkfifo(pipe)
+
+
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.timeout(3 * LIMIT)
@@ -130,26 +152,28 @@ def test_neither_a_driver_nor_a_node_that_is_killed_costs_a_transcript(run: Run,
     names = sorted(AN4.glob("*.flac"))[:4]
     files = [Path(shutil.copy(name, source)) for name in names]
     pipes = files[1:3]
-    for pipe in pipes:
-        pipe.unlink()
-        os.mkfifo(pipe)
+    lay(pipes)
     arguments = [*TRANSCRIBE, source, "--ray", cluster.address, "-o", out]
 
     command = [sys.executable, "-m", "parastream.client.cli", *map(str, arguments), "--jobs", "1"]
     with subprocess.Popen(command) as driver, begun(pipes[0]):
         wait_until((out / f"{files[0].stem}.txt").exists, limit=LIMIT)
         driver.kill()
+    lay(pipes)  # the actors that had the driver may not know yet that it is gone
 
     def lose_a_node() -> None:
         both = [begun(pipe) for pipe in pipes]
         kill(cluster)
-        for pipe, name, file in zip(both, names[1:3], pipes, strict=True):
+        lost = []
+        for writer, name, pipe in zip(both, names[1:3], pipes, strict=True):
             try:
-                with pipe:
-                    pipe.write(name.read_bytes())
+                with writer:
+                    writer.write(name.read_bytes())
             except BrokenPipeError:
-                with begun(file) as again:
-                    again.write(name.read_bytes())
+                lost.append((name, pipe))
+        ((name, pipe),) = lost
+        with begun(pipe) as again:  # the other actor, now that it has done its own
+            again.write(name.read_bytes())
 
     with ThreadPoolExecutor(1) as other:
         losing = other.submit(lose_a_node)

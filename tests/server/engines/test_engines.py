@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psutil
 import pytest
@@ -29,19 +30,20 @@ pytestmark = pytest.mark.process
 class Front:
     """What stands before the engines."""
 
-    def __init__(self, script: str, *, engines: int = 1, command: tuple[str, ...] = ()) -> None:
+    def __init__(self, script: str, *, command: tuple[str, ...] = (), **settings: Any) -> None:
         self.metrics = Metrics()
         command = command or (sys.executable, "-m", "tests.server.engines.scripted", script)
-        self.engines = Engines(command, ServerConfig(engines=engines), self.metrics, Observer())
+        config = ServerConfig(**({"engines": 1} | settings))
+        self.engines = Engines(command, config, self.metrics, Observer())
 
     def value(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"parastream_{name}")
 
 
 @asynccontextmanager
-async def front(script: str = "", *, engines: int = 1) -> AsyncIterator[Front]:
+async def front(script: str = "", **settings: Any) -> AsyncIterator[Front]:
     """Engines that are ready."""
-    made = Front(script, engines=engines)
+    made = Front(script, **settings)
     await made.engines.start()
     await made.engines.wait_ready()
     try:
@@ -187,6 +189,24 @@ async def test_engines_that_always_end_are_given_up(monkeypatch: pytest.MonkeyPa
             made.engines.check_running()
     with pytest.raises(EngineError):
         made.engines.check_running()
+
+
+def devices() -> list[str]:
+    """What each process is told to compute on."""
+    return sorted(process.environ().get("CUDA_VISIBLE_DEVICES", "") for process in processes())
+
+
+@asynchronous
+async def test_engines_have_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is started again has the same as before."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    async with front(engines=3, devices=("0", "2")) as made:
+        assert devices() == ["0", "0", "2"]
+        next(each for each in processes() if each.environ()["CUDA_VISIBLE_DEVICES"] == "2").kill()
+        await until(lambda: made.value("engine_restarts_total") == 1 and len(made.engines._serving) == 3)
+        assert devices() == ["0", "0", "2"]
+    async with front():
+        assert devices() == [""]
 
 
 def test_settings_of_engines() -> None:
