@@ -77,6 +77,12 @@ def test_hotwords(model: Network, rows: Float32, name: str | None) -> None:
     np.testing.assert_allclose(tokens.confidences, np.exp(expected.max(-1)), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_what_the_bias_encoder_makes_of_hotwords(model: Network, name: str) -> None:
+    (found,) = finish(model._encoded_terms.of([LISTS[name]], steps=1))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(np.array(found), EXPECTED[f"vectors_{name}"], atol=1e-5)
+
+
 def test_a_timestamp_head_says_when_tokens_begin(model: Network, rows: Float32) -> None:
     (tokens,) = heard(model, [rows], [None])
     assert tokens.upsampled is not None
