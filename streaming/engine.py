@@ -424,7 +424,8 @@ class Engine:
         now = _clock()
         waits = now - self._queues.oldest_decided
         spare = not windows or self._busy.needed.at(now) < schedule.SPARE
-        time_left = Slice(schedule.slice_budget(self.config.slice_budget, windows=windows, waits=waits))
+        load = self._busy.live.at(now)
+        time_left = Slice(schedule.slice_budget(self.config.slice_budget, windows=windows, waits=waits, load=load))
         while not time_left.over:
             began = _clock()
             if self._queues.marks:

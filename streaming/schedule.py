@@ -24,7 +24,8 @@ SPARE = 0.8
 passes over pauses in which speech may go on, and the better ear."""
 
 ROOM = 0.6
-"""Share of the time that goes to audio in real time up to which partials are refined."""
+"""Share of the time that goes to audio in real time up to which there is plenty: partials are refined, and slices are
+short."""
 
 LEAST = 0.1
 """Share of the time that the better ear is taken to get, at least."""
@@ -228,18 +229,22 @@ def most_rows(seconds: float, budget: float) -> int:
     return int(budget / max(seconds, 1e-9))
 
 
-def slice_budget(budget: float, *, windows: float, waits: float) -> float:
+def slice_budget(budget: float, *, windows: float, waits: float, load: float = 1.0) -> float:
     """Return the seconds of a slice.
 
     A pass that waits too long shows that windows leave no time. It then gets as much as they got: they wait in larger
-    batches, which cost less for each window, so there is more time for both.
+    batches, which cost less for each window, so there is more time for both. Where there is plenty of time, batches
+    need not be large, so nobody has to wait long for a slice to end.
 
     Args:
         budget: What a slice usually has.
         windows: What the batch of windows before it took.
         waits: For how long the oldest pass over an utterance that has ended has been waiting.
+        load: Share of the time that goes to audio in real time.
     """
-    return max(budget, windows) if waits > PATIENCE else budget
+    if waits > PATIENCE:
+        return max(budget, windows)
+    return budget / 4 if load < ROOM else budget
 
 
 class Slice:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from parastream.streaming.schedule import (
     BURST,
     PATIENCE,
+    ROOM,
     Pace,
     Rank,
     Slice,
@@ -184,6 +185,12 @@ def test_passes_that_wait_too_long_get_as_much_time_as_windows() -> None:
     assert slice_budget(BUDGET, windows=0.3, waits=PATIENCE + 0.01) == 0.3
     assert slice_budget(BUDGET, windows=0.01, waits=PATIENCE + 0.01) == BUDGET
     assert slice_budget(BUDGET, windows=0.3, waits=-math.inf) == BUDGET
+
+
+def test_where_there_is_plenty_of_time_slices_are_short() -> None:
+    assert slice_budget(BUDGET, windows=0.3, waits=0.0, load=ROOM - 0.01) == BUDGET / 4
+    assert slice_budget(BUDGET, windows=0.3, waits=0.0, load=ROOM) == BUDGET
+    assert slice_budget(BUDGET, windows=0.3, waits=PATIENCE + 0.01, load=0.0) == 0.3
 
 
 # --- all together ----------------------------------------------------------------------------
