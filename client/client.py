@@ -83,7 +83,7 @@ def connect(
     format: Literal["s16le", "f32le", "mulaw", "alaw"] = "s16le",
     rate: int = 16000,
     channels: int = 1,
-    channel: int | Literal["all"] = 0,
+    channel: int | Literal["all", "mix"] = "mix",
     labels: Sequence[str] = (),
     model: str = "",
     hotwords: Sequence[str | Hotword] = (),
@@ -110,7 +110,8 @@ def connect(
         format: sample format of audio that is sent as bytes, and on the wire.
         rate: sampling rate in Hz.
         channels: number of interleaved channels.
-        channel: the channel that is recognised, counted from 0; `all` recognises each one separately.
+        channel: the channel that is recognised, counted from 0; `all` recognises each one separately, `mix` all of them
+            together.
         labels: names of the speakers, one for each channel that is recognised.
         model: name of the model that is expected; empty for the server's.
         hotwords: terms to listen for, as they are to be written, besides those of the server.

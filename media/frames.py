@@ -40,10 +40,8 @@ class FrameShape:
             ValueError: they are of a kind that cannot be used.
         """
         samples = _samples(frame)
-        if samples.shape[1] > self._channels:
-            samples = samples[:, : self._channels]
-        elif samples.shape[1] < self._channels:
-            samples = np.repeat(samples[:, :1], self._channels, axis=1)
+        if samples.shape[1] != self._channels:  # which of them would be which is not known
+            samples = np.repeat(_as_float(samples).mean(axis=1, keepdims=True), self._channels, axis=1)
         if frame.sample_rate == self._rate == self._other_rate:
             return samples if samples.dtype == np.int16 and self._exact else self._as_wanted(_as_float(samples))
         return self._resample(_as_float(samples), frame.sample_rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parastream.model import catalogue
+from parastream.model import allocator, catalogue
 from parastream.model.computing import Compute, ComputeType
 from parastream.model.config import TRAINED_CHUNKS, ChunkSize
 from parastream.model.directory import ModelDirectory
@@ -64,7 +64,9 @@ def load(
         )
     warn_if_slow()
     directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
-    return SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype)
+    speech = SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype)
+    allocator.return_freed_memory()  # copies of weights that only loading needed
+    return speech
 
 
 def load_final_pass(
@@ -94,6 +96,12 @@ def load_final_pass(
     """
     warn_if_slow()
     path = catalogue.resolve(name_or_directory, offline=offline)
+    final_pass = _final_pass(path, compute, dtype, lm)
+    allocator.return_freed_memory()
+    return final_pass
+
+
+def _final_pass(path: Path, compute: Compute | None, dtype: ComputeType | None, lm: LanguageModelChoice) -> FinalPass:
     if is_whisper(path):
         from parastream.model.whisper.speech import WhisperPass
 

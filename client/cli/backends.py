@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
-from parastream.client.cli.composition import ModelChoice
+from parastream.client.cli.composition import ModelChoice, sendable
 from parastream.client.cli.duplex import new_journal, run_duplex
 from parastream.client.client import AsyncClient, connect
 from parastream.client.errors import ServerError
@@ -24,7 +24,6 @@ from parastream.model.profanity import Profanity
 from parastream.model.replacements import Replacements
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, spoken
-from parastream.server.wire import messages
 from parastream.server.wire.messages import Final
 from parastream.streaming import Models, SessionConfig, Transcriber
 from parastream.streaming import events as engine_events
@@ -249,7 +248,7 @@ class RemoteBackend:
             itn=self.itn,
             replace=self.replace,
             profanity=self.profanity,
-            hotwords=[messages.Hotword(each.term, each.weight, each.sounds_like) for each in self.hotwords],
+            hotwords=sendable(self.hotwords),
             final_pass=self.final_pass,
             language=self.language,
         )

@@ -12,6 +12,7 @@ from parastream.model import catalogue, load, load_final_pass, load_punctuation,
 from parastream.model.computing import Compute, ComputeType
 from parastream.model.errors import ModelError, ReplacementError
 from parastream.model.final_pass import FinalPass
+from parastream.model.hotwords import Hotwords
 from parastream.model.languages import Fitting, fitting
 from parastream.model.loading import is_final_only
 from parastream.model.replacements import Replacements
@@ -19,6 +20,7 @@ from parastream.model.search.loading import LanguageModelChoice
 from parastream.server.app import Server, new_engine
 from parastream.server.config import Refine, ServerConfig
 from parastream.server.metrics import Metrics
+from parastream.server.wire import messages
 from parastream.streaming import Models
 from parastream.streaming.vad import Vad
 
@@ -155,6 +157,11 @@ def read_rules(file: Path | None) -> Replacements:
     except UnicodeDecodeError as error:
         raise ReplacementError(f"{file} is not UTF-8: {error}") from error
     return Replacements.read(lines, where=f"{file}, ")
+
+
+def sendable(hotwords: Hotwords) -> list[messages.Hotword]:
+    """Return hotwords as a client sends them."""
+    return [messages.Hotword(each.term, each.weight, each.sounds_like) for each in hotwords]
 
 
 @contextlib.asynccontextmanager

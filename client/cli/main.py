@@ -50,6 +50,7 @@ from parastream.client.cli.options import (
     TokenOption,
     check_cluster,
     refuse,
+    refuse_choices_of_server,
     style_of,
 )
 from parastream.server.transcripts.formats import TranscriptFormat
@@ -359,16 +360,8 @@ def transcribe(
         refuse(pace is not None, "--pace", "needs --server")
         refuse(save is not None, "--save", "needs --server")
     else:
-        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
-        refuse(
-            punctuation not in (None, "none"),
-            "--punctuation",
-            "cannot be chosen by a client, apart from none: the server chooses the model",
-        )
-        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
-        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
-        for option, value in (("--lm", lm), ("--lm-share", lm_share), ("--lm-weight", lm_weight)):
-            refuse(value is not None, option, "cannot be chosen by a client: the server chooses it")
+        given = {"lm": lm, "lm_share": lm_share, "lm_weight": lm_weight, "compute": compute, "dtype": dtype}
+        refuse_choices_of_server(punctuation, final_model=final_model, **given)
         refuse(offline, "--offline", "cannot be used with --server")
         refuse(ray is not None, "--ray", "cannot be used with --server")
     check_cluster(ray, files)
@@ -524,6 +517,10 @@ def mic(
     language: LanguageOption = None,
     refine: RefineOption = None,
     punctuation: PunctuationOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_share: LmShareOption = None,
+    lm_weight: LmWeightOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
     offline: OfflineOption = False,
@@ -536,18 +533,12 @@ def mic(
         refuse(record.suffix.lower() not in (".wav", ".flac"), "--record", f"{record}: must end with .wav or .flac")
     refuse(len(label or ()) > channels, "--label", f"there are more names than channels ({channels})")
     if server is not None:
-        refuse(final_model is not None, "--final-model", "cannot be chosen by a client: the server chooses it")
-        refuse(refine is not None, "--refine", "cannot be chosen by a client: the server chooses it")
-        refuse(
-            punctuation not in (None, "none"),
-            "--punctuation",
-            "cannot be chosen by a client, apart from none: the server chooses the model",
-        )
-        refuse(compute is not None, "--compute", "cannot be chosen by a client: the server chooses it")
-        refuse(dtype is not None, "--dtype", "cannot be chosen by a client: the server chooses it")
+        given = {"lm": lm, "lm_share": lm_share, "lm_weight": lm_weight, "compute": compute, "dtype": dtype}
+        refuse_choices_of_server(punctuation, final_model=final_model, refine=refine, **given)
     _prepare()
     from parastream.client.cli import mic as command
-    from parastream.client.cli.composition import ModelChoice
+    from parastream.client.cli.composition import ModelChoice, language_model
+    from parastream.model.hotwords import read_hotwords
 
     if list_devices:
         raise typer.Exit(command.print_devices())
@@ -561,9 +552,11 @@ def mic(
         offline=offline,
         compute=compute.value if compute else None,
         dtype=dtype.value if dtype else None,
+        lm=language_model(lm, lm_share, lm_weight),
     )
+    expected = () if hotwords is None else read_hotwords(hotwords)
     capture = command.Capture(device, channels, label or (), record, save)
-    raise typer.Exit(command.run(choice, capture, server=server, token=token))
+    raise typer.Exit(command.run(choice, capture, server=server, token=token, hotwords=expected))
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from parastream.client.cli.composition import ModelChoice, local_server
+from parastream.client.cli.composition import ModelChoice, local_server, sendable
 from parastream.client.cli.duplex import new_journal
 from parastream.client.cli.interrupts import on_interrupt, run_interruptible
 from parastream.client.cli.live_session import LiveSession
@@ -18,6 +18,7 @@ from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
 from parastream.client.microphone import MicrophoneSource, list_devices
 from parastream.client.session import ClientEvent
+from parastream.model.hotwords import Hotwords
 from parastream.server.transcripts.journal import Journal
 from parastream.server.transcripts.labels import channel_labels, clean_label
 from rich import box
@@ -68,7 +69,9 @@ class Capture:
     """Directory for the transcript."""
 
 
-def run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
+def run(
+    choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None, hotwords: Hotwords = ()
+) -> int:
     """Transcribe until a signal comes and return the exit status.
 
     Raises:
@@ -77,10 +80,12 @@ def run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str
         ParastreamError: a server of its own cannot start.
         OSError: audio or transcript cannot be saved.
     """
-    return run_interruptible(_run(choice, capture, server=server, token=token))
+    return run_interruptible(_run(choice, capture, server=server, token=token, hotwords=hotwords))
 
 
-async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None) -> int:
+async def _run(
+    choice: ModelChoice, capture: Capture, *, server: str | None, token: str | None, hotwords: Hotwords
+) -> int:
     console = Console(highlight=False)
     # First, since it fails fast: without a microphone the rest is useless.
     device = int(capture.device) if capture.device is not None and capture.device.isdigit() else capture.device
@@ -113,6 +118,7 @@ async def _run(choice: ModelChoice, capture: Capture, *, server: str | None, tok
                 model=model,
                 language=choice.language or "",
                 punctuation=choice.punctuation != "none",
+                hotwords=sendable(hotwords),
                 on_reconnect=lambda broken: live.note(_reconnected(broken)),
             )
 

@@ -331,6 +331,25 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def refuse_choices_of_server(punctuation: str | None, **given: object) -> None:
+    """Refuse what only who starts a server can choose.
+
+    Args:
+        punctuation: the punctuation model; a client may have `none`.
+        given: other options by the names of their parameters; None for those that were not given.
+
+    Raises:
+        typer.BadParameter: an option was given; the error names it.
+    """
+    for name, value in given.items():
+        refuse(value is not None, _option(name), "cannot be chosen by a client: the server chooses it")
+    refuse(
+        punctuation not in (None, "none"),
+        "--punctuation",
+        "cannot be chosen by a client, apart from none: the server chooses the model",
+    )
+
+
 def refuse(condition: bool, option: str, message: str) -> None:
     """Refuse an option under a condition.
 

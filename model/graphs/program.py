@@ -40,6 +40,8 @@ class Program:
             raise ModelConfigError(
                 f"onnxruntime {onnxruntime.__version__} cannot compute the network: {error}"
             ) from error
+        # Its own class would keep them for another attempt with other providers: the weights a second time.
+        self._session._model_bytes = None
         self._outputs = graph.output_names
 
     def __call__(self, inputs: Mapping[str, NDArray[Any] | Value]) -> list[Value]:

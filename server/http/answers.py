@@ -133,7 +133,7 @@ class HttpAnswers:
             viewing = viewing or _transcript_at(request.path) is not None
             methods = methods_at(request.path, pages=pages)
             if not viewing and not methods and request.path not in WEBSOCKET_PATHS:
-                return json_response(HTTPStatus.NOT_FOUND, _nothing_at(request.path))
+                return self._refuse(asked, HTTPStatus.NOT_FOUND, _nothing_at(request.path))
             if http.method not in methods:
                 return self._wrong_method(asked, methods)
         elif protocol is None:
@@ -180,7 +180,7 @@ class HttpAnswers:
         length = asked.http.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > self._config.max_upload:
             message = f"the body has {shortened(length)} bytes; allowed: up to {self._config.max_upload}"
-            return self._refuse(asked, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, messages.Error("unsupported", message))
+            return self._refuse(asked, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, messages.Error("too_large", message))
         return Admitted(POST_PATHS[asked.request.path], asked.request)
 
     def _wrong_method(self, asked: _Asked, methods: tuple[str, ...]) -> Response:

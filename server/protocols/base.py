@@ -172,6 +172,11 @@ class Admits(Protocol):
         """Hotwords that are listened for in all sessions."""
         ...
 
+    @property
+    def max_upload(self) -> int:
+        """Bytes of the largest recording."""
+        ...
+
     def begin(
         self, start: Start, deliver: Deliver, name: str, *, decoding: Decoding | None = None, entitled: bool = True
     ) -> Transcription:

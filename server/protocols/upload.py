@@ -23,7 +23,9 @@ logger = logging.getLogger("parastream.server")
 
 _STATUSES: dict[ErrorCode, HTTPStatus] = {
     "unknown_model": HTTPStatus.NOT_FOUND,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "idle_timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "session_too_long": HTTPStatus.REQUEST_TIMEOUT,
     "capacity": HTTPStatus.SERVICE_UNAVAILABLE,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -43,6 +45,21 @@ class Posted(Adapter):
 
     _begun = False
     """Whether the response is on its way."""
+    _received = 0
+    """Bytes of the body."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that the body may have."""
+        return self.admission.max_upload
+
+    def receive(self, data: str | bytes) -> None:
+        """See `Handler`. A body in chunks has told nobody how large it is."""
+        self._received += len(data)
+        if self._received > self.largest:
+            self.fail(RefusalError("too_large", f"the body is larger than {self.largest} bytes"))
+        else:
+            super().receive(data)
 
     def receive_text(self, text: str) -> None:
         """See `Adapter`. Bodies are bytes."""

@@ -7,7 +7,7 @@ An event is a line of JSON (`type`, `data`, and how many bytes of further data a
 | `describe` | `info`: one speech-to-text program with one model and its languages |
 | `ping` | `pong` |
 | `transcribe` | the next audio is for the served model: another `name` is an `error`; `language` is heeded where the models know it, and comes back with the text; where none is named, the one that was found does; the rest is ignored |
-| `audio-start`, `audio-chunk` | 16-bit PCM, 8 to 48 kHz; of several channels the first is transcribed |
+| `audio-start`, `audio-chunk` | 16-bit PCM, 8 to 48 kHz; several channels are mixed |
 | `audio-stop` | `transcript-start`, a `transcript-chunk` for each utterance (as they end, so the first ones are sent earlier), `transcript` with all of the text, `transcript-stop`; then another `transcribe` may follow |
 | others | ignored, as the protocol wants it |
 

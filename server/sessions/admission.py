@@ -79,6 +79,11 @@ class Admission:
         return self._expected
 
     @property
+    def max_upload(self) -> int:
+        """Bytes of the largest recording."""
+        return self._config.max_upload
+
+    @property
     def open(self) -> list[Transcription]:
         """Recognitions that have not ended."""
         return list(self._open)

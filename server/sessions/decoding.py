@@ -112,7 +112,7 @@ class Decoding:
         """Take bytes. Raises `RefusalError` when they are too many."""
         self._received += len(data)
         if self._received > self._most:
-            raise RefusalError("unsupported", f"the audio is larger than {self._most} bytes")
+            raise RefusalError("too_large", f"the audio is larger than {self._most} bytes")
         self._put(data)
         if self._thread is None:
             # A daemon: it waits for bytes, and nobody waits for it when the process ends.

@@ -13,6 +13,7 @@ from parastream.server.config import ServerConfig
 from parastream.server.protocols.base import Handler
 from parastream.server.transport.limits import Budget, Deadlines, Gate, Keepalive, Pulse
 from parastream.server.transport.ticker import Ticker
+from parastream.server.wire.messages import ErrorCode
 from parastream.server.wire.refusals import INTERNAL, RefusalError
 from websockets.exceptions import ConnectionClosed
 
@@ -20,8 +21,12 @@ logger = logging.getLogger("parastream.server")
 
 T = TypeVar("T")
 
-_TOO_LARGE = 1009
-"""Close code of a WebSocket after a message beyond its limit."""
+_BROKEN_RULES: dict[int, tuple[ErrorCode, str]] = {
+    1002: ("invalid_message", "a frame breaks the rules of WebSockets"),
+    1007: ("invalid_message", "a message is not text"),
+    1009: ("too_large", "a message is too large"),
+}
+"""What has happened, by the code with which a WebSocket closes by itself."""
 _CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes with which a client says that it has finished; after any other it may come back."""
 
@@ -45,7 +50,11 @@ class Socket(Protocol):
         ...
 
     async def recv(self) -> str | bytes | None:
-        """Return the next message; None if the client sends nothing more, but reads on. Raises `ConnectionClosed`."""
+        """Return the next message; None if the client sends nothing more, but reads on. Raises `ConnectionClosed`.
+
+        Raises:
+            RefusalError: what comes cannot be read, but the client can be told.
+        """
         ...
 
     async def gone(self) -> None:
@@ -145,14 +154,19 @@ class Connection:
             results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, ConnectionClosed):
-                if result.sent is not None and result.sent.code == _TOO_LARGE:
-                    self.handler.complain(
-                        RefusalError("invalid_message", f"a message is too large: {result.sent.reason}")
-                    )
+                self._complain_of_broken_rules(result)
             elif isinstance(result, Exception):
                 logger.error("%s: internal error", self.handler.name, exc_info=result)
                 self._hopeless = INTERNAL.close_reason
         await self._finish()
+
+    def _complain_of_broken_rules(self, closed: ConnectionClosed) -> None:
+        """Tell why a WebSocket has closed by itself, if it has."""
+        ending, sent = self.handler.ending, closed.sent
+        by_handler = ending is not None and sent is not None and sent.code == ending.code
+        if sent is not None and sent.code in _BROKEN_RULES and not by_handler:
+            code, what = _BROKEN_RULES[sent.code]
+            self.handler.complain(RefusalError(code, f"{what}: {sent.reason}"))
 
     async def _finish(self) -> None:
         """Send what is left to say, if the client can still be told."""
@@ -205,7 +219,12 @@ class Connection:
     async def _read(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            data = await self._socket.recv()
+            try:
+                data = await self._socket.recv()
+            except RefusalError as refusal:
+                self._guarded(partial(self.handler.fail, refusal))
+                await self._socket.gone()
+                return
             if self._interrupted.is_set():
                 return
             if data is None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import h11
 from parastream.server.transport.tcp import TcpSocket
+from parastream.server.wire.refusals import RefusalError
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
 from websockets.http11 import Request
@@ -150,11 +151,17 @@ class HttpSocket(TcpSocket):
         return Request(target, headers, method, f"HTTP/{event.http_version.decode('ascii')}")
 
     async def recv(self) -> bytes | None:
-        """Return the next bytes of the body; None at its end. Raises `ConnectionClosed`."""
+        """Return the next bytes of the body; None at its end. Raises `ConnectionClosed`.
+
+        Raises:
+            RefusalError: they are not what the head of the request says.
+        """
         try:
             event = await self._next_event()
         except BadRequestError as error:
-            raise ConnectionClosedError(None, None) from error
+            if self._ended:  # in the middle: the client is gone
+                raise ConnectionClosedError(None, None) from error
+            raise RefusalError("invalid_message", f"the body is damaged: {error}") from error
         if isinstance(event, h11.Data):
             return bytes(event.data)
         if not isinstance(event, h11.EndOfMessage):

@@ -44,6 +44,7 @@ ErrorCode = Literal[
     "invalid_message",
     "unexpected_message",
     "unsupported",
+    "too_large",
     "unknown_model",
     "invalid_audio",
     "incomplete_sample",
@@ -64,6 +65,7 @@ CLOSE_CODES: Mapping[str, int] = MappingProxyType(
         "invalid_message": 1007,
         "unexpected_message": 1002,
         "unsupported": 1003,
+        "too_large": 1009,
         "unknown_model": 1003,
         "invalid_audio": 1007,
         "idle_timeout": 1008,
@@ -123,8 +125,9 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     """Sample rate in Hz; what is encoded says that itself."""
     channels: int = 1
     """How many there are, interleaved. Of what is encoded, 1 mixes all; another number must be the one that it has."""
-    channel: int | Literal["all", "mix"] = 0
-    """Which of the channels is transcribed; `all`: each one, separately; `mix`: all of them together."""
+    channel: int | Literal["all", "mix"] = "mix"
+    """Which of the channels is transcribed; `all`: each one, separately; `mix`: all of them together. 0 if there is
+    one only."""
     labels: Annotated[tuple[Label, ...], Meta(max_length=8)] = ()
     """Names of the speakers, one for each channel that is transcribed: shown in rooms and saved transcripts."""
     model: str = ""
@@ -152,11 +155,13 @@ class Start(Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_f
     endpoint: EndpointOptions = EndpointOptions()
 
     def __post_init__(self) -> None:
-        """Bring the room's name into the form by which it is found.
+        """Bring fields into the form in which they are told, and the room is found.
 
         Raises:
             ValueError: it cannot be a room's name.
         """
+        if self.channels == 1 and self.channel == "mix":
+            msgspec.structs.force_setattr(self, "channel", 0)
         if self.room:
             msgspec.structs.force_setattr(self, "room", room_name(self.room))
 

@@ -72,6 +72,12 @@ def tagged_mp3(path: Path) -> Path:
     return encode(path, SPEECH, "libmp3lame", metadata={"title": "x" * 4000}, options={"write_id3v1": "1"})
 
 
+def second_channel(path: Path) -> Path:
+    """Two channels, of which the second has the speech."""
+    soundfile.write(path, np.stack([np.zeros_like(SPEECH), SPEECH], axis=1) / 32768, 16_000, format="MP3")
+    return path
+
+
 def rf64(path: Path) -> Path:
     """A large-file recorder that crashed: the sizes are in a chunk of their own, and zero."""
     wav(path, BYTES, riff_size=0xFFFFFFFF, data_size=0xFFFFFFFF)
@@ -126,6 +132,7 @@ TWICE: dict[str, Make] = {
         mp3(path.with_stem("one")),
         encode(path.with_stem("other"), np.repeat(SPEECH, 2), "libmp3lame", rate=32_000),
     ),
+    "other-channels.mp3": lambda path: joined(path, mp3(path.with_stem("one")), second_channel(path.with_stem("two"))),
 }
 
 

@@ -82,6 +82,25 @@ def test_the_process_is_prepared_when_its_owner_asks() -> None:
 
 
 @linux
+def test_loading_returns_memory_that_nobody_uses_to_the_kernel() -> None:
+    program = """
+from pathlib import Path
+import parastream.model
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+parastream.model.prepare_process()
+blocks = [b"x" * 1_000_000 for _ in range(600)]
+blocks = blocks[-1:]  # those below it are free, and kept
+before = resident()
+parastream.model.load(offline=True)
+print(before - resident())
+"""
+    assert int(run(program).stdout) > 100_000_000
+
+
+@linux
 @pytest.mark.parametrize(
     ("first", "warnings"),
     [("", 1), ("parastream.model.prepare_process()", 0)],

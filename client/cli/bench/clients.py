@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from parastream.client.cli.bench.inference import model_directory
 from parastream.client.cli.bench.latency import Latencies, problem, summary
@@ -16,7 +15,6 @@ from parastream.client.cli.bench.processes import Usage, server_process
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.cli.interrupts import run_interruptible
 from parastream.client.sources import read, sample_recording
-from parastream.model.computing import Compute, ComputeType
 from parastream.server.wire.messages import Final, Partial
 
 LIMIT_MS = 1200
@@ -31,30 +29,11 @@ class Setting:
 
     seconds: float
     """How long each client speaks."""
-    model: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options of a server that is started, such as `--model`; its defaults count for those that are left out."""
     servers: tuple[str, ...] = ()
     """Addresses of running servers that share the clients; none: start a server for each run."""
     token: str | None = None
-    final_model: str | None = None
-    """What hears whole utterances; None: the server's default."""
-    refine: Literal["auto", "off"] | None = None
-    """Whether the better of two ears refines partials; None: the server's default."""
-    compute: Compute | None = None
-    """What computes Paraformer; None: the server's default."""
-    dtype: ComputeType | None = None
-    """Type to compute in; None: the server's default."""
-
-    @property
-    def options(self) -> list[str]:
-        """Options of a server that is started."""
-        named = {
-            "--model": self.model,
-            "--final-model": self.final_model,
-            "--refine": self.refine,
-            "--compute": self.compute,
-            "--dtype": self.dtype,
-        }
-        return [word for name, value in named.items() if value is not None for word in (name, value)]
 
 
 def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
@@ -71,8 +50,8 @@ def run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool
 async def _run(setting: Setting, clients: int, file: Path | None, *, find_largest: bool) -> int:
     with contextlib.ExitStack() as stack:
         if not setting.servers:
-            directory = stack.enter_context(model_directory(setting.model))
-            setting = replace(setting, model=directory)
+            directory = stack.enter_context(model_directory(setting.options.get("--model")))
+            setting = replace(setting, options={**setting.options, "--model": directory})
         if find_largest:
             result = await _find_largest(setting, clients)
         else:
@@ -94,13 +73,18 @@ async def measure(setting: Setting, clients: int) -> Result:
             setting.servers, setting.token, audio, clients=clients, seconds=setting.seconds, usage=None
         )
     else:
-        async with server_process(["--max-sessions", str(clients), *setting.options]) as server:
+        options = [word for option in setting.options.items() for word in option]
+        async with server_process(["--max-sessions", str(clients), *options]) as server:
             before = server.usage()
             load = await run_load(
                 [server.url], setting.token, audio, clients=clients, seconds=setting.seconds, usage=server.usage
             )
             after, metrics = server.usage(), await server.metrics()
-        described = {"blas": server.described["BLAS"], "computed": server.described["computed"]}
+        described = {
+            "blas": server.described["BLAS"],
+            "computed": server.described["computed"],
+            "options": " ".join(options),
+        }
     figures = _figures(load, setting, clients, before, after) | _of_better_ear(metrics)
     return {"benchmark": "clients", "hardware": hardware()} | described | figures
 

@@ -11,7 +11,11 @@ from parastream.client.cli.options import (
     ComputeOption,
     DtypeOption,
     FinalModelOption,
+    HotwordsOption,
     JsonOption,
+    LmOption,
+    LmShareOption,
+    LmWeightOption,
     PlainCommand,
     RefineOption,
     TokenOption,
@@ -62,6 +66,10 @@ def bench_offline(
     model: BenchModelOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_share: LmShareOption = None,
+    lm_weight: LmWeightOption = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Number of runs; the result is their median.")] = 3,
     json: JsonOption = None,
 ) -> None:
@@ -74,9 +82,13 @@ def bench_offline(
 
     prepare_process()
     from parastream.client.cli.bench import inference
+    from parastream.client.cli.composition import language_model
+    from parastream.model.hotwords import read_hotwords
 
+    expected = () if hotwords is None else read_hotwords(hotwords)
+    words: Any = {"lm": language_model(lm, lm_share, lm_weight), "hotwords": expected}
     computed: Any = {"compute": compute and compute.value, "dtype": dtype and dtype.value}
-    raise typer.Exit(inference.offline(model, files or [], repeats, json, **computed))
+    raise typer.Exit(inference.offline(model, files or [], repeats, json, **words, **computed))
 
 
 _CLIENTS_HELP = """\
@@ -118,6 +130,10 @@ def clients(
     model: BenchModelOption = None,
     final_model: FinalModelOption = None,
     refine: RefineOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_share: LmShareOption = None,
+    lm_weight: LmWeightOption = None,
     compute: ComputeOption = None,
     dtype: DtypeOption = None,
     server: Annotated[
@@ -132,17 +148,23 @@ def clients(
     json: JsonOption = None,
 ) -> None:
     """Measure the latencies of many clients that speak all the time."""
-    given = {"model": model, "final-model": final_model, "refine": refine, "compute": compute, "dtype": dtype}
-    for name, value in given.items():
-        refuse(bool(server) and value is not None, f"--{name}", "cannot be used with --server")
+    given: dict[str, object] = {
+        "--model": model,
+        "--final-model": final_model,
+        "--refine": refine,
+        "--hotwords": hotwords,
+        "--lm": lm,
+        "--lm-share": lm_share,
+        "--lm-weight": lm_weight,
+        "--compute": compute,
+        "--dtype": dtype,
+    }
+    options = {name: str(value) for name, value in given.items() if value is not None}
+    for name in options:
+        refuse(bool(server), name, "cannot be used with --server")
     from parastream.client.cli.bench import clients as command
 
-    computed: Any = {
-        "refine": refine and refine.value,
-        "compute": compute and compute.value,
-        "dtype": dtype and dtype.value,
-    }
-    setting = command.Setting(seconds, model, tuple(server or ()), token, final_model, **computed)
+    setting = command.Setting(seconds, options, tuple(server or ()), token)
     raise typer.Exit(command.run(setting, clients, json, find_largest=find_largest))
 
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from parastream.client.cli.bench.latency import percentile
 from parastream.client.cli.bench.results import Result, hardware, publish
 from parastream.client.sources import read, sample_recording
-from parastream.model import SpeechModel, blas, catalogue, load, load_punctuation, random_weights
+from parastream.model import SpeechModel, blas, catalogue, load, load_punctuation, load_search, random_weights
 from parastream.model.computing import Compute, ComputeType
 from parastream.model.errors import ModelConfigError
-from parastream.streaming import Transcriber
+from parastream.model.hotwords import Hotwords
+from parastream.model.search.loading import LanguageModelChoice
+from parastream.streaming import SessionConfig, Transcriber
 from parastream.streaming.audio import SAMPLE_RATE, resample
 
 Float32 = NDArray[np.float32]
@@ -79,13 +81,15 @@ def offline(
     repeats: int,
     file: Path | None,
     *,
+    lm: LanguageModelChoice = LanguageModelChoice(),
+    hotwords: Hotwords = (),
     compute: Compute | None = None,
     dtype: ComputeType | None = None,
 ) -> int:
     """Measure whole recordings, the sample if there are none; print, and return the exit status.
 
     Raises:
-        ParastreamError: The model cannot be loaded.
+        ParastreamError: A model cannot be loaded.
         SourceError: A recording cannot be read.
         OSError: The result cannot be written.
     """
@@ -93,7 +97,12 @@ def offline(
         audio = [resample(*read(path)) for path in recordings or [sample]]
     with model_directory(model) as directory:
         speech = load(directory, compute=compute, dtype=dtype)
-    transcriber = Transcriber(speech, punctuation=load_punctuation())
+    transcriber = Transcriber(
+        speech,
+        punctuation=load_punctuation(),
+        search=load_search(speech, lm),
+        config=SessionConfig(partials=False, hotwords=hotwords),
+    )
     speech.warm_up()
     spans: list[Float32] = []
 
@@ -116,6 +125,8 @@ def offline(
     spoken = sum(map(len, spans)) / SAMPLE_RATE
     result = _described("offline", speech) | {
         "repeats": repeats,
+        "lm": lm.name or "default",
+        "hotwords": len(hotwords),
         "recordings": len(audio),
         "seconds": round(seconds, 3),
         "real_time_factor": round(whole / seconds, 5),

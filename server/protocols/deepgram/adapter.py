@@ -21,7 +21,7 @@
 | `KeepAlive` | keeps the connection open; after 10 s without it and without audio the server closes (`NET-0001`) |
 | `Finalize` | open utterances end here, in all channels; every channel gets a result with `from_finalize`, with the text if there was any |
 | `CloseStream`, or an empty binary message | the remaining results, `Metadata`, close |
-| `Configure` | `ConfigureFailure` |
+| `Configure` | `keyterms` count from here on, in place of those before, and `ConfigureSuccess` names them; `features` that would change something are a `ConfigureFailure`, and so are too many `keyterms` |
 | others | `Error` (`SchemaError`), the results of all audio so far, close 1008 |
 
 A result without words is sent like any other, so every utterance has exactly one result with `is_final`. An utterance
@@ -32,17 +32,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
 from msgspec import UNSET
+from parastream.model.hotwords import MOST
 from parastream.server.protocols.base import Admits, Request
 from parastream.server.protocols.deepgram import messages
 from parastream.server.protocols.deepgram.live import Live
 from parastream.server.protocols.deepgram.messages import ClientMessage, CloseStream, Configure, Finalize, KeepAlive
 from parastream.server.protocols.deepgram.options import read_options
 from parastream.server.protocols.deepgram.words import mean_confidence, model_info, model_uuid, spoken_words
+from parastream.server.protocols.terms import plain
 from parastream.server.sessions.transcription import Progress, Transcription
 from parastream.server.wire.explain import Reader
 from parastream.server.wire.messages import (
@@ -55,7 +57,7 @@ from parastream.server.wire.messages import (
     SpeechStarted,
     Word,
 )
-from parastream.server.wire.refusals import RefusalError
+from parastream.server.wire.refusals import RefusalError, shortened
 from parastream.streaming import AudioFormat, EndpointConfig
 
 _CLOSES = {
@@ -63,6 +65,7 @@ _CLOSES = {
     "internal": ("NET-0000", 1011),
     "invalid_audio": ("DATA-0000", 1008),
     "unsupported": ("DATA-0000", 1008),
+    "too_large": ("DATA-0000", 1008),
     "invalid_json": ("DATA-0000", 1008),
     "invalid_message": ("DATA-0000", 1008),
 }
@@ -124,7 +127,8 @@ class Deepgram(Live):
     def _begin(self, audio: AudioFormat | None) -> Transcription:
         if audio is None and self._options.multichannel and self._options.channels == 1:
             raise RefusalError("unsupported", "multichannel needs the number of channels if the audio is encoded")
-        transcription = self._transcription = self.begin(self._options.start(audio), language=self._options.language)
+        start = self._options.start(audio, self.usable(self._options.hotwords))
+        transcription = self._transcription = self.begin(start, language=self._options.language)
         self._channels = [_Channel(index, config.endpoint) for index, config in enumerate(transcription.configs)]
         return transcription
 
@@ -149,14 +153,33 @@ class Deepgram(Live):
                 self._finalize()
             case CloseStream():
                 self._close_stream()
-            case Configure(keyterms=keyterms):
-                self.send(
-                    messages.ConfigureFailure(
-                        self._request_id,
-                        "CONFIGURE_KEYTERMS_NOT_SUPPORTED" if keyterms else "CONFIGURE_INTERNAL_ERROR",
-                        f"nothing can be changed while audio comes in (the model is {self._model})",
-                    )
-                )
+            case Configure():
+                self._configure(message)
+
+    def _configure(self, wanted: Configure) -> None:
+        """Change key terms, the only thing that can be changed while audio comes in."""
+        keyterms, most = wanted.keyterms, MOST - len(self.admission.expected)
+        features, present = wanted.features or {}, self._options.features
+        changed = [name for name, value in features.items() if value != present.get(name, False)]
+        if changed:
+            message = f"{shortened(', '.join(changed))}: features cannot be changed any more; keyterms can"
+            self._refuse_to_configure("CONFIGURE_INTERNAL_ERROR", message)
+        elif keyterms is None:
+            self.send(messages.ConfigureSuccess(self._request_id))
+        elif len(keyterms) > most:
+            message = f"{len(keyterms)} keyterms; allowed are {most}"
+            self._refuse_to_configure("CONFIGURE_KEYTERM_LIMIT_EXCEEDED", message)
+        else:
+            self._options = replace(self._options, keyterms=keyterms)
+            if self._transcription is not None:
+                self.expect(self._transcription, self._options.hotwords)
+            found = tuple(each.term for each in self.usable(plain(keyterms)))
+            self.send(messages.ConfigureSuccess(self._request_id, found))
+
+    def _refuse_to_configure(self, code: messages.ConfigureFailureCode, message: str) -> None:
+        refusal = RefusalError("unsupported", message)
+        self.complain(refusal)
+        self.send(messages.ConfigureFailure(self._request_id, code, refusal.message))
 
     def _finalize(self) -> None:
         if self._transcription is None:

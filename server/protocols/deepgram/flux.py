@@ -2,7 +2,7 @@
 
 | Parameter | What happens |
 |---|---|
-| `encoding`, `sample_rate` | as at `/v1/listen`; of several channels the first is transcribed |
+| `encoding`, `sample_rate` | as at `/v1/listen`; several channels are mixed |
 | `eot_threshold` (0.5 to 1, 0.7 if left out), `eot_timeout_ms` (500 to 60000; 5000) | when a turn is over: `turns.py` says which silence each confidence is; 0.7 is 0.6 s |
 | `eager_eot_threshold` (0.3 to 0.9) | `EagerEndOfTurn` and `TurnResumed` are sent, too; without it, they never are |
 | `numerals` | numbers as digits |
@@ -54,7 +54,9 @@ from parastream.server.wire.refusals import RefusalError, shortened
 from parastream.streaming import AudioFormat
 from parastream.streaming.audio import SAMPLE_RATE
 
-_CLOSES = {"internal": 1011, "invalid_audio": 1008, "unsupported": 1008, "invalid_json": 1008, "invalid_message": 1008}
+_CLOSES = {"internal": 1011} | dict.fromkeys(
+    ("invalid_audio", "unsupported", "too_large", "invalid_json", "invalid_message"), 1008
+)
 """How Deepgram closes after errors, where that differs from the native protocol."""
 _EAGER, _END, _TIMEOUT = (0.3, 0.9), (0.5, 1.0), (500, 60_000)
 
@@ -177,9 +179,13 @@ class Flux(Live):
         )
         least = self._options.thresholds.eager_silence
         if self._turns is not None and thresholds.eager_silence < least:
-            description = f"pauses shorter than {least:.2f} s were not asked for when the session began"
-            failure = messages.ConfigureFailure(self._request_id, self._next(), "CONFIGURE_THRESHOLDS", description)
-            self.send(failure)
+            refusal = RefusalError(
+                "unsupported", f"pauses shorter than {least:.2f} s were not asked for when the session began"
+            )
+            self.complain(refusal)
+            self.send(
+                messages.ConfigureFailure(self._request_id, self._next(), "CONFIGURE_THRESHOLDS", refusal.message)
+            )
             return
         if wanted.keyterms is not None:
             self._keyterms = wanted.keyterms

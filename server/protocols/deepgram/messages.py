@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 from parastream.server.wire import messages
 
+ConfigureFailureCode = Literal["CONFIGURE_KEYTERM_LIMIT_EXCEEDED", "CONFIGURE_INTERNAL_ERROR"]
 Place = tuple[int, int]
 """A channel, counted from 0, and how many there are."""
 
@@ -30,10 +31,12 @@ class CloseStream(Struct, frozen=True, tag_field="type", tag="CloseStream"):
 
 
 class Configure(Struct, frozen=True, tag_field="type", tag="Configure"):
-    """Change the session, which nothing can."""
+    """Change the session."""
 
     keyterms: tuple[str, ...] | None = None
+    """In place of all key terms before; None: these stay."""
     features: dict[str, bool] | None = None
+    """Parameters of the query, such as `numerals`."""
 
 
 ClientMessage = KeepAlive | Finalize | CloseStream | Configure
@@ -113,11 +116,19 @@ class UtteranceEnd(Struct, frozen=True, tag_field="type", tag="UtteranceEnd"):
     last_word_end: float
 
 
-class ConfigureFailure(Struct, frozen=True, tag_field="type", tag="ConfigureFailure"):
-    """Answer to `Configure`."""
+class ConfigureSuccess(Struct, frozen=True, tag_field="type", tag="ConfigureSuccess"):
+    """Answer to `Configure`: it is in effect from here on."""
 
     request_id: str
-    code: Literal["CONFIGURE_KEYTERMS_NOT_SUPPORTED", "CONFIGURE_INTERNAL_ERROR"]
+    keyterms: tuple[str, ...] | UnsetType = UNSET
+    """Those that are listened for now, if they were changed."""
+
+
+class ConfigureFailure(Struct, frozen=True, tag_field="type", tag="ConfigureFailure"):
+    """Answer to `Configure`: nothing of it is in effect."""
+
+    request_id: str
+    code: ConfigureFailureCode
     description: str
 
 
@@ -144,7 +155,7 @@ class Metadata(Struct, frozen=True, tag_field="type", tag="Metadata", kw_only=Tr
     channels: int
 
 
-ServerMessage = Results | SpeechStarted | UtteranceEnd | ConfigureFailure | ErrorMessage | Metadata
+ServerMessage = Results | SpeechStarted | UtteranceEnd | ConfigureSuccess | ConfigureFailure | ErrorMessage | Metadata
 
 
 class BadRequest(messages.Error, frozen=True, tag="error", omit_defaults=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from parastream.media.live import is_encoded
 from parastream.model.errors import AudioError
 from parastream.server.protocols.base import Request
 from parastream.server.protocols.deepgram.messages import BadRequest
-from parastream.server.protocols.terms import of_deepgram, usable
+from parastream.server.protocols.terms import of_deepgram
 from parastream.server.protocols.wav import WavInput
 from parastream.server.wire.messages import ENCODED, EndpointOptions, Error, Hotword, Start
 from parastream.server.wire.refusals import RefusalError, quoted, shortened
@@ -78,11 +79,31 @@ class Options:
     """What is spoken; empty: the models find out."""
     tells_language: bool
     """Whether results say what was found."""
-    hotwords: tuple[Hotword, ...]
-    """Key terms and keywords."""
+    keyterms: tuple[str, ...]
+    keywords: tuple[str, ...]
 
-    def start(self, audio: AudioFormat | None) -> Start:
-        """Return what the transcription is asked for; without a format the audio says itself what it is."""
+    @property
+    def hotwords(self) -> Iterator[Hotword]:
+        """The key terms and keywords, as they are given."""
+        return of_deepgram(self.keyterms, self.keywords)
+
+    @property
+    def features(self) -> Mapping[str, bool]:
+        """What is on of the features that a client may name again while audio comes in."""
+        return {
+            "numerals": self.itn,
+            "punctuate": self.punctuate,
+            "smart_format": self.itn and self.punctuate,
+            "profanity_filter": self.mask_profanity,
+        }
+
+    def start(self, audio: AudioFormat | None, hotwords: tuple[Hotword, ...]) -> Start:
+        """Return what the transcription is asked for.
+
+        Args:
+            audio: How samples are written; None: the audio says itself what it is.
+            hotwords: Those that can be listened for.
+        """
         endpoint = EndpointOptions() if self.min_silence is None else EndpointOptions(min_silence=self.min_silence)
         return Start(
             format=ENCODED if audio is None else audio.encoding.value,
@@ -93,7 +114,7 @@ class Options:
             punctuation=self.punctuate,
             itn=self.itn,
             profanity="mask" if self.mask_profanity else "",
-            hotwords=self.hotwords,
+            hotwords=hotwords,
             endpoint=endpoint,
         )
 
@@ -135,7 +156,8 @@ def read_options(request: Request) -> Options:
         utterance_end=utterance_end,
         language="" if several else language,
         tells_language=several or flag(request, "detect_language"),
-        hotwords=usable(of_deepgram(request.query.get("keyterm", ()), request.query.get("keywords", ()))),
+        keyterms=tuple(request.query.get("keyterm", ())),
+        keywords=tuple(request.query.get("keywords", ())),
     )
 
 

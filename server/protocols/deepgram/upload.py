@@ -12,6 +12,7 @@
 | `detect_language`, `language=multi` | each channel has `detected_language`: the one of most words, where that is known |
 | `numerals`, `smart_format` | numbers as people write them |
 | `profanity_filter` | swear words are shown as `f***` |
+| `keyterm`, `keywords` | as for live audio |
 | `model`, `diarize` and all others | ignored: the server has its own model, and `model_info` names it |
 
 JSON with a `url` is refused: the server fetches nothing. A recording that is damaged is read as far as possible; `warnings`
@@ -59,7 +60,7 @@ class DeepgramUpload(Upload):
         self._tells_language = options.tells_language
         if options.format is not None and options.multichannel:
             self.channels = options.format.channels
-        wanted = options.start(options.format)
+        wanted = options.start(options.format, self.usable(options.hotwords))
         self.wanted = msgspec.structs.replace(wanted, partials=False, punctuation=self._punctuate)
 
     def receive_audio(self, data: bytes) -> None:

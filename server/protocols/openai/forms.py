@@ -102,7 +102,7 @@ class Form:
             return
         self._bytes += end - start
         if self._bytes > _MOST_BYTES:
-            raise RefusalError("invalid_message", f"the fields have more than {_MOST_BYTES} bytes")
+            raise RefusalError("too_large", f"the fields have more than {_MOST_BYTES} bytes")
         self._field += data[start:end]
 
     def _end(self) -> None:

@@ -15,7 +15,7 @@ from parastream.server.wire.messages import Error, Event
 from parastream.server.wire.refusals import RefusalError, quoted
 
 MODELS_PATH = "/v1/models"
-DEFAULT_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+DEFAULT_MODELS = ("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Names of OpenAI's that stand for the server's model."""
 
 _TYPES = {
@@ -57,11 +57,14 @@ class ClientSecrets(Posted):
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._body = b""
 
+    @property
+    def largest(self) -> int:
+        """See `Posted.largest`."""
+        return _LARGEST_BODY
+
     def receive_audio(self, data: bytes) -> None:
         """Take the body. See `Adapter`."""
         self._body += data
-        if len(self._body) > _LARGEST_BODY:
-            raise RefusalError("invalid_message", f"the body is larger than {_LARGEST_BODY} bytes")
 
     def complete(self) -> None:
         """See `Posted.complete`."""

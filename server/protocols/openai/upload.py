@@ -3,14 +3,16 @@
 | Field | What happens |
 |---|---|
 | `file` | a recording of any kind that FFmpeg reads; several channels are mixed |
-| `model` | empty, the server's own, or one of OpenAI's that stand for it: `whisper-1`, `gpt-4o-transcribe`, `gpt-4o-mini-transcribe`, also with a date behind |
+| `model` | empty, the server's own, or one of OpenAI's that stand for it: `whisper-1`, `gpt-transcribe`, `gpt-4o-transcribe`, `gpt-4o-mini-transcribe`, also with a date behind |
 | `response_format` | `json`, `text`, `verbose_json`, `srt`, `vtt` |
 | `timestamp_granularities[]` | `segment` (the default) and `word`, in `verbose_json`; a segment is an utterance |
 | `stream` | `true`: server-sent events, while the recording still comes: `transcript.text.delta` for each utterance, and `transcript.text.done` |
-| `language` | if it stands before `file`: the models listen for that language, if they know it |
-| `prompt`, `temperature`, `chunking_strategy`, `include[]` | accepted and ignored: the models take no hints |
+| `language`, `languages[]` | the models listen for that language, if it is one and they know it |
+| `prompt`, `keywords[]` | hotwords: the keywords, and the terms of a prompt that is a list |
+| `temperature`, `chunking_strategy`, `include[]` | accepted and ignored |
 
-A recording that is damaged is read as far as possible; `warning` in the JSON says where. Errors have OpenAI's form.
+What says how to listen may follow the recording if that is small; if it comes too late to count, `warning` in the JSON says so.
+A recording that is damaged is read as far as possible; `warning` says where. Errors have OpenAI's form.
 """  # noqa: E501 - rows of a table
 
 from __future__ import annotations
@@ -25,20 +27,26 @@ from parastream.model.text import join
 from parastream.server.protocols.base import Admits, Request
 from parastream.server.protocols.openai.forms import Form
 from parastream.server.protocols.openai.http import DEFAULT_MODELS, model_names, openai_error
+from parastream.server.protocols.terms import of_prompt, plain
 from parastream.server.protocols.upload import Upload
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.transcripts.formats import TranscriptFormat, render
-from parastream.server.wire.messages import Error, Event, Final, Word
+from parastream.server.wire.messages import Error, Event, Final, Hotword, Word
 from parastream.server.wire.refusals import RefusalError, quoted
 
 ResponseFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
 _TYPES = {"srt": "application/x-subrip; charset=utf-8", "vtt": "text/vtt; charset=utf-8"}
 _GRANULARITIES = ("segment", "word")
 _IGNORED = (
-    *("prompt", "temperature", "chunking_strategy", "include", "include[]"),
+    *("temperature", "chunking_strategy", "include", "include[]"),
     *("known_speaker_names[]", "known_speaker_references[]"),
 )
-_FIELDS = ("file", "model", "language", "response_format", "stream", "timestamp_granularities[]", *_IGNORED)
+_FIELDS = (
+    *("file", "model", "language", "languages[]", "prompt", "keywords[]", "response_format", "stream"),
+    *("timestamp_granularities[]", *_IGNORED),
+)
+_HELD = 1 << 20
+"""Bytes of a recording that wait for fields behind it, unless its events are to come while it is sent."""
 
 
 class OpenAIUpload(Upload):
@@ -47,6 +55,11 @@ class OpenAIUpload(Upload):
     def __init__(self, admission: Admits, request: Request, *, name: str = "", max_unsent: int = 256) -> None:
         super().__init__(admission, request, name=name, max_unsent=max_unsent)
         self._form: Form | None = None
+        self._held: bytearray | None = bytearray()  # the beginning of the recording; None: it has been handed on
+        self._file_ended = False
+        self._languages: list[str] = []
+        self._expected: list[Hotword] = []
+        self._late: list[str] = []  # fields that came when the recording had been handed on
         self._format: ResponseFormat = "json"
         self._granularities: list[str] = []
         self._stream = False
@@ -60,7 +73,7 @@ class OpenAIUpload(Upload):
         self._form = Form(
             self.request.headers.get("content-type", ""),
             on_file=self._hear,
-            on_file_end=self.end_recording,
+            on_file_end=self._end_file,
             on_field=self._set,
         )
 
@@ -73,16 +86,37 @@ class OpenAIUpload(Upload):
         """See `Posted.complete`."""
         if self._form is None or not self._form.complete:
             raise RefusalError("invalid_message", "the form is cut: its end is missing")
-        if not self._recorded:
+        if not self._file_ended:
             self._param = "file"
             raise RefusalError("invalid_message", "the form has no `file`")
+        if self._held is not None:
+            self._hand_on()
+            self.end_recording()
         self.finish()
 
     def _hear(self, data: bytes) -> None:
-        if self._recorded:
+        if self._file_ended:
             self._param = "file"
             raise RefusalError("unsupported", "the form has more than one `file`")
-        self.hear(data)
+        if self._held is None:
+            self.hear(data)
+            return
+        self._held += data
+        if self._stream or len(self._held) > _HELD:
+            self._hand_on()
+
+    def _end_file(self) -> None:
+        self._file_ended = True
+        if self._held is None:
+            self.end_recording()
+
+    def _hand_on(self) -> None:
+        """Have the recording heard, as the fields before it say."""
+        held, self._held = self._held, None
+        self.language = self._languages[0] if len(self._languages) == 1 else ""
+        self.wanted = msgspec.structs.replace(self.wanted, hotwords=self.usable(self._expected))
+        if held:
+            self.hear(bytes(held))
 
     def _set(self, name: str, value: str) -> None:
         """Take a field. Raises `RefusalError`."""
@@ -103,11 +137,19 @@ class OpenAIUpload(Upload):
                     raise RefusalError("invalid_message", f"stream {quoted(value)}", ("true", "false"))
                 self._stream = value.lower() == "true"
                 self._tell_stream()
-            case "language":
-                self.language = value
+            case "language" | "languages" | "languages[]" | "prompt" | "keywords" | "keywords[]":
+                self._set_how_to_listen(name, value)
             case _ if name not in _IGNORED:
                 raise RefusalError("invalid_message", f"unknown field {quoted(name)}", _FIELDS)
         self._param = None
+
+    def _set_how_to_listen(self, name: str, value: str) -> None:
+        if self._held is None:
+            self._late.append(name)
+        elif name.startswith("language"):
+            self._languages.append(value)
+        else:
+            self._expected.extend(of_prompt(value) if name == "prompt" else plain([value]))
 
     def _check_model(self, model: str) -> None:
         names = model_names(self.admission.model)
@@ -163,7 +205,9 @@ class OpenAIUpload(Upload):
 
     def _extras(self) -> dict[str, object]:
         usage = {"type": "duration", "seconds": math.ceil(self.duration or 0)}
-        return {"usage": usage} | ({"warning": self.warning} if self.warning else {})
+        late = f"{', '.join(self._late)} came after `file`, too late to count" if self._late else ""
+        warning = "; ".join(filter(None, (self.warning, late)))
+        return {"usage": usage} | ({"warning": warning} if warning else {})
 
     def _verbose(self, text: str) -> dict[str, object]:
         languages = [final.language for final in self.finals if final.language] or self.admission.languages

@@ -73,11 +73,13 @@ def mic(tmp_path: Path, recording: Path, *arguments: object) -> subprocess.Compl
 @pytest.mark.parametrize("own_server", [True, False])
 def test_mic(run: Run, served: Served, tmp_path: Path, own_server: bool) -> None:
     recorded, saved = tmp_path / "recorded.flac", tmp_path / "saved"
-    server = [] if own_server else ["--server", served.url]
-    result = mic(tmp_path, SAMPLE, "--record", recorded, "--save", saved, *server)
+    server = ["--lm", "none"] if own_server else ["--server", served.url]
+    (tmp_path / "words.txt").write_text("RubOut 2\n")
+    result = mic(tmp_path, SAMPLE, "--record", recorded, "--save", saved, "--hotwords", tmp_path / "words.txt", *server)
     assert (result.returncode, result.stderr) == (0, "")
     finals = [line.partition("✓ ")[2] for line in result.stdout.splitlines() if "✓" in line]
     assert [words(final) for final in finals] == (BOTH if own_server else SAID)
+    assert finals[1].startswith("RubOut ")
     np.testing.assert_array_equal(soundfile.read(recorded)[0], soundfile.read(SAMPLE)[0])
     text = next(saved.glob("*.txt"))
     assert text.read_text().splitlines() == finals
@@ -147,6 +149,19 @@ def test_list_of_microphones(tmp_path: Path) -> None:
     result = mic(tmp_path, SAMPLE, "--list-devices")
     assert result.returncode == 0
     assert result.stdout.splitlines()[-2].split() == ["*", "0", "Recording", "2", "16000", "Hz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--server", "ws://127.0.0.1:1", "--lm", "none"), 2, "the server chooses it"),
+        (("--hotwords", "absent.txt"), 1, "cannot read the hotwords in absent.txt"),
+    ],
+)
+def test_what_mic_refuses(run: Run, options: tuple[str, ...], status: int, message: str) -> None:
+    result = run("mic", *options)
+    assert result.status == status
+    assert message in result.err.replace("\n", " ")
 
 
 def test_mic_without_portaudio(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,22 @@ def test_values_show_arrays_without_copying() -> None:
     assert array_of(run({"x": value})[0]).tolist() == [-3, -4]
 
 
+def test_the_weights_of_a_graph_are_not_kept_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = list[bool]()
+
+    class Written(bytes):
+        def __del__(self) -> None:
+            ended.append(True)
+
+    graph = GraphBuilder()
+    graph.output(graph.linear(graph.input("x", ["rows", INPUTS]), WEIGHT))
+    written = [Written(graph.written())]
+    monkeypatch.setattr(graph, "written", written.pop)
+    run = Program(graph)
+    assert ended
+    np.testing.assert_allclose(result(run, x=X), X @ WEIGHT.T, rtol=2e-6, atol=1e-5)
+
+
 def test_small_constants_are_written_once() -> None:
     graph = GraphBuilder()
     assert graph.constant([1, 2]) == graph.constant([1, 2]) != graph.integers(1, 2)

@@ -186,17 +186,17 @@ async def test_a_client_secret_opens_openais_realtime_for_a_while_and_nothing_el
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "status", "message"),
     [
-        (b"[]", "the body is no such request"),
-        (b'{"expires_after":{"seconds":1}}', "allowed: 10 to 7200"),
-        (b'{"session":{"audio":{"input":{"format":{"type":"mp3"}}}}}', "mp3"),
-        (b" " * 70_000, "larger than 65536 bytes"),
+        (b"[]", 400, "the body is no such request"),
+        (b'{"expires_after":{"seconds":1}}', 400, "allowed: 10 to 7200"),
+        (b'{"session":{"audio":{"input":{"format":{"type":"mp3"}}}}}', 400, "mp3"),
+        (b" " * 70_000, 413, "larger than 65536 bytes"),
     ],
 )
 @asynchronous
-async def test_client_secrets_that_cannot_be_had(body: bytes, message: str) -> None:
+async def test_client_secrets_that_cannot_be_had(body: bytes, status: int, message: str) -> None:
     async with serving(FakeEngine()) as server:
         answer = await ask(server, "POST /v1/realtime/client_secrets", body=body)
-    assert answer.status == 400
+    assert answer.status == status
     assert message in answer.json["error"]["message"]

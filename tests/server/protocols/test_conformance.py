@@ -561,6 +561,19 @@ async def test_a_message_that_is_too_large(name: str, caplog: pytest.LogCaptureF
 
 
 @WEBSOCKETS
+@asynchronous
+async def test_text_that_is_none_is_logged(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = CLIENTS[name]
+    async with serving(FakeEngine()) as server, connection(server, client) as socket:
+        for message in client.opening:
+            await socket.send(message)
+        await socket.send(b"\xff", text=True)
+        _, code = await answers(socket)
+    assert code == 1007
+    assert name == "parastream" or any("a message is not text: " in message for message in caplog.messages)
+
+
+@WEBSOCKETS
 @pytest.mark.parametrize("text", ["nonsense", "[]", "{}", '{"type":', '{"type":7}', "null", '"\\ud800"', "[" * 10_000])
 @asynchronous
 async def test_text_that_means_nothing_loses_no_audio(name: str, text: str) -> None:

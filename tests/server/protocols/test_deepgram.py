@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model.errors import CapacityError, EngineError
+from parastream.model.hotwords import Hotword
 from parastream.server.app import Server
 from parastream.server.protocols.deepgram.adapter import Deepgram
 from parastream.server.routes import parse
@@ -44,6 +45,7 @@ with warnings.catch_warnings():  # it speaks through a part of websockets that w
     from deepgram.listen.v1.types import (
         ListenV1Configure,
         ListenV1ConfigureFailure,
+        ListenV1ConfigureSuccess,
         ListenV1Error,
         ListenV1Metadata,
         ListenV1Results,
@@ -58,6 +60,7 @@ TYPES: dict[str, Any] = {
     "SpeechStarted": ListenV1SpeechStarted,
     "UtteranceEnd": ListenV1UtteranceEnd,
     "Error": ListenV1Error,
+    "ConfigureSuccess": ListenV1ConfigureSuccess,
     "ConfigureFailure": ListenV1ConfigureFailure,
 }
 
@@ -128,7 +131,8 @@ def transcripts(sent: Sequence[Message], *, final: bool = True) -> list[str]:
 )
 def test_formats(query: str, encoding: Encoding, rate: int, channels: int) -> None:
     format = Talk(query).stream.config.format
-    assert (format.encoding, format.rate, format.channels, format.channel) == (encoding, rate, channels, "mix")
+    assert (format.encoding, format.rate, format.channels) == (encoding, rate, channels)
+    assert format.channel == ("mix" if channels > 1 else 0)
 
 
 def test_what_is_not_asked_for_is_off() -> None:
@@ -545,19 +549,40 @@ def test_a_text_message_that_cannot_be_read(text: str) -> None:
     assert talk.adapter.ending[1].startswith("DATA-0000: ")
 
 
+def test_keyterms_change_in_the_middle_of_a_session() -> None:
+    talk = Talk(f"{RAW}&keyterm=New%20York&keywords=MLX:2")
+    talk.send(b"x" * 100)
+    talk.say("Configure", keyterms=["Nguyễn", "x" * 200])
+    talk.say("Configure", features={"numerals": False, "diarize": False})
+    talk.say("Configure", keyterms=[])
+    answers = [message for message in talk.sent() if message["type"] == "ConfigureSuccess"]
+    assert [answer.get("keyterms") for answer in answers] == [["Nguyễn"], None, []]
+    keyword = Hotword("MLX", 2.0)
+    assert talk.stream.expected == [(Hotword("New York"), keyword), (Hotword("Nguyễn"), keyword), (keyword,)]
+
+
+def test_keyterms_change_before_it_is_known_what_the_audio_is() -> None:
+    talk = Talk("keyterm=one")
+    talk.say("Configure", keyterms=["two"])
+    talk.send(wav(np.zeros(100, np.int16), 16000, "PCM_16"))
+    assert talk.stream.expected == [(Hotword("two"),)]
+
+
 @pytest.mark.parametrize(
-    ("fields", "code"),
+    ("fields", "code", "description"),
     [
-        ({"keyterms": ["parastream"]}, "CONFIGURE_KEYTERMS_NOT_SUPPORTED"),
-        ({"features": {"numerals": True}}, "CONFIGURE_INTERNAL_ERROR"),
-        ({}, "CONFIGURE_INTERNAL_ERROR"),
+        ({"features": {"numerals": True}}, "CONFIGURE_INTERNAL_ERROR", "numerals: features cannot be changed"),
+        ({"keyterms": ["a"], "features": {"any": True}}, "CONFIGURE_INTERNAL_ERROR", "any: features cannot"),
+        ({"keyterms": ["a"] * 1001}, "CONFIGURE_KEYTERM_LIMIT_EXCEEDED", "1001 keyterms; allowed are 1000"),
     ],
 )
-def test_nothing_can_be_configured(fields: Message, code: str) -> None:
+def test_what_cannot_be_configured_changes_nothing(fields: Message, code: str, description: str) -> None:
     talk = Talk()
     talk.say("Configure", **fields)
     (failure,) = talk.sent()
     assert (failure["type"], failure["code"]) == ("ConfigureFailure", code)
+    assert failure["description"].startswith(description)
+    assert talk.stream.expected == [()]
     assert talk.adapter.listening
 
 

@@ -238,7 +238,11 @@ async def test_deepgrams_multichannel_of_encoded_audio(tmp_path: Path, sample: A
 async def test_too_many_bytes_and_too_many_at_once(webm: bytes) -> None:
     async with serving(FakeEngine(), max_unsent=MANY, max_upload=1000, max_sessions=1) as server:
         messages, code = await transcribed(server, webm)
-        assert (messages[-1].message, code) == ("the audio is larger than 1000 bytes", 1003)
+        assert (messages[-1].code, messages[-1].message, code) == (
+            "too_large",
+            "the audio is larger than 1000 bytes",
+            1009,
+        )
         async with natively(server, START % "") as websocket:
             await receive_ready(websocket)
             async with connect(f"ws://127.0.0.1:{server.port}/v1/listen?on=a") as other:

@@ -34,8 +34,8 @@ def test_those_of_funasr(value: Any, expected: list[tuple[str, float]]) -> None:
 
 def test_those_of_deepgram() -> None:
     keywords = "".join(f"&keywords={each}" for each in ("parastream:1.5", "x:-2", "a:b", "y:9", "plain"))
-    start = read_options(parse(f"/v1/listen?keyterm=New%20York&keyterm=MLX{keywords}")).start(None)
-    assert start.hotwords == (
+    options = read_options(parse(f"/v1/listen?keyterm=New%20York&keyterm=MLX{keywords}"))
+    assert usable(options.hotwords) == (
         Hotword("New York"),
         Hotword("MLX"),
         Hotword("parastream", 1.5),

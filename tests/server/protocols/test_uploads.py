@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 from parastream.model.errors import CapacityError
+from parastream.model.hotwords import Hotword
 from parastream.server.sessions.decoding import MOST_AHEAD
 from parastream.streaming import Engine
 
@@ -65,8 +66,15 @@ async def test_openais_sdk(engine: Engine) -> None:
         AsyncOpenAI(api_key="any", base_url=f"http://127.0.0.1:{server.port}/v1", max_retries=0) as client,
     ):
         ask_for = client.audio.transcriptions.create
-        plain = await ask_for(file=SAMPLE, model="whisper-1", language="en", prompt="GMEF", temperature=0.0)
-        assert plain.text == TEXT
+        plain = await ask_for(
+            file=SAMPLE,
+            model="gpt-transcribe",
+            language="en",
+            prompt="RubOut, x",
+            keywords=["SevenTy"],
+            temperature=0.0,
+        )
+        assert plain.text == TEXT.replace("Rubout", "RubOut").replace("seventy", "SevenTy")
         assert await ask_for(file=SAMPLE, model="asr-small-en", response_format="text") == f"{TEXT}\n"
         verbose = await ask_for(
             file=SAMPLE,
@@ -159,6 +167,39 @@ async def test_fields_may_follow_the_recording() -> None:
     assert stream.body.count(b"transcript.text.delta") > 1000
 
 
+HOW = [
+    *(("language", "en-US"), ("prompt", "Names: Nguyễn, New York"), ("keywords[]", "MLX")),
+    *(("prompt", "A sentence has no terms that anybody could be meant to expect"), ("temperature", "0")),
+]
+EXPECTED = (Hotword("Nguyễn"), Hotword("New York"), Hotword("MLX"))
+
+
+@pytest.mark.parametrize("fields", [[*HOW, ("file", RECORDING)], [("file", RECORDING), *HOW]])
+@asynchronous
+async def test_terms_of_a_prompt_and_keywords_are_listened_for(fields: list[tuple[str, str | bytes]]) -> None:
+    engine = FakeEngine()
+    answer = await post(engine, fields)
+    (stream,) = engine.streams
+    assert (stream.config.language, stream.config.hotwords) == ("en", EXPECTED)
+    assert "warning" not in answer.json
+
+
+@asynchronous
+async def test_what_says_too_late_how_to_listen() -> None:
+    engine = FakeEngine()
+    answer = await post(engine, [("languages[]", "en"), ("languages[]", "de"), ("file", recording(33)), *HOW[:3]])
+    assert answer.json["warning"] == "language, prompt, keywords[] came after `file`, too late to count"
+    assert (engine.streams[0].config.language, engine.streams[0].config.hotwords) == (None, ())
+
+
+@asynchronous
+async def test_keyterms_of_a_recording() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as server:
+        await ask(server, "POST /v1/listen?keyterm=New%20York&keywords=MLX:2", {}, RECORDING)
+    assert engine.streams[0].config.hotwords == (Hotword("New York"), Hotword("MLX", 2.0))
+
+
 @pytest.mark.parametrize(
     ("fields", "message", "param"),
     [
@@ -170,7 +211,6 @@ async def test_fields_may_follow_the_recording() -> None:
         ([("timestamp_granularities[]", "letter")], "allowed: segment, word", "timestamp_granularities[]"),
         ([("stream", "maybe")], "allowed: true, false", "stream"),
         ([("colour", "red")], "unknown field 'colour'", "colour"),
-        ([("prompt", "x" * 300_000)], "more than 262144 bytes", None),
         ([("prompt", "x")] * 101, "more than 100 fields", None),
     ],
 )
@@ -198,6 +238,13 @@ async def test_bodies_that_are_no_forms(content_type: str, body: bytes, message:
         answer = await ask(server, TRANSCRIPTIONS, {"Content-Type": content_type}, body)
     assert answer.status == 400
     assert message in answer.json["error"]["message"]
+
+
+@asynchronous
+async def test_fields_too_large() -> None:
+    answer = await post(FakeEngine(), [("prompt", "x" * 300_000)])
+    assert answer.status == 413
+    assert "more than 262144 bytes" in answer.json["error"]["message"]
 
 
 @asynchronous
@@ -296,17 +343,21 @@ async def test_an_upload_too_large_is_refused_before_it_comes() -> None:
     assert "the body has 2000 bytes; allowed: up to 1000" in answer.json["err_msg"]
 
 
+@pytest.mark.parametrize("query", ["", "?encoding=linear16&sample_rate=16000", "?multichannel=true"])
 @asynchronous
-async def test_a_body_in_chunks_without_a_length_is_bounded_as_well() -> None:
+async def test_a_body_in_chunks_without_a_length_is_bounded_as_well(
+    query: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(FakeEngine(), max_upload=1000) as server:
         chunks = b"".join(b"100\r\n" + bytes(256) + b"\r\n" for _ in range(5)) + b"0\r\n\r\n"
-        head = request("POST /v1/listen", {"Transfer-Encoding": "chunked"})
+        head = request(f"POST /v1/listen{query}", {"Transfer-Encoding": "chunked"})
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(head + chunks)
         answer = parsed(await reader.read())
         writer.close()
-    assert answer.status == 400
-    assert "the audio is larger than 1000 bytes" in answer.json["err_msg"]
+    assert answer.status == 413
+    assert "the body is larger than 1000 bytes" in answer.json["err_msg"]
+    assert "refused: too_large: the body is larger than 1000 bytes" in caplog.text
 
 
 @asynchronous
@@ -396,20 +447,32 @@ async def test_an_upload_ends_when_its_client_goes_away(complete: bool) -> None:
         assert not len(server._admission)
 
 
-@pytest.mark.parametrize("rest", [b"nonsense\r\n", b"5\r\nhalf"])
+CHUNK = f"{len(RECORDING):x}\r\n".encode() + RECORDING + b"\r\n"
+
+
 @asynchronous
-async def test_a_body_that_is_cut_or_damaged_ends_the_upload(rest: bytes) -> None:
+async def test_a_body_that_is_cut_ends_the_upload() -> None:
     engine = Busy()
     async with serving(engine) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        head = request("POST /v1/listen", {"Transfer-Encoding": "chunked"})
-        writer.write(head + f"{len(RECORDING):x}\r\n".encode() + RECORDING + b"\r\n" + rest)
+        writer.write(request("POST /v1/listen", {"Transfer-Encoding": "chunked"}) + CHUNK + b"5\r\nhalf")
         await until(lambda: engine.streams)
-        if rest.startswith(b"5"):
-            writer.write_eof()
+        writer.write_eof()
         assert await reader.read() == b""
         writer.close()
         await until(lambda: engine.streams[0].cancelled)
+
+
+@asynchronous
+async def test_a_body_that_is_damaged_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(FakeEngine()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request("POST /v1/listen", {"Transfer-Encoding": "chunked"}) + CHUNK + b"nonsense\r\n")
+        answer = parsed(await reader.read())
+        writer.close()
+    assert answer.status == 400
+    assert "the body is damaged: " in answer.json["err_msg"]
+    assert "refused: invalid_message: the body is damaged: " in caplog.text
 
 
 @asynchronous

@@ -33,6 +33,11 @@ DEEPGRAM = [
     ),
     (deepgram.SpeechStarted((1, 2), 0.5), '{"type":"SpeechStarted","channel":[1,2],"timestamp":0.5}'),
     (deepgram.UtteranceEnd((0, 1), 0.9), '{"type":"UtteranceEnd","channel":[0,1],"last_word_end":0.9}'),
+    (deepgram.ConfigureSuccess("r"), '{"type":"ConfigureSuccess","request_id":"r"}'),
+    (
+        deepgram.ConfigureSuccess("r", ("x",)),
+        '{"type":"ConfigureSuccess","request_id":"r","keyterms":["x"]}',
+    ),
     (
         deepgram.ConfigureFailure("r", "CONFIGURE_INTERNAL_ERROR", "why"),
         '{"type":"ConfigureFailure","request_id":"r","code":"CONFIGURE_INTERNAL_ERROR","description":"why"}',

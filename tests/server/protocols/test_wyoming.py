@@ -146,6 +146,13 @@ def test_a_recording_becomes_one_transcript() -> None:
     assert talk.adapter.ending is None
 
 
+def test_several_channels_are_mixed() -> None:
+    talk = Talk()
+    talk.say("audio-chunk", FORMAT | {"channels": 2}, b"ab" * 2 * UTTERANCE)
+    (stream,) = talk.engine.streams
+    assert (stream.config.format.channels, stream.config.format.channel) == (2, "mix")
+
+
 def test_silence_is_an_empty_transcript() -> None:
     talk = Talk()
     talk.say("audio-start", FORMAT)

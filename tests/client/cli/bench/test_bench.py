@@ -272,8 +272,11 @@ def test_window(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_offline(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "offline.json"
-    assert bench("offline", "--repeats", 1, "--json", file) == 0
+    (tmp_path / "words.txt").write_text("rubout\n")
+    words = ("--lm", "none", "--hotwords", tmp_path / "words.txt")
+    assert bench("offline", "--repeats", 1, *words, "--json", file) == 0
     result = json.loads(file.read_text())
+    assert (result["lm"], result["hotwords"]) == ("none", 1)
     assert (result["recordings"], result["seconds"], result["utterances"]) == (1, 12.0, 3)
     assert 0 < result["real_time_factor"] < 1
     capfd.readouterr()
@@ -285,8 +288,9 @@ def test_offline(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_clients(tmp_path: Path) -> None:
     file = tmp_path / "clients.json"
-    assert bench("clients", "--clients", 3, "--seconds", 6, "--json", file) == 0
+    assert bench("clients", "--clients", 3, "--seconds", 6, "--lm", "none", "--json", file) == 0
     result = json.loads(file.read_text())
+    assert "--lm none" in result["options"]
     assert (result["clients"], result["dropped"], result["errors"]) == (3, 0, {})
     assert result["computed"].startswith("asr-small-en by ")
     assert result["finals"] > 0
@@ -334,6 +338,7 @@ def test_a_server_that_does_not_start() -> None:
         (["window", "--model", "/nowhere"], 1, "/nowhere"),
         (["clients", "--server", "ws://127.0.0.1:1", "--dtype", "int8"], 2, "--dtype"),
         (["clients", "--server", "ws://127.0.0.1:1", "--model", "x"], 2, "cannot be used with --server"),
+        (["clients", "--server", "ws://127.0.0.1:1", "--lm-share", "1"], 2, "--lm-share"),
         (["report", "FILE"], 1, "names no hardware"),
     ],
 )

@@ -141,6 +141,11 @@ def test_a_rule_that_cannot_be_read_is_refused_with_its_number() -> None:
     assert refused.value.message.startswith("`replace`, line 2: /(/ is no regular expression of RE2: missing )")
 
 
+def test_several_channels_are_mixed_unless_one_is_picked() -> None:
+    assert [Start(channels=count).channel for count in (1, 2)] == [0, "mix"]
+    assert Start(channels=2, channel=0).channel == 0
+
+
 def test_each_channel_of_a_start_for_all_is_recognised() -> None:
     start = Start(channels=2, channel="all", labels=("Ann", "Ben"))
     formats = [config.format for config in session_configs(start, "model", "alias")]
