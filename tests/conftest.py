@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import soundfile
 from hypothesis import settings
 from numpy.typing import NDArray
 from parastream.client import connect
-from parastream.model import SpeechModel, catalogue, silero_weights
+from parastream.model import SpeechModel, catalogue, processor, silero_weights
 from parastream.streaming import Engine, EngineConfig, Models, Observer, Vad
 
 from tests.waiting import LIMIT
@@ -138,6 +139,21 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
     return cert, key
+
+
+@pytest.fixture
+def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Have Linux describe another CPU: the machine (`x86_64`, …) and the instruction sets that it lists."""
+
+    def describe(machine: str, flags: str) -> None:
+        file = tmp_path / "cpuinfo"
+        file.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        monkeypatch.setattr(processor, "_CPUINFO", file)
+        monkeypatch.setattr(platform, "machine", lambda: machine)
+        processor.sums_bytes_exactly.cache_clear()
+
+    yield describe
+    processor.sums_bytes_exactly.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ the median of the rounds. Streams are in their steady state: FunASR's and parast
 there are fewer sessions than workers, some workers rest. `real time` is how many sessions could be served at the cost
 measured with the largest number of them.
 
+parastream is measured as graphs in float32, in 8 bits, and with MLX. All ratios are to the first.
+
 With `--device cuda`, FunASR and parastream share an NVIDIA GPU; the environment that runs this script needs MLX's CUDA
 wheel. There parastream is measured in float32 (without TF32, which is PyTorch's default) and in bfloat16, its own
 default. FunASR's streaming takes no other type than float32; it is measured in one process, and in as many as there are
@@ -53,7 +55,7 @@ from benchmarks.peers import environment
 from benchmarks.peers.results import OURS, Costs, agreement, summary, table
 from benchmarks.peers.worker import STREAMS
 
-WINDOWS = {"cpu": {1: 8, STREAMS: 3}, "cuda": {1: 8, STREAMS: 3, 128: 2}}
+WINDOWS = {"cpu": {1: 8, 4: 4, STREAMS: 3}, "cuda": {1: 8, STREAMS: 3, 128: 2}}
 """For each device: numbers of sessions, and how many windows of each session a round measures."""
 FILLING = 5
 """Windows that fill the look-back: four of 10 rows, and the first, in which 5 rows hold no audio."""
@@ -198,6 +200,9 @@ def start_systems(start: Start, only: Sequence[str]) -> Iterator[System]:
     def wanted(name: str) -> bool:
         return not only or any(part in name for part in only)
 
+    for name, system in ((f"{OURS}, int8", "parastream-int8"), (f"{OURS}, MLX", "parastream-mlx")):
+        if wanted(name):
+            yield System(name, [start(system, cpus)])
     if wanted(name := f"FunASR PyTorch, {cpus} threads"):
         yield System(name, [start("funasr", cpus)])
     for kind in ("fp32", "int8"):
@@ -258,8 +263,9 @@ def sherpas_windows(start: Start, rounds: int) -> list[list[str]]:
     """Return the tokens of parastream's network in the windows that sherpa-onnx has computed by now."""
     system = System("parastream as sherpa", [start("parastream-as-sherpa", 1)])
     # sherpa-onnx waits for two frames more than a window needs, so it is one window behind.
-    system.hear(CHECKED, FILLING + rounds * WINDOWS["cpu"][STREAMS] - 1)
-    system.hear(1, rounds * WINDOWS["cpu"][1])
+    windows = WINDOWS["cpu"]
+    system.hear(CHECKED, FILLING + rounds * (windows[STREAMS] + windows[CHECKED]) - 1)
+    system.hear(1, rounds * windows[1])
     return [system.tokens(k) for k in range(CHECKED)]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 import pytest
-from parastream.model import computing, device
+from parastream.model import device
 from parastream.model.computing import Compute, ComputeType, Computing, choose, with_mlx
 from parastream.model.errors import ModelConfigError
 
@@ -18,7 +19,7 @@ def on_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 
 
 @pytest.mark.parametrize(
-    ("compute", "dtype", "cpu", "gpu"),
+    ("compute", "dtype", "by_cpu", "by_gpu"),
     [
         (None, None, "graphs in int8", "MLX in bfloat16"),
         (None, "float32", "graphs in float32", "MLX in float32"),
@@ -34,23 +35,31 @@ def on_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     ],
 )
 def test_what_is_chosen(
-    compute: Any, dtype: Any, cpu: str, gpu: str, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+    compute: Any, dtype: Any, by_cpu: str, by_gpu: str, on_cpu: bool, cpu: Callable[[str, str], None]
 ) -> None:
-    monkeypatch.setattr(computing, "sums_bytes_exactly", lambda: True)
+    cpu("x86_64", "avx2 avx512_vnni")
     try:
         found = str(choose(compute, dtype, on_gpu="bfloat16", measured_in_bytes=True))
     except ModelConfigError as error:
         found = str(error)
-    assert (cpu if on_cpu else gpu) in found
+    assert (by_cpu if on_cpu else by_gpu) in found
 
 
-@pytest.mark.parametrize(("measured", "exact"), [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("machine", "flags", "measured", "default"),
+    [
+        ("x86_64", "avx2 avx512_vnni", False, "float32"),
+        ("x86_64", "avx2 avx512_vnni", True, "int8"),
+        ("x86_64", "avx2 avx512f", True, "float32"),
+        ("aarch64", "", True, "int8"),
+    ],
+)
 def test_bytes_are_the_default_only_where_they_are_known_to_do(
-    measured: bool, exact: bool, monkeypatch: pytest.MonkeyPatch
+    machine: str, flags: str, measured: bool, default: ComputeType, cpu: Callable[[str, str], None]
 ) -> None:
-    monkeypatch.setattr(computing, "sums_bytes_exactly", lambda: exact)
+    cpu(machine, flags)
     compute: Compute = "graphs"
-    assert choose(compute, None, on_gpu="bfloat16", measured_in_bytes=measured) == Computing(compute, "float32")
+    assert choose(compute, None, on_gpu="bfloat16", measured_in_bytes=measured) == Computing(compute, default)
     asked: ComputeType = "int8"
     assert choose(compute, asked, on_gpu="bfloat16", measured_in_bytes=measured) == Computing(compute, asked)
 

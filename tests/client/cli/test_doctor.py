@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,24 @@ def test_a_working_installation(findings: dict[str, doctor.Finding]) -> None:
     assert findings["voice activity"].text.endswith(".onnx")
 
 
-@pytest.mark.parametrize(("exact", "state"), [(True, "ok"), (False, "warn")])
-def test_what_8_bits_cost_on_this_cpu(exact: bool, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "sums_bytes_exactly", lambda: exact)
-    finding = next(finding for finding in doctor.report() if finding.name == "int8")
+@pytest.mark.parametrize(
+    ("machine", "flags", "state", "dtype"),
+    [
+        ("x86_64", "avx2 avx512_vnni", "ok", "int8"),
+        ("x86_64", "avx2 avx512f", "warn", "float32"),
+        ("aarch64", "", "ok", "int8"),
+    ],
+)
+def test_what_8_bits_cost_on_this_cpu(
+    machine: str, flags: str, state: str, dtype: str, cpu: Callable[[str, str], None]
+) -> None:
+    cpu(machine, flags)
+    report = doctor.report()
+    finding = next(finding for finding in report if finding.name == "int8")
     assert finding.state == state
-    assert ("lacks VNNI" in finding.text) is not exact
+    assert ("lacks VNNI" in finding.text) is (state == "warn")
+    loaded = next(finding for finding in report if finding.name == "speech model")
+    assert re.search(rf"run by (graphs in {dtype}|MLX in bfloat16) in", loaded.text)
 
 
 def test_a_damaged_model_fails(

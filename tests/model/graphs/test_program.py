@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parastream.model.errors import ModelConfigError
-from parastream.model.graphs import program
 from parastream.model.graphs.builder import Arithmetic, GraphBuilder, QuantizedWeight
 from parastream.model.graphs.onnx_format import ValueInfo, write_model
 from parastream.model.graphs.program import Program, array_of, value_of
-from parastream.model.processor import sums_bytes_exactly
 
 Float32 = NDArray[np.float32]
 ROWS, INPUTS, OUTPUTS = 9, 96, 40
@@ -100,13 +99,39 @@ def test_rows_and_outputs_of_zeros_stay_zero() -> None:
     np.testing.assert_array_equal(result(linear("int8"), x=np.zeros_like(X)), np.tile(BIAS, (ROWS, 1)))
 
 
-def test_sums_do_not_saturate_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_do_not_saturate_on_any_processor(cpu: Callable[[str, str], None]) -> None:
     # All products are as large as they can be: pairs of them do not fit into 16 bits.
     graph = GraphBuilder("int8")
     graph.output(graph.linear(graph.input("x", ["rows", INPUTS]), np.ones_like(WEIGHT), nonnegative=True))
-    for exactly in (sums_bytes_exactly(), False):
-        monkeypatch.setattr(program, "sums_bytes_exactly", lambda exactly=exactly: exactly)
-        np.testing.assert_allclose(result(Program(graph), x=np.ones_like(X)), INPUTS, rtol=1e-6)
+    runs = [Program(graph)]
+    cpu("x86_64", "avx2 avx512f")
+    runs.append(Program(graph))
+    for run in runs:
+        np.testing.assert_allclose(result(run, x=np.ones_like(X)), INPUTS, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "slower"),
+    [
+        ("x86_64", "avx2 avx512f", True),
+        ("x86_64", "avx512_vnni", False),
+        ("x86_64", "avx_vnni", False),
+        ("arm64", "", False),
+    ],
+)
+def test_slower_instructions_are_taken_only_where_the_others_saturate(
+    machine: str, flags: str, slower: bool, cpu: Callable[[str, str], None]
+) -> None:
+    expected = result(linear("int8"), x=X)
+    cpu(machine, flags)
+    run = linear("int8")
+    options = run._session.get_session_options()
+    if slower:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
+    np.testing.assert_array_equal(result(run, x=X), expected)
 
 
 def test_layer_norm_and_attention() -> None:
