@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,9 @@ class Program:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # work is spread by `workers`
         options.log_severity_level = 3
-        # Each program would keep an arena as large as its largest run; the C library's malloc serves them all.
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False
         if not sums_bytes_exactly():
             # Bytes are then multiplied with other instructions: slower, but without saturation.
             options.add_session_config_entry("session.x64quantprecision", "1")
@@ -56,6 +59,19 @@ class Program:
         given = {name: value_of(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
         outputs: list[Value] = self._session.run_with_ort_values(self._outputs, given)
         return outputs
+
+
+@cache
+def _share_arena() -> None:
+    """Have all programs of the process take memory from one arena.
+
+    Each would keep one as large as its largest run otherwise. Without any, buffers come from malloc, which has to get
+    them from the kernel again wherever small blocks of others lie between: products then wait for page faults.
+    """
+    onnxruntime = import_onnxruntime()
+    kinds = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    with contextlib.suppress(RuntimeError):  # there is one already, by another thread or program
+        onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", *kinds), None)
 
 
 def value_of(array: NDArray[Any]) -> Value:

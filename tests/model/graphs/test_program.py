@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from parastream.model.errors import ModelConfigError
@@ -204,6 +205,18 @@ def test_the_weights_of_a_graph_are_not_kept_twice(monkeypatch: pytest.MonkeyPat
     run = Program(graph)
     assert ended
     np.testing.assert_allclose(result(run, x=X), X @ WEIGHT.T, rtol=2e-6, atol=1e-5)
+
+
+def test_programs_share_the_memory_that_they_compute_in() -> None:
+    graph = GraphBuilder()
+    wide = graph.node("Expand", graph.input("x", ["rows", 1]), graph.integers(1, 4096))
+    graph.output(graph.node("ReduceMax", graph.node("Neg", wide), graph.integers(-1)))
+    rows = np.zeros((2048, 1), np.float32)  # 32 MB between input and output
+    programs = [Program(graph) for _ in range(12)]
+    before = psutil.Process().memory_info().rss
+    for run in programs:
+        run({"x": rows})
+    assert psutil.Process().memory_info().rss - before < 6 * 32 << 20
 
 
 def test_small_constants_are_written_once() -> None:
