@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 from numpy.testing import assert_array_equal
 
 from benchmarks.scaling import Cluster, Plan, _level, simulate
+
+DOCUMENTS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_costs_are_those_of_the_tables() -> None:
+    scaling = (DOCUMENTS / "scaling.md").read_text("utf-8")
+    plan = Plan(1_000_000, spare=0.2)
+    assert f"| **{plan.engine_streams}** |" in (DOCUMENTS / "benchmarks.md").read_text("utf-8")
+    assert f"| {plan.engine_streams} streams |" in scaling
+    assert f"; {plan.message_cost * 1e6:.0f} µs with uvloop |" in scaling
+    assert f"serves {plan.places:,} streams" in scaling
+    assert f"serve {plan.engines * plan.engine_streams:,}." in " ".join(scaling.split())
+    cheaper = replace(plan, message_cost=plan.message_cost / 2)
+    assert f"{cheaper.machines} machines instead of {plan.machines}" in scaling
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (\d+) \|", scaling, re.MULTILINE)
+    assert len(rows) == 4
+    for streams, spare, machines in rows:
+        assert Plan(int(streams.replace(",", "")), spare=int(spare) / 100).machines == int(machines)
 
 
 def test_people_go_where_there_is_most_room() -> None:
