@@ -32,6 +32,7 @@ _BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
     chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE)
 }
 _LETTERS = {byte: letter for letter, byte in _BYTES.items()}
+_AS_LATIN_1 = str.maketrans({letter: chr(byte) for letter, byte in _BYTES.items()})
 _PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 _SPECIAL = re.compile(r"<\|.*\|>")
 
@@ -164,11 +165,11 @@ def read(directory: Path, size: int) -> list[bytes]:
         )
     try:
         names = path.read_text("utf-8").split("\n") if path.suffix == ".txt" else _names(read_json(path))
-        return [bytes(_BYTES[character] for character in name) for name in names]
     except (OSError, UnicodeDecodeError) as error:
         raise ModelConfigError(f"{path.name} is not a text file in UTF-8: {error}") from None
-    except KeyError as error:
-        raise ModelConfigError(f"{path.name}: {error.args[0]!r} stands for no byte in GPT-2's alphabet") from None
+    if strange := set("".join(names)) - _BYTES.keys():
+        raise ModelConfigError(f"{path.name}: {min(strange)!r} stands for no byte in GPT-2's alphabet")
+    return [name.translate(_AS_LATIN_1).encode("latin-1") for name in names]
 
 
 def _names(content: Mapping[str, Any]) -> list[str]:
@@ -187,4 +188,4 @@ def _names(content: Mapping[str, Any]) -> list[str]:
 
 def written(tokens: Iterable[bytes]) -> bytes:
     """Return the content of a `vocabulary.txt`."""
-    return "\n".join("".join(_LETTERS[byte] for byte in token) for token in tokens).encode()
+    return "\n".join(token.decode("latin-1").translate(_LETTERS) for token in tokens).encode()

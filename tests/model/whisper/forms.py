@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -163,13 +164,18 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     size = description.get("vocab_size", description.get("n_vocab"))
     if size in (51865, 51866):
-        (directory / "vocabulary.txt").write_bytes(vocabulary.written(tokens(size)))
+        (directory / "vocabulary.txt").write_bytes(_vocabulary(size))
     (directory / "config.json").write_text(json.dumps(description))
     if file.endswith(".npz"):
         np.savez(directory / file, **arrays)
     else:
         mx.save_safetensors(str(directory / file), {name: mx.array(value) for name, value in arrays.items()})
     return directory
+
+
+@functools.cache
+def _vocabulary(size: int) -> bytes:
+    return vocabulary.written(tokens(size))
 
 
 def tokens(size: int) -> list[bytes]:
