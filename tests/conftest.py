@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -45,6 +46,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run all tests in as many processes as pay, and chosen ones in this process, which is ready at once."""
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if chosen else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def pytest_collection_finish() -> None:
+    """Hide what is there now, and stays, from the garbage collector, which would look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
