@@ -27,6 +27,7 @@ def served() -> Iterator[Served]:
     yield server
     assert server.stop() == 0
     assert "Traceback" not in server.log
+    assert "INFO" not in server.log  # which is logged only where it is asked for
 
 
 @pytest.fixture(scope="session")
