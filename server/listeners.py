@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from parastream.server.config import UNIX, ServerConfig
@@ -137,6 +138,7 @@ class Listeners:
                 *args,
                 peer=peer,
                 select=select,
+                refuse=self._http.bad_request,
                 max_message_rate=config.max_message_rate,
                 max_unsent_bytes=config.max_unsent_bytes,
                 on_opened=self._enter,
@@ -304,9 +306,11 @@ class Listeners:
             try:
                 async with asyncio.timeout(self._config.start_timeout):
                     request = await socket.request()
+                if request.method in ("GET", "HEAD") and "websocket" in request.headers.get("Upgrade", "").lower():
+                    raise BadRequestError(400, "a WebSocket is opened by GET without a body, in HTTP/1.1")
                 answer = await self._http.answer(socket.address, request, None, pages=pages)
             except BadRequestError as error:
-                answer = self._http.bad_request(socket.address, error.status, str(error))
+                answer = self._http.bad_request(socket.address, HTTPStatus(error.status), str(error))
             assert answer is not None, "only what websockets has read may become a WebSocket"
             if isinstance(answer, Response):
                 await socket.send(answer.serialize())

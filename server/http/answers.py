@@ -67,6 +67,11 @@ class _Asked:
 
 
 _VERSION = version("parastream")  # read from the disk
+_CODES: dict[HTTPStatus, messages.ErrorCode] = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
+    HTTPStatus.SERVICE_UNAVAILABLE: "shutting_down",
+}
+"""What a request is refused with that has not been understood, where the client is not to blame."""
 _RETRY_AFTER = 5
 """Seconds after which a client that found the server full may come again."""
 MOST_LINES = 500
@@ -115,11 +120,10 @@ class HttpAnswers:
                 answer.headers[name] = value
         return replace(answer, body=b"") if answer is not None and http.method == "HEAD" else answer
 
-    def bad_request(self, peer: Peer, status: int, message: str) -> Response:
-        """Answer to what is no request."""
+    def bad_request(self, peer: Peer, status: HTTPStatus, message: str) -> Response:
+        """Answer to what is no request that could be understood, or served."""
         asked = _Asked(HttpRequest("", Headers()), Request(), None, peer)
-        error = RefusalError("invalid_message", f"not a request: {message}").error
-        return self._refuse(asked, HTTPStatus(status), error)
+        return self._refuse(asked, status, RefusalError(_CODES.get(status, "invalid_message"), message).error)
 
     async def _answer(self, asked: _Asked, *, pages: bool) -> Response | Admitted | None:
         http, request, protocol = asked.http, asked.request, asked.protocol

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ _LARGEST_HEAD = 1 << 15
 """Bytes of a request before its body."""
 _LONGEST_LINE = 1 << 13
 """Bytes of a line of the head that websockets reads."""
+_REQUEST = re.compile(rb"[A-Z]+ [^ \n]+ HTTP/1\.1")
+_HEADER = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _PIECE = 1 << 16
 """Bytes of a body that are taken at once."""
 
@@ -109,13 +112,16 @@ def _is_plain(head: bytes) -> bool | None:
     end = head.find(b"\r\n\r\n")
     if end < 0:
         return None if len(head) < _LONGEST_LINE else False
-    names = {line.partition(b":")[0].strip().lower(): line for line in head[:end].split(b"\r\n")[1:]}
+    request, *lines = head[:end].split(b"\r\n")
+    if not _REQUEST.fullmatch(request) or not all(map(_HEADER.fullmatch, lines)):
+        return True  # websockets answers nothing to what it cannot read, and serves no other version
+    names = {line.partition(b":")[0].strip().lower(): line for line in lines}
     length = names.get(b"content-length", b": 0").partition(b":")[2].strip()
     return length != b"0" or b"transfer-encoding" in names
 
 
 class BadRequestError(Exception):
-    """A request that is not HTTP; `status` is for the answer."""
+    """A request that is not HTTP, or asks for what cannot be; `status` is for the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -161,7 +167,7 @@ class HttpSocket(TcpSocket):
         except BadRequestError as error:
             if self._ended:  # in the middle: the client is gone
                 raise ConnectionClosedError(None, None) from error
-            raise RefusalError("invalid_message", f"the body is damaged: {error}") from error
+            raise RefusalError("invalid_message", f"the body is damaged: {error.__cause__}") from error
         if isinstance(event, h11.Data):
             return bytes(event.data)
         if not isinstance(event, h11.EndOfMessage):
@@ -179,7 +185,7 @@ class HttpSocket(TcpSocket):
                     await self.send(self._parser.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
                 self._parser.receive_data(await self._read(_PIECE))
             except h11.RemoteProtocolError as error:
-                raise BadRequestError(error.error_status_hint, str(error)) from error
+                raise BadRequestError(error.error_status_hint, f"not a request: {error}") from error
 
     async def gone(self) -> None:
         """Wait until the client is gone."""

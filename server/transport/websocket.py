@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from parastream.server.transport.limits import Budget
 from parastream.server.transport.peers import Peer, name_of, peer_of
+from parastream.server.wire.http import json_response
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Request, Response
@@ -43,6 +45,9 @@ class ListeningConnection(ServerConnection):
         *args: Any,
         peer: Peer | None = None,
         select: Callable[[Request, Sequence[Subprotocol]], Subprotocol | None] = lambda request, offered: None,
+        refuse: Callable[[Peer, HTTPStatus, str], Response] = lambda peer, status, message: json_response(
+            status, message
+        ),
         max_message_rate: float = 1000.0,
         max_unsent_bytes: int = 1 << 20,
         on_opened: Callable[[ListeningConnection], None] = lambda _: None,
@@ -55,6 +60,7 @@ class ListeningConnection(ServerConnection):
             args: For websockets, as are the further `options`.
             peer: Who is at the other end, if a proxy has said so.
             select: Chooses one of the subprotocols that the client offers.
+            refuse: Makes the response to what cannot become a WebSocket, given why.
             max_message_rate: See `ServerConfig`.
             max_unsent_bytes: See `ServerConfig`.
             on_opened: Called when its socket is open, and the TLS handshake done if there is one.
@@ -75,10 +81,10 @@ class ListeningConnection(ServerConnection):
         self._peer = peer
         self._on_opened = on_opened
         self._on_closed = on_closed
-        # The only way to all answers, also to those that websockets gives to what is no request at all.
-        self._reject = self.protocol.reject
+        self._refuse = refuse
         self._select = select
         self.protocol.select_subprotocol = self._select_subprotocol  # type: ignore[assignment, method-assign]
+        # The only way to all answers that websockets gives by itself.
         self.protocol.reject = self._answer  # type: ignore[method-assign]
         self._parsing = False
         self._ignoring = False
@@ -121,9 +127,7 @@ class ListeningConnection(ServerConnection):
         return None if self.request is None else self._select(self.request, offered)
 
     def _answer(self, status: StatusLike, text: str) -> Response:
-        response = self._reject(status, text)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+        return self._refuse(self.peer, HTTPStatus(status), text.strip().rstrip("."))
 
     # from the transport
 
@@ -228,7 +232,7 @@ class ListeningConnection(ServerConnection):
     def _let_go(self) -> None:
         """Break the circles of references, so that memory comes back at once."""
         self.recv_messages.pause = self.recv_messages.resume = _nothing
-        del self._reject, self.protocol.reject, self.protocol.select_subprotocol
+        del self._refuse, self.protocol.reject, self.protocol.select_subprotocol
 
 
 def _nothing() -> None:

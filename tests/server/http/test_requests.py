@@ -62,14 +62,51 @@ async def test_a_path_nearly_right_says_which_was_meant() -> None:
         (b"POST /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
         (b"POST / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", 431),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (b"GET / HTTP/3\r\nHost: x\r\n\r\n", 400),
     ],
 )
 @asynchronous
-async def test_what_is_no_request(sent: bytes, status: int) -> None:
+async def test_what_is_no_request(sent: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(FakeEngine()) as server:
         answer = await exchange(server.port, sent)
     assert answer.status == status
     assert answer.json["message"].startswith("not a request: ")
+    assert "refused: invalid_message: not a request: " in caplog.text
+
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "message"),
+    [
+        (request("GET /v1/stream", UPGRADE), 400, "missing Sec-WebSocket-Key header"),
+        (request("GET /v1/stream", {**UPGRADE, "Sec-WebSocket-Key": "x"}), 400, "invalid Sec-WebSocket-Key header"),
+        (request("GET /v1/stream", {"Upgrade": "websocket"}), 426, "missing Connection header"),
+        (b"GET /v1/stream HTTP/1.0\r\nUpgrade: websocket\r\n\r\n", 400, "in HTTP/1.1"),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "no more than 8192 bytes"),
+    ],
+)
+@asynchronous
+async def test_what_cannot_become_a_websocket(
+    sent: bytes, status: int, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(FakeEngine()) as server:
+        answer = await exchange(server.port, sent)
+    assert answer.status == status
+    assert message in answer.json["message"]
+    assert message in caplog.text
+
+
+@asynchronous
+async def test_old_clients_are_answered() -> None:
+    """Balancers ask for the health of a server in HTTP/1.0."""
+    async with serving(FakeEngine()) as server:
+        assert (await exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")).json == {"status": "ok"}
+        assert (await exchange(server.port, b"HEAD /readyz HTTP/1.0\r\n\r\n")).status == 200
 
 
 @pytest.mark.parametrize("begun", [b"", b"P", b"POST / HTTP/1.1\r\nHost:", b"GE", b"GET / HTTP/1.1\r\n"])
