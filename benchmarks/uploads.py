@@ -4,8 +4,9 @@
 
 The server is a process of its own, and so is the uploader: it sends a WAV file of real speech (48 kHz, 2 channels, 24
 bits: an hour is 1 GB) as fast as the server takes it, by `POST /v1/listen`, and goes away at the end of the turn.
-`--whole` lets one upload go on to its end. Speakers send real speech at real-time pace, as in `parastream bench
-clients`, which defines the figures.
+Speakers send real speech at real-time pace, as in `parastream bench clients`, which defines the figures. `--whole`
+uploads one recording to its end, by `POST /v1/audio/transcriptions` with `stream=true`, and shows the memory of the
+server on the way and how many events came before the last byte was sent; with `--rounds 0` it does only that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from parastream.client.sources import sample_recording
 BYTES_PER_SECOND = 288_000
 """Of the recording."""
 _PIECE = 1 << 16
+_BOUNDARY = "recording"
+_SHARES = (0.05, 0.25, 0.5, 0.75, 1.0)
+"""Of an upload that goes on to its end: where the memory is told."""
 
 
 def speech() -> bytes:
@@ -49,16 +53,15 @@ def recorded() -> bytes:
     return audio
 
 
-async def upload(url: str, size: int) -> None:
-    """Upload speech of so many bytes; print when it begins, how it goes on, and what became of it."""
-    parts, audio = urlsplit(url), recorded()
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+def wav_header(size: int) -> bytes:
+    """Return the header of a recording of so many bytes."""
     form = struct.pack("<IHHIIHH", 16, 1, 2, 48000, BYTES_PER_SECOND, 6, 24)
-    header = b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt " + form
-    head = f"POST /v1/listen HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {size + 44}\r\n\r\n"
-    writer.write(head.encode() + header + b"data" + struct.pack("<I", size))
-    print("uploading", flush=True)
-    began, sent = time.monotonic(), 0
+    return b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt " + form + b"data" + struct.pack("<I", size)
+
+
+async def send(writer: asyncio.StreamWriter, size: int) -> None:
+    """Send speech of so many bytes, and print how many have been sent."""
+    audio, sent = recorded(), 0
     while sent < size:
         place = sent % len(audio)
         piece = audio[place : place + min(_PIECE, size - sent)]
@@ -66,13 +69,53 @@ async def upload(url: str, size: int) -> None:
         await writer.drain()
         sent += len(piece)
         print(sent, flush=True)
-    answer = (await reader.read()).partition(b"\r\n\r\n")[2]
+
+
+async def upload(url: str, size: int) -> None:
+    """Upload speech of so many bytes, whatever becomes of it; print when it begins and how it goes on."""
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = f"POST /v1/listen HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {size + 44}\r\n\r\n"
+    writer.write(head.encode() + wav_header(size))
+    print("uploading", flush=True)
+    await send(writer, size)
+
+
+async def upload_for_events(url: str, size: int) -> None:
+    """Upload speech of so many bytes to its end for server-sent events; print how it goes on, and what came of it."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    field = f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name="
+    before = f'{field}"stream"\r\n\r\ntrue\r\n{field}"file"; filename="a.wav"\r\n\r\n'.encode() + wav_header(size)
+    behind = f"\r\n--{_BOUNDARY}--\r\n".encode()
+    kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+    length = f"Content-Length: {len(before) + size + len(behind)}\r\n\r\n"
+    writer.write(f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: {parts.netloc}\r\n{kind}{length}".encode() + before)
+    print("uploading", flush=True)
+    began, deltas, done = time.monotonic(), [], {}
+
+    async def read() -> None:
+        async for line in reader:
+            if b'"delta"' in line:
+                deltas.append(time.monotonic())
+            elif line.startswith(b"data: {"):
+                done.update(json.loads(line[6:]))
+
+    reading = asyncio.create_task(read())
+    await send(writer, size)
+    sent = time.monotonic()
+    writer.write(behind)
+    await reading
     writer.close()
-    words = len(json.loads(answer)["results"]["channels"][0]["alternatives"][0]["words"])
-    print(
-        json.dumps({"seconds": time.monotonic() - began, "audio_seconds": size / BYTES_PER_SECOND, "words": words}),
-        flush=True,
-    )
+    result = {
+        "seconds": time.monotonic() - began,
+        "audio_seconds": size / BYTES_PER_SECOND,
+        "words": len(done["text"].split()),
+        "events": len(deltas),
+        "events_before_the_last_byte": sum(moment < sent for moment in deltas),
+        "first_event_after_seconds": deltas[0] - began,
+    }
+    print(json.dumps(result), flush=True)
 
 
 class Uploader:
@@ -85,9 +128,10 @@ class Uploader:
         self.reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, url: str, size: int) -> Uploader:
-        """Begin to upload."""
+    async def start(cls, url: str, size: int, *, events: bool = False) -> Uploader:
+        """Begin to upload, also for server-sent events."""
         arguments = [sys.executable, "-m", "benchmarks.uploads", "--upload", url, "--megabytes", str(size / 1e6)]
+        arguments += ["--whole"] if events else []
         process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         await process.stdout.readline()
@@ -134,6 +178,21 @@ async def measure(server: ServerProcess, speakers: int, seconds: float, size: in
     return result
 
 
+async def watch_whole(server: ServerProcess, size: int) -> dict[str, Any]:
+    """Upload one recording to its end; return what came of it, and the server's memory on the way."""
+    before = server.usage().memory_mb
+    uploader = await Uploader.start(server.url, size, events=True)
+    seen: list[tuple[int, float]] = []
+    while not uploader.reading.done():
+        await asyncio.wait([uploader.reading], timeout=0.5)
+        seen.append((uploader.sent, server.usage().memory_mb))
+    on_the_way = {
+        f"{share:.0%}": round(next(memory for sent, memory in seen if sent >= share * size), 1) for share in _SHARES
+    }
+    memory = {"before": round(before, 1), **on_the_way, "largest": round(max(memory for _, memory in seen), 1)}
+    return {"rss_mb": memory, **uploader.result}
+
+
 async def run(options: argparse.Namespace) -> None:
     """Measure in turns with and without an upload, and print the medians side by side."""
     size = round(options.megabytes * 1e6) // 6 * 6
@@ -144,12 +203,9 @@ async def run(options: argparse.Namespace) -> None:
                 turns.append(await measure(server, options.speakers, options.seconds, now))
                 print(json.dumps(turns[-1]), flush=True)
         if options.whole:
-            before = server.usage().memory_mb
-            uploader = await Uploader.start(server.url, size)
-            await uploader.reading
-            print(
-                json.dumps({"rss_mb_before": before, "rss_mb": server.usage().memory_mb, **uploader.result}), flush=True
-            )
+            print(json.dumps(await watch_whole(server, size)), flush=True)
+    if not turns:
+        return
     print(
         f"\n{hardware()}: {options.speakers} speakers, medians of {options.rounds} turns of {options.seconds:g} s each"
     )
@@ -174,11 +230,11 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whole", action="store_true", help="at last, upload one recording to its end")
+    parser.add_argument("--whole", action="store_true", help="at last, upload one recording to its end, for events")
     parser.add_argument("--upload", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upload:
-        asyncio.run(upload(options.upload, round(options.megabytes * 1e6)))
+        asyncio.run((upload_for_events if options.whole else upload)(options.upload, round(options.megabytes * 1e6)))
     else:
         asyncio.run(run(options))
 
