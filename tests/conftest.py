@@ -49,7 +49,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Hide what is there now, and stays, from the garbage collector, which would look through it again and again."""
+    """Hide what collection has made from the garbage collector, which would look through it again and again."""
+    collect_and_freeze()
+
+
+def collect_and_freeze() -> None:
+    """Take what is there now for what stays."""
     gc.collect()
     gc.freeze()
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import random
 import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from parastream.client import Final, Reconnected, connect
 from parastream.server.app import Server
 from parastream.server.wire.messages import Done, Error, ServerMessage, SpeechEnded, SpeechStarted
-from parastream.streaming import Engine, EngineConfig, Stream
+from parastream.streaming import Engine, Stream
 from websockets.asyncio.client import connect as connect_websocket
 
 from ..client.cutting_proxy import CuttingProxy
-from ..conftest import SAMPLE_TEXTS, running_engine
+from ..conftest import SAMPLE_TEXTS
 from ..waiting import until
 from .fakes import asynchronous, connected, error_in, receive, receive_all, receive_ready, serving
 
@@ -32,13 +31,6 @@ START = '{"type":"start"}'
 STOP = '{"type":"stop"}'
 MESSAGE = 3200
 """Bytes of 100 ms."""
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """The engine on the default models, which refuses nobody however busy the machine is."""
-    with running_engine(EngineConfig(target_utilisation=math.inf)) as engine:
-        yield engine
 
 
 async def converse(

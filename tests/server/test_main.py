@@ -16,6 +16,7 @@ from parastream.server import main
 from parastream.server.config import ServerConfig
 from parastream.streaming import Models
 
+from ..conftest import collect_and_freeze
 from .fakes import FakeEngine
 
 
@@ -40,7 +41,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopping]:
     engine = Stopping()
     monkeypatch.setattr(main, "new_engine", lambda load, config, metrics: engine)
     yield engine
-    gc.unfreeze()
+    gc.unfreeze()  # what the server has frozen
+    collect_and_freeze()
 
 
 def load() -> Models:

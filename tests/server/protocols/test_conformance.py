@@ -28,7 +28,6 @@ from parastream.server.protocols.wyoming import EventReader
 from parastream.streaming import Engine, EngineConfig, Models, Vad
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ...conftest import running_engine
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import connected, pieces
@@ -320,13 +319,6 @@ async def send_all(socket: Any, client: Client, samples: Audio) -> None:
 
 
 # --- the same audio ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """The engine on the default models."""
-    with running_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving
 
@@ -715,12 +715,6 @@ def texts(messages: Sequence[Any], channel: int = 0) -> list[str]:
         for message in messages
         if message.type == "Results" and message.is_final and message.channel_index[0] == channel
     ]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Any:
-    with running_engine() as engine:
-        yield engine
 
 
 def test_deepgrams_client(engine: Engine, sample: NDArray[np.int16]) -> None:

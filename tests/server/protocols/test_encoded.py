@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from websockets.asyncio.client import connect
 
 from tests.client.recordings import encode
 
-from ...conftest import SAMPLE, SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE, SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import FakeEngine, asynchronous, error_in, receive, receive_all, receive_ready, serving
 from ..fakes import connected as natively
@@ -31,12 +30,6 @@ STOP = '{"type":"stop"}'
 TEXT = " ".join(SAMPLE_TEXTS)
 MANY = 10_000
 """Events that may wait: the scripted engine has four for each 50 ms."""
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

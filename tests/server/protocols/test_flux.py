@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from parastream.server.wire.refusals import RefusalError
 from parastream.streaming import Engine
 from parastream.streaming import events as ev
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ..fakes import FakeEngine, asynchronous, serving
 from . import talking
 from .talking import Message, hears, said
@@ -416,13 +416,6 @@ def wav(samples: NDArray[np.int16], rate: int) -> bytes:
 
 
 # --- Deepgram's client -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """The engine on the default models."""
-    with running_engine() as engine:
-        yield engine
 
 
 @asynccontextmanager

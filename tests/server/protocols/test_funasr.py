@@ -6,7 +6,6 @@ import asyncio
 import functools
 import io
 import json
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from parastream.server.protocols.funasr.adapter import FunASR
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, pieces, said, speak
@@ -600,12 +599,6 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
 
 
 # --- over sockets ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
 
 
 class Page:

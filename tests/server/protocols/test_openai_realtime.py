@@ -37,7 +37,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, FakeStream, admission, asynchronous, expected_texts, serving
 
@@ -888,12 +888,6 @@ async def until_completed(connection: AsyncRealtimeConnection, count: int) -> li
 
 def texts(events: list[Any]) -> list[str]:
     return [event.transcript for event in events if event.type == TRANSCRIPTION + "completed"]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Any:
-    with running_engine() as engine:
-        yield engine
 
 
 def companded(samples: NDArray[np.int16], encoding: str) -> bytes:

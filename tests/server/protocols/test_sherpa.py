@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from parastream.server.wire.messages import Final, Partial
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, said, speak
@@ -153,12 +152,6 @@ def test_one_by_one() -> None:
 
 
 # --- over sockets ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
 
 
 def floats(samples: NDArray[np.int16]) -> bytes:

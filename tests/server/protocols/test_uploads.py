@@ -7,7 +7,6 @@ import io
 import json
 import warnings
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from parastream.model.hotwords import Hotword
 from parastream.server.sessions.decoding import MOST_AHEAD
 from parastream.streaming import Engine
 
-from ...conftest import SAMPLE, SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE, SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import FakeEngine, FakeStream, asynchronous, metrics, serving
 from ..http.asking import FORM, Answer, ask, form, parsed, request
@@ -48,12 +47,6 @@ def recording(seconds: float, channels: int = 1) -> bytes:
 
 
 RECORDING = recording(0.2)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
 
 
 # --- the SDKs of OpenAI and Deepgram, and real speech

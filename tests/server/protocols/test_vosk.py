@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from parastream.server.protocols.vosk import Vosk
 from parastream.streaming import AudioFormat, Encoding, Engine
 from parastream.streaming import events as ev
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import FakeEngine, asynchronous, expected_texts, serving
 from .talking import Message, Talk, all_of, connected, hears, pieces, said, speak
@@ -213,12 +212,6 @@ def test_no_room_for_another() -> None:
 
 
 # --- over sockets ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
-        yield engine
 
 
 async def transcribe(server: Server, audio: bytes, *, size: int, config: Message, path: str = "/vosk") -> list[Message]:

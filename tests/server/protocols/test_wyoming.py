@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -30,7 +29,7 @@ with warnings.catch_warnings():
     from wyoming.audio import AudioChunk, AudioStart, AudioStop
     from wyoming.info import Describe, Info
 
-from ...conftest import SAMPLE_TEXTS, running_engine
+from ...conftest import SAMPLE_TEXTS
 from ...waiting import until
 from ..fakes import UTTERANCE, FakeEngine, admission, asynchronous, expected_texts, serving
 
@@ -198,13 +197,6 @@ def test_unknown_events_are_ignored() -> None:
 
 
 # --- with the client library -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """The engine on the default models."""
-    with running_engine() as engine:
-        yield engine
 
 
 async def transcribe(client: AsyncTcpClient, audio: bytes) -> list[Event]:
