@@ -125,7 +125,7 @@ class GraphBuilder:
         bias: NDArray[np.float32] | None = None,
         *,
         residual: str | None = None,
-        nonnegative: bool = False,
+        after_relu: bool = False,
         after_gelu: bool = False,
         arithmetic: Arithmetic | None = None,
     ) -> str:
@@ -136,11 +136,13 @@ class GraphBuilder:
             weight: W (outputs, inputs).
             bias: b (outputs,).
             residual: Rows (N, outputs) to add.
-            nonnegative: Whether x has no value below 0, as after a ReLU; in 8 bits it then gets one bit more.
+            after_relu: Whether x goes through ReLU first. Bytes without a sign do that by themselves, so in 8 bits it
+                costs nothing, and x gets one bit more.
             after_gelu: Whether x comes from GELU; it then gets almost as much, but saturates at 43.
             arithmetic: In place of the graph's own.
         """
         if (arithmetic or self.arithmetic) == "float32":
+            x = self.node("Relu", x) if after_relu else x
             given = [] if bias is None else [self.constant(bias)]
             y = self.node("Gemm", x, self.constant(weight), *given, transB=1)
         else:
@@ -151,13 +153,13 @@ class GraphBuilder:
                 bias = lift.astype(np.float32) if bias is None else bias + lift.astype(np.float32)
                 y = self._product_of_bytes(x, scale, quantized, 0)
             else:
-                y = self._linear_in_bytes(x, quantized, nonnegative=nonnegative)
+                y = self._linear_in_bytes(x, quantized, after_relu=after_relu)
             if bias is not None:
                 y = self.node("Add", y, self.constant(bias))
         return y if residual is None else self.node("Add", residual, y)
 
-    def _linear_in_bytes(self, x: str, weight: QuantizedWeight, *, nonnegative: bool) -> str:
-        size, steps, zero = (x, 2 * _LARGEST + 1, 0) if nonnegative else (self.node("Abs", x), _LARGEST, _ZERO)
+    def _linear_in_bytes(self, x: str, weight: QuantizedWeight, *, after_relu: bool) -> str:
+        size, steps, zero = (x, 2 * _LARGEST + 1, 0) if after_relu else (self.node("Abs", x), _LARGEST, _ZERO)
         largest = self.node("ReduceMax", size, self.integers(-1), keepdims=1)
         scale = self.node("Mul", largest, self.constant(1 / steps))
         return self._product_of_bytes(x, self.node("Max", scale, self.constant(_SMALLEST_SCALE)), weight, zero)
@@ -175,7 +177,10 @@ class GraphBuilder:
 
     def _product_of_bytes(self, x: str, scale: str, weight: QuantizedWeight, zero: int) -> str:
         one, offset = self.constant(1.0), self.constant(zero, np.uint8)
-        as_bytes = self.node("QuantizeLinear", self.node("Div", x, scale), one, offset)
+        if zero:
+            as_bytes = self.node("QuantizeLinear", self.node("Div", x, scale), one, offset)
+        else:  # a scale for each row; with a zero of its own for each that would cost more
+            as_bytes = self.node("QuantizeLinear", x, self.reshape(scale, -1), axis=0)
         values, scales = self.constant(weight.values, np.int8), self.constant(weight.scales)
         y = self.node("MatMulIntegerToFloat", as_bytes, values, one, scales, offset, domain=CONTRIB)
         return self.node("Mul", y, scale)

@@ -68,8 +68,8 @@ def encoder_graph(
             residual = graph.node("Add", x, residual)
         x = graph.dense(attended, f"{name}.self_attn.linear_out", residual=residual)
 
-        hidden = graph.node("Relu", graph.dense(graph.norm(x, f"{name}.norm2"), f"{name}.feed_forward.w_1"))
-        x = graph.dense(hidden, f"{name}.feed_forward.w_2", residual=x, nonnegative=True)
+        hidden = graph.dense(graph.norm(x, f"{name}.norm2"), f"{name}.feed_forward.w_1")
+        x = graph.dense(hidden, f"{name}.feed_forward.w_2", residual=x, after_relu=True)
     graph.output(x)
     graph.output(graph.stacked(fresh))
     return graph

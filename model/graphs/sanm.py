@@ -29,11 +29,11 @@ class SanmBuilder(GraphBuilder):
         return self.layer_norm(x, self.take(f"{name}.weight"), self.take(f"{name}.bias"), LAYER_NORM_EPS)
 
     def dense(
-        self, x: str, name: str, *, bias: bool = True, residual: str | None = None, nonnegative: bool = False
+        self, x: str, name: str, *, bias: bool = True, residual: str | None = None, after_relu: bool = False
     ) -> str:
         """Add the linear layer of this name to rows x (N, inputs); the rest as for `linear`."""
         added = self.take(f"{name}.bias") if bias else None
-        return self.linear(x, self.take(f"{name}.weight"), added, residual=residual, nonnegative=nonnegative)
+        return self.linear(x, self.take(f"{name}.weight"), added, residual=residual, after_relu=after_relu)
 
     def heads(self, rows: str, shape: str) -> str:
         """Cut rows (B T, H d) into (B, H, T, d); `shape` holds the integers B, T, H, d."""

@@ -37,9 +37,9 @@ def result(run: Program, **inputs: NDArray[Any]) -> NDArray[Any]:
     return array_of(run(inputs)[0])
 
 
-def in_bytes(x: Float32, *, nonnegative: bool = False) -> Float32:
+def in_bytes(x: Float32, *, after_relu: bool = False) -> Float32:
     """What a linear layer in 8 bits gives, with exact sums."""
-    steps = 255 if nonnegative else 127
+    x, steps = (np.maximum(x, 0), 255) if after_relu else (x, 127)
     scale = np.maximum(np.abs(x).max(1, keepdims=True) * np.float32(1 / steps), np.float32(1e-20))
     weight = QuantizedWeight.of(WEIGHT)
     sums = np.rint(x / scale).astype(np.int64) @ weight.values.astype(np.int64)
@@ -58,12 +58,16 @@ def test_a_linear_layer_in_bytes_is_that_of_integers() -> None:
     assert np.square(found - exact).mean() < 0.02**2 * np.square(exact).mean()
 
 
-def test_rows_without_negative_values_get_a_bit_more() -> None:
-    x = np.maximum(X, 0)
-    finer = result(linear("int8", nonnegative=True), x=x)
-    np.testing.assert_allclose(finer, in_bytes(x, nonnegative=True), rtol=1e-6, atol=1e-6)
-    exact = x @ WEIGHT.T + BIAS
-    assert np.square(finer - exact).mean() < np.square(result(linear("int8"), x=x) - exact).mean()
+def test_rows_after_relu_get_a_bit_more() -> None:
+    x = X.copy()
+    x[-1] = -np.abs(x[-1])  # nothing is left of this row
+    positive = np.maximum(x, 0)
+    exact = positive @ WEIGHT.T + BIAS
+    finer = result(linear("int8", after_relu=True), x=x)
+    np.testing.assert_allclose(finer, in_bytes(x, after_relu=True), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(finer[-1], BIAS)
+    assert np.square(finer - exact).mean() < np.square(result(linear("int8"), x=positive) - exact).mean()
+    np.testing.assert_allclose(result(linear("float32", after_relu=True), x=x), exact, rtol=2e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("largest", [3.0, 40.0])
@@ -103,7 +107,7 @@ def test_rows_and_outputs_of_zeros_stay_zero() -> None:
 def test_sums_do_not_saturate_on_any_processor(cpu: Callable[[str, str], None]) -> None:
     # All products are as large as they can be: pairs of them do not fit into 16 bits.
     graph = GraphBuilder("int8")
-    graph.output(graph.linear(graph.input("x", ["rows", INPUTS]), np.ones_like(WEIGHT), nonnegative=True))
+    graph.output(graph.linear(graph.input("x", ["rows", INPUTS]), np.ones_like(WEIGHT), after_relu=True))
     runs = [Program(graph)]
     cpu("x86_64", "avx2 avx512f")
     runs.append(Program(graph))
