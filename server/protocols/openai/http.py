@@ -30,11 +30,12 @@ _LIFE, _LONGEST_LIFE = 600, 7200
 
 
 def openai_error(error: Error, param: str | None = None) -> dict[str, dict[str, str | None]]:
-    """Return the body of a response to a request that is refused."""
+    """Return the body of a response to a request that is refused; `param` is the field that was read when it was."""
     kind = _TYPES.get(error.code, "invalid_request_error")
     code = "model_not_found" if error.code == "unknown_model" else error.code
     message = RefusalError(error.code, error.message, error.allowed).explained
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    blamed = None if kind == "server_error" else param
+    return {"error": {"message": message, "type": kind, "param": blamed, "code": code}}
 
 
 def model_names(model: str) -> tuple[str, ...]:

@@ -380,9 +380,12 @@ async def test_no_room(line: str) -> None:
 async def test_while_the_model_is_loaded() -> None:
     engine = FakeEngine()
     engine.ready = False
-    answer = await post(engine, [("file", RECORDING)])
-    assert answer.status == 503
-    assert answer.json["error"]["type"] == "server_error"
+    models: list[list[tuple[str, str | bytes]]] = [[], [("model", "whisper-1")]]
+    for fields in models:
+        answer = await post(engine, [*fields, ("file", RECORDING)])
+        assert answer.status == 503
+        error = answer.json["error"]
+        assert (error["type"], error["code"], error["param"]) == ("server_error", "not_ready", None)
 
 
 class Busy(FakeEngine):
