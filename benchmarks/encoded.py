@@ -2,7 +2,7 @@
 
     ./run python -m benchmarks.encoded
 
-The sample goes to a `Decoding` as WebM with Opus, in pieces of 100 ms as `MediaRecorder` makes them, one after the
+The sample goes to a `Decoding` as WebM and as MP4, in pieces of 100 ms as `MediaRecorder` makes them, one after the
 other. For each piece: the milliseconds until its samples, at the model's rate, are back on the event loop. CPU time is
 given as a share of a core for one speaker.
 """
@@ -25,24 +25,30 @@ from parastream.server.wire.refusals import RefusalError
 from parastream.streaming.audio import SAMPLE_RATE
 
 _PIECE = 0.1  # seconds
+_RATE = 48_000
+_WEBM = {"live": "1", "cluster_time_limit": "100"}  # clusters of unknown size
+_MP4 = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "100000"}
+_FRAMES = {"libopus": 960, "aac": 1024}
+"""Samples of a packet."""
+_KINDS = [("webm", "libopus", _WEBM), ("mp4", "libopus", _MP4), ("mp4", "aac", _MP4)]
 
 
-def pieces() -> list[bytes]:
-    """Return the sample as WebM with clusters of unknown size, in pieces of about 100 ms; the first has the header."""
+def pieces(container: str, codec: str, options: dict[str, str]) -> list[bytes]:
+    """Return the sample in pieces of about 100 ms; the first has the header."""
     with sample_recording() as sample:
         samples, rate = soundfile.read(sample, dtype="int16")
     file = io.BytesIO()
     ends: list[int] = []
-    options = {"live": "1", "cluster_time_limit": "100"}
-    with av.open(file, "w", format="webm", container_options=options) as output:
-        stream = output.add_stream("libopus", rate=48_000, layout="mono")
+    with av.open(file, "w", format=container, container_options=options) as output:
+        stream = output.add_stream(codec, rate=_RATE, layout="mono")
         assert isinstance(stream, av.AudioStream)
-        resampler = av.AudioResampler("flt", "mono", 48_000, frame_size=960)
+        size = _FRAMES[codec]
+        resampler = av.AudioResampler(stream.codec_context.format, "mono", _RATE, frame_size=size)
         frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = rate
         for number, each in enumerate(resampler.resample(frame), 1):
             output.mux(stream.encode(each))
-            if number % round(_PIECE * 50) == 0:
+            if number % round(_PIECE * _RATE / size) == 0:
                 ends.append(file.tell())
     data = file.getvalue()
     bounds = [0, *(end for end in dict.fromkeys(ends) if end), len(data)]
@@ -74,10 +80,9 @@ class Clock:
         raise refusal
 
 
-async def measure(rounds: int) -> None:
-    """Decode the sample some times, and print the figures."""
+async def measure(audio: list[bytes], rounds: int) -> str:
+    """Decode a recording some times, and return the figures."""
     loop, late, seconds = asyncio.get_running_loop(), list[float](), 0.0
-    audio = pieces()
     used = time.process_time()
     for _ in range(rounds):
         clock = Clock()
@@ -96,14 +101,16 @@ async def measure(rounds: int) -> None:
         seconds += clock.samples / SAMPLE_RATE
     share = (time.process_time() - used) / seconds
     figures = ", ".join(f"p{percent} {percentile(late, percent):.2f} ms" for percent in (50, 95, 99))
-    print(f"{len(late)} pieces of {1000 * _PIECE:.0f} ms: {figures}; {share:.2%} of a core for each speaker")
+    return f"{len(late)} pieces of {1000 * _PIECE:.0f} ms: {figures}; {share:.2%} of a core for each speaker"
 
 
 def main() -> None:
     """Read the options and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    asyncio.run(measure(parser.parse_args().rounds))
+    rounds = parser.parse_args().rounds
+    for container, codec, options in _KINDS:
+        print(f"{container}, {codec}:", asyncio.run(measure(pieces(container, codec, options), rounds)), flush=True)
 
 
 if __name__ == "__main__":
