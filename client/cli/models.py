@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parastream.client.sources import read
 from parastream.media.decoding import SourceError
 from parastream.model import SpeechModel, catalogue, checkpoint, load, load_final_pass, load_punctuation
+from parastream.model.computing import ComputeType
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelError
@@ -24,6 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+_COMPARED: tuple[ComputeType, ...] = ("float32", "int8")
 LARGEST_ERROR = 0.05
 """Share of characters that may differ from the known texts."""
 GOLDEN = "golden.json"
@@ -108,9 +110,15 @@ def check(name: str, recordings: Path | None, compared: Sequence[Path] = (), *, 
     directory = catalogue.resolve(name, offline=offline)
     print(f"directory   {directory}")
     if is_final_only(directory):
-        if recordings is not None or compared:
-            raise ModelError(f"{name} transcribes whole utterances only: recordings cannot be compared")
-        return _check_final_only(directory)
+        if recordings is not None:
+            raise ModelError(f"{name} transcribes whole utterances only: recordings cannot be compared with texts")
+        if compared and not is_whisper(directory):
+            raise ModelError(f"{name} is not computed in 8 bits: there is nothing to compare recordings with")
+        _check_final_only(directory)
+        if compared:
+            ears = (load_final_pass(directory, compute="graphs", dtype=dtype) for dtype in _COMPARED)
+            compare_types({"whole": [Transcriber(None, punctuation=None, final=ear) for ear in ears]}, compared)
+        return 0
     if ModelDirectory(directory).punctuation_file is not None:
         if recordings is not None or compared:
             raise ModelError(f"{name} is a punctuation model: recordings cannot be compared")
@@ -121,8 +129,15 @@ def check(name: str, recordings: Path | None, compared: Sequence[Path] = (), *, 
     model.warm_up()
     print(f"warm-up     {time.perf_counter() - began:.2f} s")
     if compared:
-        floats, integers = (load(directory, compute="graphs", dtype=dtype) for dtype in ("float32", "int8"))
-        compare_types(floats, integers, compared)
+        speech = [load(directory, compute="graphs", dtype=dtype) for dtype in _COMPARED]
+        configs = {"whole": SessionConfig(partials=False)}
+        if model.config.streams:
+            configs["streaming"] = SessionConfig(final_pass=False)
+        forms = {
+            form: [Transcriber(one, punctuation=None, config=config) for one in speech]
+            for form, config in configs.items()
+        }
+        compare_types(forms, compared)
     return 0 if recordings is None else _compare(model, recordings)
 
 
@@ -134,14 +149,13 @@ def _check_punctuation(directory: Path) -> int:
     return 0
 
 
-def _check_final_only(directory: Path) -> int:
+def _check_final_only(directory: Path) -> None:
     ear = load_final_pass(directory)
     languages = ear.capabilities.languages
     print(f"languages   {len(languages)}: {', '.join(languages)}")
     began = time.perf_counter()
     ear.warm_up()
     print(f"warm-up     {time.perf_counter() - began:.2f} s")
-    return 0
 
 
 def _describe(model: SpeechModel) -> None:
@@ -175,17 +189,17 @@ def _compare(model: SpeechModel, recordings: Path) -> int:
     return 0 if share <= LARGEST_ERROR else 1
 
 
-def compare_types(floats: SpeechModel, integers: SpeechModel, recordings: Sequence[Path]) -> None:
+def compare_types(forms: Mapping[str, Sequence[Transcriber]], recordings: Sequence[Path]) -> None:
     """Print in which recordings a model in int8 hears something else than in float32, and how much.
+
+    Args:
+        forms: Under the name of each form two transcribers, in float32 and in int8.
+        recordings: What they hear.
 
     Raises:
         SourceError: A recording cannot be read.
     """
-    forms = {"whole": SessionConfig(partials=False)}
-    if floats.config.streams:
-        forms["streaming"] = SessionConfig(final_pass=False)
-    for form, config in forms.items():
-        transcribers = [Transcriber(model, punctuation=None, config=config) for model in (floats, integers)]
+    for form, transcribers in forms.items():
         equal = differing = total = 0
         for file in recordings:
             audio = read(file)

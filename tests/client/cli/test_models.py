@@ -52,6 +52,8 @@ def test_models_check_of_a_model_for_whole_utterances(run: Run) -> None:
     assert "languages   5: zh, en, yue, ja, ko" in checked.out
     refused = run("models", "check", SENSEVOICE, "--recordings", SAMPLE.parent)
     assert "transcribes whole utterances only: recordings cannot be compared" in refused.err
+    refused = run("models", "check", SENSEVOICE, SAMPLE)
+    assert "is not computed in 8 bits: there is nothing to compare recordings with" in refused.err
 
 
 def test_models_download_of_what_is_here(run: Run) -> None:
@@ -133,12 +135,20 @@ def test_models_check_compares_8_bits_with_float32(run: Run) -> None:
     assert (refused.status, "recordings cannot be compared" in refused.err) == (1, True)
 
 
+def test_models_check_compares_8_bits_with_float32_for_whole_utterances(run: Run) -> None:
+    compared = run("models", "check", "whisper-tiny-en", SAMPLE)
+    assert compared.status == 0
+    assert re.search(r"^compared    whole: int8 hears what float32 hears in [01] of 1 recordings", compared.out, re.M)
+    assert "streaming" not in compared.out
+
+
 def test_what_8_bits_change_is_shown(
     speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     heard = iter(["one two", "one too", "two", "two"])
     monkeypatch.setattr(Transcriber, "transcribe", lambda *_: Transcript(next(heard), (), 1.0))
-    compare_types(speech, speech, [SAMPLE])
+    transcriber = Transcriber(speech, punctuation=None)
+    compare_types({form: [transcriber, transcriber] for form in ("whole", "streaming")}, [SAMPLE])
     shown = capsys.readouterr().out
     assert f"int8        {SAMPLE.name}, whole: one too (1 of 7 characters differ)" in shown
     assert "whole: int8 hears what float32 hears in 0 of 1 recordings; 1 of 7 characters differ (14.29%)" in shown
