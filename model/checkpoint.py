@@ -123,6 +123,7 @@ def _used(directory: ModelDirectory) -> frozenset[Used]:
 
 def _read(array: _Stored, path: Path) -> NDArray[Any]:
     if isinstance(array, np.ndarray):
+        torch_zip.forget(array)  # the arrays before it, that is
         return array
     try:
         return np.asarray(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)

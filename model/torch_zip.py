@@ -97,6 +97,15 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"{path} is damaged: {error or type(error).__name__}") from None
 
 
+def forget(array: NDArray[Any]) -> None:
+    """Let go of the memory that a mapped file takes up, if an array is a view of one; what is needed comes again."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 class _Archive:
     """The zip archive: where each record lies in the mapped file, checked against its directory."""
 
@@ -185,6 +194,7 @@ class _Archive:
         data = memoryview(self._data)[begin:end]
         if zlib.crc32(data) != record.CRC:
             raise CheckpointError(f"damaged: the checksum of {record.filename} is wrong")
+        self._data.madvise(mmap.MADV_DONTNEED)  # else the whole file would be in memory when all are compared
         return data
 
 

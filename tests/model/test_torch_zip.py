@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -155,6 +156,24 @@ def test_honours_strides_offsets_and_shared_storages(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["transposed"], whole.T)
     np.testing.assert_array_equal(read["part"], [[7, 9, 11], [19, 21, 23]])
     assert np.shares_memory(read["whole"], read["part"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much of a file is in memory")
+def test_what_was_read_is_forgotten_on_request_and_comes_again(tmp_path: Path) -> None:
+    value = np.arange(1 << 23, dtype=np.float32)
+    (array,) = torch_zip.read(write_arrays(tmp_path / "model.pt", {"w": value})).values()
+
+    def in_memory() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+
+    fresh = in_memory()
+    assert array.sum() == value.sum()
+    read = in_memory()
+    assert read > fresh + value.nbytes // 2
+    torch_zip.forget(array)
+    torch_zip.forget(value)
+    assert in_memory() < read - value.nbytes // 2
+    np.testing.assert_array_equal(array, value)
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
