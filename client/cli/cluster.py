@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +50,9 @@ class ClusterBackend:
     def prepare(self) -> None:
         """Start the actors and wait until one has loaded its models, so that wrong models are found out at once."""
         ray = self._ray = _connected(self.address)
-        has = ray.cluster_resources()
-        gpus = 0 if self.local.choice.compute == "graphs" else int(has.get("GPU", 0))
-        count = self.jobs or gpus or int(has.get("CPU", 0)) or 1
+        count, gpus = demand(ray.cluster_resources(), self.jobs, graphs=self.local.choice.compute == "graphs")
         # An actor that ends is not restarted by Ray: its place may be gone, and who waits for it would not be told.
-        kind = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=0)(Transcribing)
+        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(Transcribing)
         self._actors = [_Actor(ray, kind, self.local) for _ in range(count)]
         loading = [actor.loading for actor in self._actors]
         ready, _ = ray.wait(loading, timeout=_PATIENCE)
@@ -76,6 +74,18 @@ class ClusterBackend:
         """Leave the cluster, which ends the actors."""
         if self._ray is not None:
             self._ray.shutdown()
+
+
+def demand(resources: Mapping[str, float], jobs: int | None, *, graphs: bool) -> tuple[int, int]:
+    """Return how many actors there are to be, and how many GPUs each of them needs.
+
+    Args:
+        resources: What the cluster has, in Ray's words.
+        jobs: How many the user wants; None: as many as there are GPUs, or else CPUs.
+        graphs: Whether the models are computed by graphs, which need no GPU.
+    """
+    gpus = 0 if graphs else int(resources.get("GPU", 0))
+    return jobs or gpus or int(resources.get("CPU", 0)) or 1, min(1, gpus)
 
 
 def _connected(address: str) -> Any:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import psutil
 import pytest
 from parastream.client.cli.backends import ChannelChoice, LocalBackend
-from parastream.client.cli.cluster import Transcribing
+from parastream.client.cli.cluster import Transcribing, demand
 from parastream.client.cli.composition import ModelChoice
 from parastream.model import blas
 
@@ -61,6 +61,22 @@ def test_ray_has_to_be_installed(run: Run, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)
     result = run("transcribe", SAMPLE, "--ray", "-o", tmp_path)
     assert (result.status, result.err) == (1, "error: --ray needs Ray: pip install 'parastream[ray]'\n")
+
+
+@pytest.mark.parametrize(
+    ("resources", "jobs", "graphs", "expected"),
+    [
+        ({"CPU": 6.0, "memory": 1e9}, None, False, (6, 0)),
+        ({"CPU": 64.0, "GPU": 4.0}, None, False, (4, 1)),
+        ({"CPU": 64.0, "GPU": 4.0}, 9, False, (9, 1)),
+        ({"CPU": 64.0, "GPU": 4.0}, None, True, (64, 0)),
+        ({}, None, False, (1, 0)),  # there may be machines later
+    ],
+)
+def test_how_many_actors_there_are(
+    resources: dict[str, float], jobs: int | None, graphs: bool, expected: tuple[int, int]
+) -> None:
+    assert demand(resources, jobs, graphs=graphs) == expected
 
 
 def test_what_an_actor_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
