@@ -147,8 +147,9 @@ class TcpSocket:
             self._leaving = _Leaving()
             transport.set_protocol(self._leaving)
             transport.resume_reading()
-            if transport.can_write_eof():  # TLS cannot
-                transport.write_eof()
+            with contextlib.suppress(OSError):  # it has reset the connection, as HAProxy does after a check
+                if transport.can_write_eof():  # TLS cannot
+                    transport.write_eof()
         leaving = self._leaving
         while not leaving.gone.is_set() and (until := min(leaving.heard + self._close_timeout, end)) > clock():
             with contextlib.suppress(TimeoutError):

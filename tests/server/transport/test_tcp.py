@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +36,23 @@ async def pair(**timeouts: float) -> AsyncIterator[tuple[TcpSocket, asyncio.Stre
         writer.transport.abort()
         server.close()
         await server.wait_closed()
+
+
+@asynchronous
+async def test_a_client_that_resets_the_connection_is_no_error() -> None:
+    accepted: asyncio.Queue[TcpSocket] = asyncio.Queue()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(TcpSocket(reader, writer, send_timeout=5, close_timeout=5))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    client = socket.create_connection(server.sockets[0].getsockname())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ours = await accepted.get()
+    client.close()  # and the loop does not know yet
+    assert not await ours.close(1000, "")
+    server.close()
+    await server.wait_closed()
 
 
 async def read_all(socket: TcpSocket) -> None:
