@@ -46,7 +46,7 @@ class Predictor(nn.Module):
 
     def weigh(self, hidden: mx.array) -> mx.array:
         """Weigh encoded rows (B, T, size), zero beyond each utterance's own: (B, T), from 0 to 1 tokens each."""
-        x = nn.relu(self.cif_conv1d(pad_time(hidden.astype(mx.float32), 1, 1)))
+        x = mx.maximum(self.cif_conv1d(pad_time(hidden.astype(mx.float32), 1, 1)), 0)
         weights = mx.sigmoid(self.cif_output(x))[..., 0]
         return mx.maximum(weights * self._config.smooth_factor - self._config.noise_threshold, 0)
 

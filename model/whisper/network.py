@@ -53,8 +53,10 @@ _ERF_BOTTOM = (
 
 def gelu(x: mx.array) -> mx.array:
     """Exact GELU. On Linux CPUs a rational error function takes a tenth of the time of MLX's, but many operations."""
-    if not on_cpu() or x.size < _MANY:
+    if not on_cpu():
         return nn.gelu(x)
+    if x.size < _MANY:
+        return x * (1 + mx.erf(x * math.sqrt(0.5))) / 2  # MLX's own would run a C++ compiler
     z = mx.clip(x * math.sqrt(0.5), -4, 4)
     square = z * z
     top, bottom = mx.array(_ERF_TOP[0]), mx.array(_ERF_BOTTOM[0])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,3 +132,21 @@ assert not blas.info().fast and "prepare_process() was not called" in str(blas.i
 assert not blas.preload().fast and "mlx was imported before" in str(blas.info())
 """
     run(program)
+
+
+@linux
+def test_nothing_is_compiled(tmp_path: Path) -> None:
+    """MLX would call a C++ compiler, if there is one, and load what it makes from a directory that others may write."""
+    compiler, called = tmp_path / "g++", tmp_path / "called"
+    compiler.write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")
+    compiler.chmod(0o755)
+    program = """
+import parastream.model
+from parastream.model.loading import load_final_pass
+parastream.model.prepare_process()
+parastream.model.load(compute="mlx").warm_up()
+load_final_pass("whisper-tiny-en", compute="mlx").warm_up()
+"""
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-c", program], env=environment, timeout=120, check=True)
+    assert not called.exists()
