@@ -5,9 +5,7 @@
 Runs `parastream serve --engines N` for each N, 0 being an engine in the server's own process, and clients of
 `parastream bench clients` that speak all the time. The servers take turns, so that whatever else the machine does
 disturbs all of them alike. `places` is how many sessions the engines think that they can serve, by what they have
-measured by the end. `front_us_per_message` is the CPU time of the process with the connections, for each message of
-100 ms of audio with all that it entails. Memory that processes share counts in each. Other options go to `parastream
-serve`.
+measured by the end. Memory that processes share counts in each. Other options go to `parastream serve`.
 """
 
 from __future__ import annotations
@@ -15,36 +13,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import psutil
 from parastream.client.cli.bench.clients import Setting, measure
 from parastream.client.cli.bench.processes import server_process
 from parastream.client.cli.bench.results import hardware
-
-_MESSAGES = 10
-"""Messages of audio in a second of each client."""
 
 
 async def serve(engines: int, clients: int, seconds: float, options: Sequence[str]) -> dict[str, float]:
     """Run one server with its clients, and return what came out."""
     limit = ("--max-sessions", "1000")  # the engines decide
     async with server_process(["--engines", str(engines), *limit, *options]) as server:
-        front, before = psutil.Process(server.pid), server.usage()
-        front_before = front.cpu_times()
+        before = server.usage()
         result: dict[str, Any] = await measure(Setting(seconds=seconds, servers=(server.url,)), clients)
-        front_after, after, metrics = front.cpu_times(), server.usage(), await server.metrics()
-    front_seconds = sum(front_after[:2]) - sum(front_before[:2])  # user and system
+        after, metrics = server.usage(), await server.metrics()
     return {
         "places": metrics["parastream_places"],
         "partial_beyond_look_p95_ms": result["partial_beyond_look_ms"]["p95"],
         "final_after_endpoint_p95_ms": result["final_after_endpoint_ms"]["p95"],
         "dropped": result["dropped"],
         "cpu_seconds_per_client_second": (after.cpu_seconds - before.cpu_seconds) / clients / seconds,
-        "front_us_per_message": 1e6 * front_seconds / (clients * seconds * _MESSAGES) if engines else math.nan,
         "memory_mb": after.peak_mb,
     }
 
