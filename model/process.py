@@ -69,4 +69,6 @@ def leave_thread() -> None:
     Otherwise they end after the thread has, and if the process exits at that moment, MLX aborts it.
     """
     if "mlx.core" in sys.modules:
-        sys.modules["mlx.core"].clear_streams()
+        import mlx.core as mx  # waits, where another thread is just importing it
+
+        mx.clear_streams()

@@ -150,3 +150,28 @@ load_final_pass("whisper-tiny-en", compute="mlx").warm_up()
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run([sys.executable, "-c", program], env=environment, timeout=120, check=True)
     assert not called.exists()
+
+
+def test_a_thread_may_leave_while_another_imports_mlx(tmp_path: Path) -> None:
+    """As one does that finds no model while the server says what it runs on."""
+    core = "import __main__\n__main__.began.set()\n__main__.go.wait()\ndef clear_streams(): print('cleared')\n"
+    (tmp_path / "mlx").mkdir()
+    (tmp_path / "mlx" / "__init__.py").touch()
+    (tmp_path / "mlx" / "core.py").write_text(core)
+    program = f"""
+import sys
+import threading
+import time
+from parastream.model.process import leave_thread
+
+sys.path.insert(0, {str(tmp_path)!r})
+began, go = threading.Event(), threading.Event()
+threading.Thread(target=__import__, args=("mlx.core",)).start()
+began.wait()
+leaving = threading.Thread(target=leave_thread)
+leaving.start()
+while leaving.is_alive() and sys._current_frames()[leaving.ident].f_code.co_name != "acquire":  # of the import's lock
+    time.sleep(0.001)
+go.set()
+"""
+    assert run(program).stdout == "cleared\n"
