@@ -55,7 +55,10 @@ class Latencies:
     first_partial: list[float] = field(default_factory=list)
     """From the first speech of an utterance (its start and the pre-roll) to its first partial with text."""
     partial: list[float] = field(default_factory=list)
-    """From the beginning of the newest hop that a partial covers to the partial; at least `LOOK`."""
+    """From the beginning of the newest hop that a partial covers to the partial; at least `LOOK`.
+
+    Partials that cover no more than the one before, but say more of it, come besides and do not count.
+    """
     final_after_endpoint: list[float] = field(default_factory=list)
     """From the audio with which silence became long enough to end an utterance to its final."""
 
@@ -68,11 +71,14 @@ class Latencies:
         """Add the latencies of one session."""
         sent = _Sent(trace.sent)
         started: set[int] = set()  # utterances that have had a partial
+        covered = 0.0
         ends = {m.utterance: m.time for _, m in trace.received if isinstance(m, SpeechEnded)}
         for arrival, message in trace.received:
             match message:
                 case Partial():
-                    self.partial.append(1000 * (arrival - sent.up_to(message.end - LOOK)))
+                    if message.end > covered:
+                        covered = message.end
+                        self.partial.append(1000 * (arrival - sent.up_to(message.end - LOOK)))
                     if (message.stable or message.draft) and message.utterance not in started:
                         started.add(message.utterance)
                         # Right behind the utterance before it there is no room for a whole pre-roll.

@@ -73,6 +73,13 @@ def test_percentiles(values: Sequence[float], percent: float, expected: float) -
     assert percentile(values, percent) == expected
 
 
+def test_a_partial_that_covers_no_more_than_the_one_before_is_not_late() -> None:
+    trace = spoken(
+        (102.0, partial(0, 0.5, 1.8)), (102.4, partial(0, 0.5, 1.8, "refined")), (102.6, partial(0, 0.5, 2.4))
+    )
+    assert latencies(trace).partial_beyond_look == pytest.approx([300, 300])
+
+
 def test_there_are_no_percentiles_of_nothing() -> None:
     assert math.isnan(percentile([], 50))
     assert summary([]) == {"p50": None, "p95": None, "p99": None}
