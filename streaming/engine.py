@@ -27,7 +27,7 @@ from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.replay import Replay
 from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Models, Runner, refuse
-from parastream.streaming.schedule import Rank, Slice, Waiting
+from parastream.streaming.schedule import Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stats import Counters, EngineStats
 from parastream.streaming.stream import Stream
@@ -430,9 +430,11 @@ class Engine:
             began = _clock()
             if self._queues.marks:
                 self._run_marks(runner, costs)
-            elif self._run_piece(runner, costs, spare=spare) in (None, Rank.REFINEMENT):
-                break  # a window that comes now need not wait for partials of others
+            elif not self._run_piece(runner, costs, spare=spare):
+                break
             time_left.spend(_clock() - began)
+            if not self._queues.marks:
+                self._publish()  # finals need not wait for the end of the slice
 
     def _run_marks(self, runner: Runner, costs: Capacity) -> None:
         chosen = [self._queues.marks.popleft()]
@@ -441,15 +443,15 @@ class Engine:
         self._note("marks", chosen, len(batch), seconds)
         costs.marks.observe(seconds, len(batch))
         self._advance(self._streams_of(batch))
-        if not self._queues.marks:
-            self._publish()  # finals need not wait for the end of the slice
 
-    def _run_piece(self, runner: Runner, costs: Capacity, *, spare: bool) -> Rank | None:
-        """Compute a few layers of the most urgent batch of passes, and return how urgent it was, if there is one."""
+    def _run_piece(self, runner: Runner, costs: Capacity, *, spare: bool) -> bool:
+        """Compute a few layers of the most urgent batch of passes; return False when the slice is over with that.
+
+        It is when there is none, or only partials to refine: a window that comes now need not wait for those of others.
+        """
         current = self._next_pass(runner, costs, spare=spare)
         if current is None:
-            return None
-        urgency = current.rank(_clock())
+            return False
         finished = True  # as is a batch that fails
 
         batch = [item.work for item in current.batch]
@@ -475,9 +477,7 @@ class Engine:
                 self._patience.add(in_time=sum(work.wanted for work in batch))
             costs.of(current.ear, refines=current.refines).observe(current.seconds if seconds else 0.0, current.rows)
             self._advance(self._streams_of(batch))
-            if not self._queues.marks:
-                self._publish()
-        return urgency
+        return not current.refines
 
     def _next_pass(self, runner: Runner, costs: Capacity, *, spare: bool) -> PassBatch | None:
         """Return the batch of passes to go on with, begun now if need be."""
@@ -545,6 +545,8 @@ class Engine:
             return
         now = _clock()
         late = self._patience.too_late(self._queues, costs.better, self._busy, now, window_wait=self._waits.at(now))
+        if not late:
+            return
         self._patience.add(too_late=len(late))
         for work in late:
             work.session.forgo(work.utterance)
@@ -581,7 +583,7 @@ class Engine:
         now = _clock()
         ahead = sum(not item.urgent(now) for item in items) / len(items)
         self._ahead += seconds * ahead
-        if kind == "refinements" or any(isinstance(item.work, FinalWork) and item.work.better for item in items):
+        if isinstance(first := items[0].work, FinalWork) and first.better:  # then all are
             self._extra += seconds * (1 - ahead)
         if self._observers:
             names = tuple(item.work.session.name for item in items)

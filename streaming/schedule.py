@@ -179,23 +179,8 @@ def rank(item: Waiting[P], now: float) -> Rank:
     """Return how urgent a pass is at an instant."""
     if item.work.refines:
         return Rank.REFINEMENT
-    if item.urgent(now):
-        return _RANKS[item.work.decided, item.work.better]
-    return _RANKS_AHEAD[item.work.decided, item.work.better]
-
-
-_RANKS = {
-    (True, False): Rank.DUE,
-    (False, False): Rank.SPECULATIVE,
-    (True, True): Rank.DUE_BETTER,
-    (False, True): Rank.SPECULATIVE_BETTER,
-}
-_RANKS_AHEAD = {
-    (True, False): Rank.AHEAD,
-    (False, False): Rank.AHEAD_SPECULATIVE,
-    (True, True): Rank.AHEAD_BETTER,
-    (False, True): Rank.AHEAD_SPECULATIVE_BETTER,
-}
+    first = Rank.DUE if item.urgent(now) else Rank.AHEAD
+    return Rank(first + 2 * item.work.better + (not item.work.decided))
 
 
 def next_passes(alike: Sequence[Waiting[P]], *, most_rows: int) -> list[Waiting[P]]:

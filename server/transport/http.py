@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import h11
-from parastream.server.transport.tcp import TcpSocket
+from parastream.server.transport.tcp import TcpSocket, hand_over
 from parastream.server.wire.refusals import RefusalError
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
@@ -90,10 +90,7 @@ class Door(asyncio.Protocol):
 
     def _pass_on(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
         self._leave()
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
-        if self._head:
-            protocol.data_received(self._head)
+        hand_over(self.transport, protocol, self._head)
         return protocol
 
     def _leave(self) -> None:

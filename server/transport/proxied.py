@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from parastream.server.transport.peers import Peer, name_of, peer_of
+from parastream.server.transport.tcp import hand_over
 
 logger = logging.getLogger("parastream.server")
 
@@ -223,9 +224,6 @@ class Waiting(asyncio.Protocol):
 
     def pass_on(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         """Pass the connection on with all that came."""
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if self._data:
-            protocol.data_received(self._data)
+        hand_over(transport, protocol, self._data)
         if self._ended:
             protocol.eof_received()

@@ -161,3 +161,11 @@ class TcpSocket:
     def abort(self) -> None:
         """Drop the connection."""
         self._writer.transport.abort()
+
+
+def hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol, data: bytes) -> None:
+    """Let another protocol go on with a connection, from which this has been read already."""
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    if data:
+        protocol.data_received(data)

@@ -73,12 +73,16 @@ def terms(stream: FakeStream) -> set[str]:
     return {hotword.term for hotword in stream.config.hotwords}
 
 
+async def uploaded(script: str, engine: FakeEngine) -> Any:
+    """What a script prints that uploads the sample."""
+    async with serving(engine) as server:
+        return json.loads(await printed(script, f"http://127.0.0.1:{server.port}", "", SAMPLE))
+
+
 @asynchronous
 async def test_openais_client_uploads() -> None:
     engine = FakeEngine()
-    async with serving(engine) as server:
-        url = f"http://127.0.0.1:{server.port}"
-        answer = json.loads(await printed("openai-uploads.mjs", url, "", SAMPLE))
+    answer = await uploaded("openai-uploads.mjs", engine)
     assert answer["text"] == answer["named"] != ""
     assert answer["parts"][-1] == "transcript.text.done"
     assert set(answer["parts"][:-1]) == {"transcript.text.delta"}
@@ -90,8 +94,6 @@ async def test_openais_client_uploads() -> None:
 @asynchronous
 async def test_deepgrams_client_uploads() -> None:
     engine = FakeEngine()
-    async with serving(engine) as server:
-        url = f"http://127.0.0.1:{server.port}"
-        answer = json.loads(await printed("deepgram-uploads.mjs", url, "", SAMPLE))
+    answer = await uploaded("deepgram-uploads.mjs", engine)
     assert answer["text"]
     assert [terms(stream) for stream in engine.streams] == [EXPECTED]
