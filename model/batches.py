@@ -31,3 +31,9 @@ def placed(count: int, parts: Sequence[Sequence[int]], tokens: Sequence[Sequence
         for i, value in zip(part, found, strict=True):
             results[i] = value
     return results
+
+
+def rounded(size: int, least: int = 1) -> int:
+    """Return the next of 1, 2, 3, 4, 6, 8, 12, 16, 24 … that is no smaller than a size, and than `least`."""
+    whole = 1 << (max(size, least) - 1).bit_length()
+    return whole * 3 // 4 if whole >= 4 and max(size, least) <= whole * 3 // 4 else whole

@@ -7,31 +7,18 @@ which has no residual connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import repeat
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model.config import ChunkSize, DecoderConfig
+from parastream.model.config import DecoderConfig
 from parastream.model.dense import Dense
+from parastream.model.encoder import memories_by_layer
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, attend, pad_time, softmax
+from parastream.model.layers import FSMN, LayerNorm, attend, attention_mask, pad_time, softmax
 from parastream.model.rows import length_mask
-
-
-@dataclass(slots=True)
-class DecoderState:
-    """What one utterance's decoder carries from window to window. Windows without a token leave it unchanged."""
-
-    history: mx.array
-    """Last inputs of each layer's FSMN: (blocks, kernel - 1, size)."""
-    memory: mx.array
-    """Cross-attention keys and values of the last rows: (attention layers, 2 heads, look-back rows, size / heads)."""
-    filled: int = 0
-    """Rows of `memory` in use."""
-    begun: bool = False
-    """Whether a token has been decoded."""
 
 
 class DecoderFeedForward(nn.Module):
@@ -83,8 +70,7 @@ class CrossAttention(nn.Module):
         memory: mx.array | None = None,
     ) -> mx.array:
         """Return residual + the attention of x, both (B, U, size); the rest is as in `attend`."""
-        k, v = mx.split(keys_values, 2, axis=1)
-        attended = attend(self.linear_q.heads(x, len(x)), k, v, keys, memory)
+        attended = attend(self.linear_q.heads(x, len(x)), keys_values, keys, memory, of_many_shapes=True)
         return self.linear_out.add_to(residual, attended)
 
     def mass(self, x: mx.array, encoded: mx.array, keys: mx.array | None) -> mx.array:
@@ -158,14 +144,6 @@ class Decoder(nn.Module):
     def _reach(self) -> int:
         return self._config.kernel_size - 1
 
-    def new_state(self, chunk: ChunkSize, look_back: int) -> DecoderState:
-        """Return the state before the first token. `look_back` counts hops; 0 or less remembers nothing."""
-        size, heads, rows = self._config.size, self._config.attention_heads, max(0, look_back) * chunk.hop
-        return DecoderState(
-            history=mx.zeros((self._config.num_blocks, self._reach, size), self.dtype),
-            memory=mx.zeros((len(self.layers), 2 * heads, rows, size // heads), self.dtype),
-        )
-
     def __call__(
         self,
         embeddings: mx.array,
@@ -237,9 +215,11 @@ class Decoder(nn.Module):
         embeddings: mx.array,
         counts: NDArray[np.int64],
         encoded: mx.array,
-        lengths: NDArray[np.int64],
-        states: Sequence[DecoderState],
-    ) -> LaneWork[mx.array]:
+        takes_part: NDArray[np.bool_],
+        history: mx.array,
+        memory: mx.array | None,
+        begun: NDArray[np.bool_],
+    ) -> LaneWork[tuple[mx.array, mx.array, mx.array | None]]:
         """Decode one window of each of B utterances, all of which have at least one token.
 
         Attention covers all rows of a window, its look-ahead included, and the window's last rows are remembered. The
@@ -248,56 +228,50 @@ class Decoder(nn.Module):
         Args:
             embeddings: As in `__call__`, for windows in place of utterances.
             counts: Likewise.
-            encoded: Likewise.
-            lengths: Likewise.
-            states: The utterances' states, which advance in place.
+            encoded: Encoded rows (B, W, size).
+            takes_part: Which rows of the memory and of the windows do, (B, S + W).
+            history: Last inputs of the filters of all blocks, (B, blocks, (kernel - 1) size), zeros at first.
+            memory: Keys and values of earlier rows, (B, S, attention layers · 2 size); None without any.
+            begun: Which utterances have had a token before, (B,).
 
         Returns:
-            As `__call__`.
+            Hidden states as in `__call__`, and the new history and memory.
         """
         tokens = embeddings.shape[1]
         mask = _real_tokens(counts, embeddings)
-        history = mx.stack([state.history for state in states], axis=1)
-        # New rows enter a memory at its end, so those in use are the last ones.
-        remembered = length_mask(np.array([state.filled for state in states]), states[0].memory.shape[2])[:, ::-1]
-        memory = mx.stack([state.memory for state in states], axis=1)
-        takes_part = np.concatenate([remembered, length_mask(lengths, encoded.shape[1])], axis=1)
-        keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
-
+        keys = attention_mask(takes_part, self.dtype)
         # Places of each utterance's last `reach` filter inputs: (B, reach, 1).
         recent = mx.array(counts[:, None] + np.arange(self._reach))[:, :, None]
+        history = history.reshape(*history.shape[:2], self._reach, -1)
         histories, memories = [], []
         x = embeddings
-        for i, layer in enumerate(self.layers):
+        remembered = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
+        for i, (layer, own) in enumerate(zip(self.layers, remembered, strict=False)):
             t = layer.inner(x, mask)
-            padded = mx.concatenate([history[i], t], axis=1)
+            padded = mx.concatenate([history[:, i], t], axis=1)
             histories.append(mx.take_along_axis(padded, recent, axis=1))
             x = layer.self_attn(padded, t, x)
             keys_values = layer.src_attn.keys_values(encoded)
-            memories.append(_latest(memory[i], keys_values))
-            x = layer.src_attn(layer.norm3(x), x, keys_values, keys, memory[i])
-            yield x, histories[-1], memories[-1]
+            x = layer.src_attn(layer.norm3(x), x, keys_values, keys, own)
+            if own is not None:
+                memories.append(_latest(own, keys_values).transpose(0, 2, 1, 3))
+            yield x, histories[-1], memories[-1:]
         if len(self.fsmn_layers) != 1:  # FunASR leaves a single such layer out when streaming.
             # These layers look ahead, but only within their first window.
             ahead = self._reach // 2
-            start = np.array([0 if state.begun else ahead for state in states])[:, None]
+            start = np.where(begun, 0, ahead)[:, None]
             place = mx.array(start + np.arange(self._reach + tokens))[:, :, None]
             for i, tail in enumerate(self.fsmn_layers, len(self.layers)):
                 t = tail.inner(x, mask)
-                padded = pad_time(mx.concatenate([history[i], t], axis=1), 0, ahead)
+                padded = pad_time(mx.concatenate([history[:, i], t], axis=1), 0, ahead)
                 padded = mx.take_along_axis(padded, place, axis=1)
                 histories.append(mx.take_along_axis(padded, recent, axis=1))
                 x = tail.self_attn(padded, t, x)
                 yield x, histories[-1]
         else:
-            histories.append(history[-1])
-        history, memory = mx.stack(histories), mx.stack(memories)
-        for i, state in enumerate(states):
-            # Copies: a view would keep the whole batch in memory.
-            state.history, state.memory = mx.contiguous(history[:, i]), mx.contiguous(memory[:, i])
-            state.filled = min(state.memory.shape[2], state.filled + int(lengths[i]))
-            state.begun = True
-        return self._hidden(x)
+            histories.append(history[:, -1])
+        latest = mx.stack(memories, axis=2).reshape(*memory.shape) if memory is not None else None
+        return self._hidden(x), mx.stack(histories, axis=1), latest
 
     def _filter(self, layer: FsmnLayer, t: mx.array, x: mx.array, shift: int) -> mx.array:
         before = self._reach // 2 + shift
@@ -314,6 +288,5 @@ def _real_tokens(counts: NDArray[np.int64], x: mx.array) -> mx.array | None:
 
 
 def _real_rows(lengths: NDArray[np.int64], encoded: mx.array) -> mx.array | None:
-    """Return which of the rows (B, T, size) take part in attention, (B, 1, 1, T); None where all do."""
-    real = length_mask(lengths, encoded.shape[1])
-    return None if real.all() else mx.array(real)[:, None, None, :]
+    """Return what `attend` needs to know of which rows (B, T, size) are real."""
+    return attention_mask(length_mask(lengths, encoded.shape[1]), encoded.dtype)

@@ -107,6 +107,8 @@ class Dense(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map x (..., inputs) to y (..., outputs)."""
+        if not self._tiled:
+            return self._plain(x, self.get("bias")).reshape(*x.shape[:-1], -1)
         y = self._rows(self._product(x))
         if "bias" in self:
             y = y + self.bias
@@ -115,9 +117,10 @@ class Dense(nn.Module):
 
     def heads(self, x: mx.array, batch: int) -> mx.array:
         """Map x (B, T, inputs), or its rows (B T, inputs), to y (B, parts, T, outputs / parts)."""
-        y = self._product(x)
         if not self._tiled:
-            return (y + self.bias).reshape(batch, -1, self._parts, y.shape[-1] // self._parts).transpose(0, 2, 1, 3)
+            y = self._plain(x, self.bias)
+            return y.reshape(batch, -1, self._parts, y.shape[-1] // self._parts).transpose(0, 2, 1, 3)
+        y = self._product(x)
         tiles = self.weight.shape[1] // self._parts
         y = y.reshape(self._parts, tiles, batch, -1, _TILE).transpose(2, 0, 3, 1, 4)
         y = y + self.bias.reshape(self._parts, 1, tiles, _TILE)
@@ -125,20 +128,23 @@ class Dense(nn.Module):
 
     def add_to(self, residual: mx.array, x: mx.array) -> mx.array:
         """Return residual (..., outputs) + y, for x (..., inputs)."""
+        if not self._tiled:
+            added = residual.reshape(-1, residual.shape[-1])
+            return self._plain(x, added + self.bias if "bias" in self else added).reshape(residual.shape)
         return self._added(residual, self._product(x))
 
     def add_pieces_to(self, residual: mx.array, pieces: mx.array) -> mx.array:
         """Do the same as `add_to` for an x in the form of another layer's `pieces`."""
-        return self._added(residual, self._sum(pieces))
+        return self._added(residual, self._sum(pieces)) if self._tiled else self.add_to(residual, pieces)
 
     def pieces(self, x: mx.array, following: Dense) -> mx.array:
         """Compute x Wᵀ, without b, cut into the pieces that the next layer sums up: (pieces, rows, tiles, width).
 
         After an elementwise function, and with their tiles joined, they are what that layer's `add_pieces_to` takes.
         """
-        y = self._product(x)
         if not self._tiled:
-            return y[None, :, None]
+            return self._plain(x)[None, :, None]
+        y = self._product(x)
         tiles = self.weight.shape[1] // following._splits
         return y.reshape(following._splits, tiles, -1, _TILE).transpose(0, 2, 1, 3)
 
@@ -151,39 +157,31 @@ class Dense(nn.Module):
         return int(self.weight.shape[0]) if self._tiled else 1
 
     def _added(self, residual: mx.array, y: mx.array) -> mx.array:
-        if not self._tiled:
-            y = y.reshape(residual.shape)
-            return residual + y + self.bias if "bias" in self else residual + y
         cut = residual.reshape(-1, self.weight.shape[1], _TILE)
         if "bias" in self:
             cut = cut + self.bias
         return (cut + self._rows(y)).reshape(residual.shape)
 
     def _rows(self, y: mx.array) -> mx.array:
-        """Bring the rows of `_product`'s result to the front: (rows, tiles, _TILE); leave a plain one as it is."""
-        return y.reshape(self.weight.shape[1], -1, _TILE).transpose(1, 0, 2) if self._tiled else y
+        """Bring the rows of `_product`'s result to the front: (rows, tiles, _TILE)."""
+        return y.reshape(self.weight.shape[1], -1, _TILE).transpose(1, 0, 2)
 
     def _product(self, x: mx.array) -> mx.array:
-        """Compute x Wᵀ for x (..., inputs).
-
-        The result is ordered as (tiles, rows, _TILE), with further axes; (rows, outputs) for weights without tiles.
-        """
-        if not self._tiled:
-            return self._plain(x.reshape(-1, x.shape[-1]).astype(self.dtype))
+        """Compute x Wᵀ for x (..., inputs) and weights in tiles: (tiles, rows, _TILE), with further axes."""
         splits, depth = self._splits, int(self.weight.shape[3])
         # Contiguous, since MLX would copy the transposed pieces anew for every tile.
         return self._sum(x if splits == 1 else mx.contiguous(x.reshape(-1, splits, depth).transpose(1, 0, 2)))
 
-    def _plain(self, x: mx.array) -> mx.array:
-        """Compute x Wᵀ for rows x (N, inputs) and weights without tiles."""
+    def _plain(self, x: mx.array, added: mx.array | None = None) -> mx.array:
+        """Compute x Wᵀ, plus (outputs,) or (N, outputs), for x of N rows and weights without tiles: (N, outputs)."""
+        x = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         if self._quantization is None:
-            return x @ self.weight.T
-        return self._quantization.multiply(x, self.weight, self.scales, self.biases)
+            return x @ self.weight.T if added is None else mx.addmm(added.astype(self.dtype), x, self.weight.T)
+        y = self._quantization.multiply(x, self.weight, self.scales, self.biases)
+        return y if added is None else y + added
 
     def _sum(self, x: mx.array) -> mx.array:
         """Do the same as `_product` for x in pieces (splits, rows, inputs / splits), or whole if there is one piece."""
-        if not self._tiled:
-            return self._product(x)
         splits, depth = self._splits, x.shape[-1]
         rows = x.size // (splits * depth)
         groups = math.ceil(rows * depth * _TILE / _VOLUME)

@@ -5,41 +5,18 @@ Each layer has a full-context form (`__call__`) and a streaming form (`step`) ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import repeat
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
-from parastream.model.config import ChunkSize, EncoderConfig
+from parastream.model.config import DecoderConfig, EncoderConfig
 from parastream.model.dense import Dense
-from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend
-from parastream.model.rows import Embedding, length_mask
-
-
-@dataclass(slots=True)
-class EncoderState:
-    """What one utterance's encoder carries from window to window."""
-
-    overlap: NDArray[np.float32]
-    """Scaled and position-encoded rows (overlap, input_size) that the next window begins with.
-
-    They start as zeros that take part in attention, as in FunASR.
-    """
-    memory: mx.array
-    """Keys and values of earlier windows (layers, 2 heads, capacity, size / heads): a ring, unless unlimited."""
-    unlimited: bool = False
-    """Whether the memory grows with each window (look-back -1)."""
-    rows: int = 0
-    """Rows of features fed so far; also the position of the next one."""
-    filled: int = 0
-    """Rows of `memory` in use."""
-    head: int = 0
-    """Row of the ring that is overwritten next."""
+from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend, attention_mask
+from parastream.model.rows import Embedding
 
 
 class SelfAttention(nn.Module):
@@ -69,16 +46,16 @@ class SelfAttention(nn.Module):
             batch: B.
             mask: (B, 1, T, 1), 1 on real rows; None where all are.
             memory: Keys and values of earlier windows, (B, 2 heads, S, size / heads).
-            keys: (B, 1, 1, S + T), True where a key takes part; None where all do.
+            keys: What `attention_mask` returned for the keys.
 
         Returns:
             The output (B T, size), and the rows' keys and values (B, 2 heads, T, size / heads).
         """
         projected = self.linear_q_k_v.heads(x, batch)
-        q, k, v = mx.split(projected, 3, axis=1)
+        q, keys_values, v = projected[:, : self.heads], projected[:, self.heads :], projected[:, 2 * self.heads :]
         values = v if mask is None else v * mask
         fsmn = self.fsmn_block(values, self.before, self.after, residual=True).reshape(x.shape[0], -1)
-        return self.linear_out.add_to(fsmn, attend(q, k, v, keys, memory)), projected[:, self.heads :]
+        return self.linear_out.add_to(fsmn, attend(q, keys_values, keys, memory)), keys_values
 
 
 class FeedForward(nn.Module):
@@ -107,11 +84,9 @@ class FeedForward(nn.Module):
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
         """Return residual + the layers' output, for rows (N, size)."""
-        hidden = self.w_1.pieces(x, self.w_2)
-        if self._floor is not None:
-            hidden = mx.maximum(hidden, self._floor)
-        else:
-            hidden = mx.maximum(hidden + self.w_1.bias_of_pieces(self.w_2), 0)
+        if self._floor is None:
+            return self.w_2.add_to(residual, mx.maximum(self.w_1(x), 0))
+        hidden = mx.maximum(self.w_1.pieces(x, self.w_2), self._floor)
         return self.w_2.add_pieces_to(residual, hidden.reshape(*hidden.shape[:2], -1))
 
 
@@ -162,28 +137,18 @@ class Encoder(nn.Module):
         """Type of the layers' outputs."""
         return self.layers[0].self_attn.linear_q_k_v.dtype
 
-    def new_state(self, chunk: ChunkSize, look_back: int) -> EncoderState:
-        """Return the state before the first window. `look_back` counts hops; -1 is unlimited."""
-        capacity = max(0, look_back) * chunk.hop
-        heads = self._config.attention_heads
-        return EncoderState(
-            overlap=np.zeros((chunk.overlap, self._config.input_size), np.float32),
-            memory=mx.zeros((len(self.layers), 2 * heads, capacity, self._config.size // heads), self.dtype),
-            unlimited=look_back < 0,
-        )
-
     def embed(self, features: NDArray[np.float32], start: int = 0) -> NDArray[np.float32]:
         """Scale rows (T, input) and add the encodings of positions `start` and following."""
         return self._embedding(features, start)
 
-    def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
-        """Encode whole utterances: embedded features (B, T, input) to (B, T, size). `mask` (B, T) is 1 on real rows."""
+    def __call__(self, x: mx.array, mask: NDArray[np.bool_] | None = None) -> mx.array:
+        """Encode whole utterances: embedded features (B, T, input) to (B, T, size); `mask` (B, T): which are real."""
         return list(self.layer_by_layer(x, mask))[-1]
 
-    def layer_by_layer(self, x: mx.array, mask: mx.array | None = None) -> Iterator[mx.array]:
+    def layer_by_layer(self, x: mx.array, mask: NDArray[np.bool_] | None = None) -> Iterator[mx.array]:
         """Do the same as `__call__`, but yield after each layer, so that a caller can cut the work into slices."""
-        rows = None if mask is None else mask[:, None, :, None].astype(self.dtype)
-        keys = None if mask is None else mask[:, None, None, :]
+        rows = None if mask is None else mx.array(mask)[:, None, :, None].astype(self.dtype)
+        keys = None if mask is None else attention_mask(mask, self.dtype)
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
         for layer in self.layers:
             x = layer(x, shape[0], rows, keys)
@@ -191,73 +156,43 @@ class Encoder(nn.Module):
         yield self.after_norm(x).reshape(*shape[:2], -1)
 
     def step(
-        self, windows: Sequence[NDArray[np.float32]], states: Sequence[EncoderState], chunk: ChunkSize
-    ) -> LaneWork[tuple[mx.array, mx.array, NDArray[np.int64]]]:
+        self,
+        x: mx.array,
+        real: NDArray[np.bool_],
+        remembered: NDArray[np.bool_],
+        memory: mx.array | None,
+        kept: int,
+    ) -> LaneWork[tuple[mx.array, mx.array]]:
         """Encode one window of each of B utterances.
 
         Args:
-            windows: Embedded rows (W, input) of each, overlap included; an utterance's last window may be shorter.
-            states: The utterances' states, which only `remember` changes.
-            chunk: Shape of the windows.
+            x: Embedded rows (B, W, input) of each, overlap included.
+            real: Which of them are, (B, W).
+            remembered: Which rows of the memory are in use, (B, S).
+            memory: Keys and values of earlier windows, (B, S, layers · 2 size), as they are returned; None without any.
+            kept: The first so many rows of each window are to be remembered.
 
         Returns:
-            Encoded rows (B, W, size), zero beyond each window's own length; the windows' keys and values (layers, B,
-            2 heads, rows to be remembered, size / heads); and the windows' lengths (B,).
+            Encoded rows (B, W, size), zero where they are not real; and the keys and values of the rows that are to be
+            remembered, (B, kept, layers · 2 size).
         """
-        lengths = np.array([len(window) for window in windows])
-        width = int(lengths.max())
-        padded = np.zeros((len(windows), width, windows[0].shape[1]), np.float32)
-        for row, window in zip(padded, windows, strict=True):
-            row[: len(window)] = window
-        real = length_mask(lengths, width)
-        capacity = max(state.memory.shape[2] for state in states)
-        takes_part = np.concatenate([length_mask(np.array([s.filled for s in states]), capacity), real], axis=1)
-        keys = None if takes_part.all() else mx.array(takes_part)[:, None, None, :]
+        batch, width = real.shape
+        keys = attention_mask(np.concatenate([remembered, real], axis=1), self.dtype)
         mask = None if real.all() else mx.array(real)[:, None, :, None].astype(self.dtype)
-        x = mx.array(padded.reshape(-1, padded.shape[2]))
-        memories = _memories(states, capacity) if capacity else repeat(None)
-        kept = []
-        for layer, memory in zip(self.layers, memories, strict=False):
-            x, keys_values = layer.step(x, len(windows), memory, mask, keys)
-            kept.append(keys_values[:, :, : max(0, width - chunk.look_ahead)])
-            yield x, kept[-1]
-        x = self.after_norm(x).reshape(len(windows), width, -1)
-        return (x if mask is None else x * mask[:, 0]), mx.stack(kept), lengths
+        x = x.reshape(batch * width, -1)
+        memories = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
+        fresh = []
+        for layer, own in zip(self.layers, memories, strict=False):
+            x, keys_values = layer.step(x, batch, own, mask, keys)
+            fresh.append(keys_values[:, :, :kept].transpose(0, 2, 1, 3))
+            yield x, fresh[-1]
+        x = self.after_norm(x).reshape(batch, width, -1)
+        return (x if mask is None else x * mask[:, 0]), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
 
 
-def remember(states: Sequence[EncoderState], fresh: mx.array) -> None:
-    """Store the keys and values that `Encoder.step` returned, once they have been evaluated.
-
-    Attention does not depend on the order of its keys, so new rows take the places of the oldest ones.
-    """
-    count = fresh.shape[3]
-    for i, state in enumerate(states):
-        capacity = state.memory.shape[2]
-        if state.unlimited:
-            state.memory = mx.concatenate([state.memory, fresh[:, i]], axis=2)
-            state.filled += count
-        elif capacity and count:
-            first = min(count, capacity - state.head)
-            state.memory[:, :, state.head : state.head + first] = fresh[:, i, :, :first]
-            if first < count:
-                state.memory[:, :, : count - first] = fresh[:, i, :, first:]
-            state.head = (state.head + count) % capacity
-            state.filled = min(capacity, state.filled + count)
-
-
-def _memories(states: Sequence[EncoderState], capacity: int) -> Iterator[mx.array]:
-    """Yield, for each layer, the memories of all states side by side: (B, 2 heads, capacity, size / heads)."""
-    padded = [
-        state.memory
-        if state.memory.shape[2] == capacity
-        else mx.pad(state.memory, [(0, 0), (0, 0), (0, capacity - state.memory.shape[2]), (0, 0)])
-        for state in states
-    ]
-    if not on_cpu():
-        # One copy for each state, not for each of its layers: a GPU is kept waiting by the number of operations.
-        stacked = mx.stack(padded, axis=1)
-        yield from (stacked[layer] for layer in range(stacked.shape[0]))
-        return
-    # One layer at a time, so that a layer finds in the cache what was copied for it.
-    for layer in zip(*(mx.split(memory, memory.shape[0]) for memory in padded), strict=True):
-        yield mx.concatenate(list(layer))
+def memories_by_layer(memory: mx.array, layers: int, config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:
+    """Yield the keys and values (B, S, layers · 2 size) of each layer by heads: (B, 2 heads, S, size / heads)."""
+    heads = config.attention_heads
+    by_layer = memory.reshape(*memory.shape[:2], layers, 2 * heads, config.size // heads)
+    for layer in range(layers):
+        yield by_layer[:, :, layer].transpose(0, 2, 1, 3)

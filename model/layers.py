@@ -7,14 +7,15 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""
 
-_BAND = 16
-"""Output rows of a band matrix of `FSMN`; more rows are computed in blocks."""
+_BAND = {True: 16, False: 32}
+"""Output rows of a band matrix of `FSMN`, on a CPU and on a GPU; more rows are computed in blocks."""
 
 _MANY = 8192
 """Attention scores from which on their softmax is computed by operations on whole arrays."""
@@ -81,25 +82,28 @@ class FSMN(nn.Module):
             (B, T + before + after - kernel + 1, C).
         """
         batch, length = x.shape[0], x.shape[-2]
-        if not on_cpu():
-            if x.ndim == 4:
-                x = x.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-            filtered = mx.conv1d(pad_time(x, before, after), self.weight, groups=self.weight.shape[0])
-            return filtered + x if residual else filtered
-        # MLX's grouped convolution is slow on CPUs. A product of each channel's rows and a band matrix that holds
-        # the filter once for each output row takes a small part of the time, though it multiplies many zeros.
-        x = x.transpose(1, 3, 0, 2).reshape(-1, batch, length) if x.ndim == 4 else x.transpose(2, 0, 1)
+        most = _BAND[on_cpu()]
+        # The sum of filter and residual would lose bits in half precision.
+        inside = residual and self.weight.dtype == mx.float32
+        own = before if inside else None
         outputs = length + before + after - self.kernel_size + 1
-        own = before if residual else None
-        if length <= _BAND:
-            return (x @ self._band(length, before, outputs, own)).transpose(1, 2, 0)
-        blocks = math.ceil(outputs / _BAND)
-        span = _BAND + self.kernel_size - 1
-        x = mx.pad(x, [(0, 0), (0, 0), (before, blocks * _BAND + self.kernel_size - 1 - before - length)])
-        step = x.shape[2]
-        seen = mx.as_strided(x, (x.shape[0], batch, blocks, span), (batch * step, step, _BAND, 1))
-        filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, _BAND, own)
-        return filtered.reshape(-1, batch, blocks * _BAND)[:, :, :outputs].transpose(1, 2, 0)
+        # Grouped convolutions are slow on CPUs, and cuDNN plans one anew for every shape of a batch, which takes a
+        # quarter of a second. A product of each channel's rows and a band matrix that holds the filter once for each
+        # output row takes a small part of the time, though it multiplies many zeros.
+        rows = x.transpose(1, 3, 0, 2).reshape(-1, batch, length) if x.ndim == 4 else x.transpose(2, 0, 1)
+        if length <= most:
+            filtered = (rows @ self._band(length, before, outputs, own)).transpose(1, 2, 0)
+        else:
+            blocks = math.ceil(outputs / most)
+            span = most + self.kernel_size - 1
+            padded = mx.pad(rows, [(0, 0), (0, 0), (before, blocks * most + self.kernel_size - 1 - before - length)])
+            step = padded.shape[2]
+            seen = mx.as_strided(padded, (padded.shape[0], batch, blocks, span), (batch * step, step, most, 1))
+            filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, most, own)
+            filtered = filtered.reshape(-1, batch, blocks * most)[:, :, :outputs].transpose(1, 2, 0)
+        if residual and not inside:
+            filtered = filtered + (x.transpose(0, 2, 1, 3).reshape(batch, length, -1) if x.ndim == 4 else x)
+        return filtered
 
     def _band(self, inputs: int, before: int, outputs: int, own: int | None) -> mx.array:
         """Make the band matrix (C, inputs, outputs): tap i + before - o at input i, output o; plus 1 at tap `own`."""
@@ -114,45 +118,63 @@ class FSMN(nn.Module):
         return self._bands[key]
 
 
+def attention_mask(takes_part: NDArray[np.bool_], dtype: mx.Dtype) -> mx.array | None:
+    """Return what `attend` needs to know of which keys (B, S) take part; None where all do, and it costs to say so.
+
+    On a GPU it is what is added to the scores: one that is there for every batch is planned for only once.
+    """
+    if not on_cpu():
+        return mx.array(np.where(takes_part, np.float32(0), -np.float32(np.inf))[:, None, None, :]).astype(dtype)
+    return None if takes_part.all() else mx.array(takes_part[:, None, None, :])
+
+
 def attend(
-    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None, memory: mx.array | None = None
+    q: mx.array,
+    keys_values: mx.array,
+    mask: mx.array | None = None,
+    memory: mx.array | None = None,
+    *,
+    of_many_shapes: bool = False,
 ) -> mx.array:
     """Compute scaled dot-product attention of several heads.
 
     Args:
         q: Queries (B, H, T, d).
-        k: Keys (B, H, S, d).
-        v: Values (B, H, S, d).
-        mask: (B, 1, 1, S' + S), True where a key takes part; None where all do.
-        memory: Earlier keys and values, which come before the others: the heads of the keys, then those of the values,
-            (B, 2H, S', d).
+        keys_values: The heads of the keys, then those of the values, (B, 2H, S, d).
+        mask: What `attention_mask` returned for the keys, (B, 1, 1, S' + S).
+        memory: Earlier keys and values, which come before the others, (B, 2H, S', d).
+        of_many_shapes: Whether there are many combinations of B, T and S.
 
     Returns:
         (B, T, H d).
     """
     batch, heads, length, depth = q.shape
-    if memory is not None and not memory.size:
-        memory = None
     scale = depth**-0.5
     if memory is not None and not on_cpu():
-        keys, values = mx.split(memory, 2, axis=1)
-        k, v, memory = mx.concatenate([keys, k], axis=2), mx.concatenate([values, v], axis=2), None
-    if memory is None:
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
-    else:
+        keys_values, memory = mx.concatenate([memory, keys_values], axis=2), None
+    k, v = mx.split(keys_values, 2, axis=1)
+    if memory is not None:
         # Joining the scores costs less than joining the keys and values.
         keys, values = mx.split(memory, 2, axis=1)
         scores = mx.concatenate([q @ keys.swapaxes(2, 3), q @ k.swapaxes(2, 3)], axis=-1)
         earlier, now = mx.split(softmax(scores, scale, mask), [keys.shape[2]], axis=-1)
         out = earlier @ values + now @ v
+    elif of_many_shapes and not on_cpu() and not mx.metal.is_available():
+        # cuDNN plans fused attention anew for every shape, which takes 50 ms.
+        scores = q.astype(mx.float32) @ k.astype(mx.float32).swapaxes(2, 3)
+        out = softmax(scores, scale, mask).astype(v.dtype) @ v
+    else:
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
 
 
 def softmax(scores: mx.array, scale: float, mask: mx.array | None = None) -> mx.array:
-    """Compute the softmax of scale * scores over the last axis, where `mask` is True."""
+    """Compute the softmax of scale * scores over the last axis; for the `mask` see `attention_mask`."""
+    if mask is not None and mask.dtype != mx.bool_:
+        return mx.softmax(scores * scale + mask, axis=-1)
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf)
-    if scores.size < _MANY or scores.dtype != mx.float32:
+    if scores.size < _MANY or scores.dtype != mx.float32 or not on_cpu():
         return mx.softmax(scores * scale, axis=-1)
     # MLX calls the C library's exponential for each value, which takes twice as long as all of these operations.
     x = scores * (scale * math.log2(math.e))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,6 @@ from parastream.model.lattice import Wanted
 from parastream.model.tokens import Tokens
 
 Float32 = NDArray[np.float32]
-
-
-class StreamState(Protocol):
-    """All that one utterance carries from window to window."""
-
-    def copy(self) -> Self:
-        """Return a state that can be advanced in place of this one.
-
-        What it remembers of earlier rows is shared: a step may overwrite the oldest of them.
-        """
 
 
 class Network(Protocol):

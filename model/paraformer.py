@@ -6,7 +6,7 @@ Source: Gao et al. 2022; FunASR `Paraformer` and `ParaformerStreaming`.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import mlx.core as mx
@@ -14,39 +14,47 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
-from parastream.model.batches import placed
-from parastream.model.cif import Fired, Integrator, PredictorState
+from parastream.model.batches import placed, rounded
+from parastream.model.cif import Fired, Integrator
 from parastream.model.config import ModelConfig
-from parastream.model.decoder import Decoder, DecoderState
+from parastream.model.decoder import Decoder
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
-from parastream.model.encoder import Encoder, EncoderState, remember
+from parastream.model.encoder import Encoder
 from parastream.model.hotword_terms import EncodedTerms, Terms
 from parastream.model.lanes import Lanes, LaneWork, finish
 from parastream.model.lattice import Wanted
 from parastream.model.layers import log_probabilities
+from parastream.model.pool import SCRATCH, Part, Pool
 from parastream.model.predictor import Predictor
 from parastream.model.rows import length_mask
 from parastream.model.seaco import Seaco
 from parastream.model.selection import Selection
+from parastream.model.stream_state import StreamState
 from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
+_MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values", "decoder histories", "decoder keys and values"
+"""Parts of the pool."""
+_FEWEST_ROWS, _FEWEST_TOKENS = 24, 4
+"""Whole utterances and the tokens of windows are padded to at least so many on a GPU."""
+
 
 @dataclass(slots=True)
-class StreamState:
-    """All that one utterance carries from window to window."""
+class _Computed:
+    """What some windows gave, and what is to be remembered of them."""
 
-    encoder: EncoderState
-    predictor: PredictorState
-    decoder: DecoderState
-
-    def copy(self) -> StreamState:
-        """Return a state that can be advanced in place of this one. Arrays are shared: a step replaces them.
-
-        The rows that an encoder remembers are the exception. A step may overwrite the oldest of them.
-        """
-        return StreamState(replace(self.encoder), replace(self.predictor), replace(self.decoder))
+    tokens: list[Tokens]
+    states: Sequence[StreamState]
+    last: Sequence[bool]
+    keys_values: mx.array
+    """Of the encoder: (B, rows, …), with B of the windows' padded batch."""
+    heard: Sequence[StreamState] = ()
+    """Those whose windows have tokens."""
+    history: mx.array | None = None
+    """Of the decoder, of these and what they are padded with."""
+    memory: mx.array | None = None
+    """Likewise."""
 
 
 class Paraformer(nn.Module):
@@ -74,6 +82,31 @@ class Paraformer(nn.Module):
     def value_bytes(self) -> int:
         """Bytes of a number that a state remembers."""
         return self.encoder.dtype.size
+
+    @cached_property
+    def _pool(self) -> Pool:
+        config = self._config
+        encoder, decoder = config.encoder, config.decoder
+        rows = self._kept if self._unlimited else config.encoder_look_back * config.chunk.hop
+        return Pool(
+            {
+                _MEMORY: Part(rows, encoder.num_blocks * 2 * encoder.size),
+                _HISTORY: Part(decoder.num_blocks, (decoder.kernel_size - 1) * decoder.size),
+                _DECODER_MEMORY: Part(
+                    max(0, config.decoder_look_back) * config.chunk.hop, decoder.att_layer_num * 2 * decoder.size
+                ),
+            },
+            self.encoder.dtype,
+        )
+
+    @property
+    def _unlimited(self) -> bool:
+        return self._config.encoder_look_back < 0
+
+    @property
+    def _kept(self) -> int:
+        """Rows of a window that the encoder remembers."""
+        return self._config.chunk.left + self._config.chunk.hop
 
     @cached_property
     def _lanes(self) -> Lanes:
@@ -148,33 +181,37 @@ class Paraformer(nn.Module):
         wanted: Sequence[Wanted | None],
         hotwords: Sequence[mx.array | None],
     ) -> LaneWork[list[Tokens]]:
-        lengths = np.array([len(rows) for rows in features])
-        batch = np.zeros((len(features), int(lengths.max()), features[0].shape[1]), np.float32)
-        for row, rows in zip(batch, features, strict=True):
+        # Padding is one row long, so that its attention is defined.
+        lengths = np.ones(_sized(len(features)), np.int64)
+        lengths[: len(features)] = [len(rows) for rows in features]
+        batch = np.zeros((len(lengths), _sized(int(lengths.max()), _FEWEST_ROWS), features[0].shape[1]), np.float32)
+        for row, rows in zip(batch, features, strict=False):
             row[: len(rows)] = self.encoder.embed(rows)
         real = length_mask(lengths, batch.shape[1])
-        mask = None if real.all() else mx.array(real)
         embedded = encoded = mx.array(batch)
-        for encoded in self.encoder.layer_by_layer(embedded, mask):
+        for encoded in self.encoder.layer_by_layer(embedded, None if real.all() else real):
             yield encoded
-        if mask is not None:
-            encoded = encoded * mask[:, :, None]
+        if not real.all():
+            encoded = encoded * mx.array(real)[:, :, None]
         weights = self.predictor.weigh(encoded)
         yield weights
-        fired = self.integrator.fire(np.array(weights), lengths)
+        fired = self.integrator.fire(np.array(weights)[: len(features)], lengths[: len(features)])
         results = [Tokens.none() for _ in features]
         nonempty = np.flatnonzero(fired.counts).tolist()
         if len(nonempty):
-            picked = mx.array(nonempty)
+            chosen = _filled(nonempty)
+            picked, counts = mx.array(chosen), fired.counts[chosen]
             tokens = embeddings(fired, encoded)[picked, :-1]
-            counts = fired.counts[nonempty]
-            hidden = yield from self.decoder(tokens, counts, encoded[picked], lengths[nonempty])
+            hidden = yield from self.decoder(tokens, counts, encoded[picked], lengths[chosen])
+            # What is padding ends here.
+            picked, tokens, hidden = (each[: len(nonempty)] for each in (picked, tokens, hidden))
+            counts = counts[: len(nonempty)]
             found = log_probabilities(self.decoder.output_layer(hidden))
             found = yield from self._biased(found, tokens, hidden, counts, [hotwords[k] for k in nonempty])
             selection = self._select(found, [wanted[k] for k in nonempty])
             yield selection.arrays
-            for k, chosen in zip(nonempty, selection.tokens(counts, [fired.rows[k] for k in nonempty]), strict=True):
-                results[k] = chosen
+            for k, best in zip(nonempty, selection.tokens(counts, [fired.rows[k] for k in nonempty]), strict=True):
+                results[k] = best
             if self._config.predictor.timestamps:
                 times = self._config.predictor.upsample_times
                 weights = yield from self.predictor.weigh_finely(encoded[picked], lengths[nonempty])
@@ -201,12 +238,8 @@ class Paraformer(nn.Module):
 
     def new_state(self) -> StreamState:
         """Return the state of an utterance before its first window."""
-        config = self._config
-        return StreamState(
-            self.encoder.new_state(config.chunk, config.encoder_look_back),
-            self.integrator.new_state(),
-            self.decoder.new_state(config.chunk, config.decoder_look_back),
-        )
+        overlap = np.zeros((self._config.chunk.overlap, self._config.encoder.input_size), np.float32)
+        return StreamState(self._pool.take(), self.integrator.new_state(), overlap)
 
     def step(
         self,
@@ -219,7 +252,7 @@ class Paraformer(nn.Module):
 
         Args:
             features: New rows (n, row_size) of each: n = hop; in an utterance's last window it may be less, even 0.
-            states: The utterances' states, advanced in place and fully evaluated on return.
+            states: The utterances' states, advanced in place.
             last: Which utterances end here; their states must not be used again.
             wanted: For each utterance that needs a lattice, the tokens wanted in it besides the best, which may be
                 none; None for one that needs no lattice, and for all if left out.
@@ -229,7 +262,12 @@ class Paraformer(nn.Module):
         """
         wanted = wanted or [None] * len(features)
         # An utterance that ends before it began would decode the zero rows of its first window.
-        live = [i for i, s in enumerate(states) if len(features[i]) or s.encoder.rows]
+        live = [i for i, state in enumerate(states) if len(features[i]) or state.rows]
+        if self._unlimited and live:
+            needed = max(states[i].filled for i in live) + self._kept
+            if needed > self._pool.rows(_MEMORY):
+                self._pool.widen(_MEMORY, 2 * needed)
+        self._pool.prepare()
         parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
         works = [
             self._step(
@@ -240,7 +278,12 @@ class Paraformer(nn.Module):
             )
             for part in parts
         ]
-        return placed(len(features), parts, self._lanes.run(works))
+        computed = self._lanes.run(works)
+        # Only now, so that windows that failed can be computed again.
+        for one in computed:
+            self._remember(one)
+        mx.async_eval(self._pool.arrays)
+        return placed(len(features), parts, [one.tokens for one in computed])
 
     def _step(
         self,
@@ -248,56 +291,137 @@ class Paraformer(nn.Module):
         states: Sequence[StreamState],
         last: Sequence[bool],
         wanted: Sequence[Wanted | None],
-    ) -> LaneWork[list[Tokens]]:
-        chunk = self._config.chunk
-        encoders, predictors = [s.encoder for s in states], [s.predictor for s in states]
-        windows, first_rows = [], []
-        for rows, state in zip(features, encoders, strict=True):
-            windows.append(np.concatenate([state.overlap, self.encoder.embed(rows, state.rows)]))
+    ) -> LaneWork[_Computed]:
+        chunk, count = self._config.chunk, len(states)
+        x = np.zeros((_sized(count), chunk.window, self._config.encoder.input_size), np.float32)
+        lengths, first_rows = np.full(len(x), chunk.window), []
+        for i, (rows, state) in enumerate(zip(features, states, strict=True)):
+            window = np.concatenate([state.overlap, self.encoder.embed(rows, state.rows)])
+            x[i, : len(window)] = window
+            lengths[i] = len(window)
             first_rows.append(state.rows - chunk.overlap)
             state.rows += len(rows)
-            state.overlap = windows[-1][len(windows[-1]) - chunk.overlap :]
-        encoded, fresh, lengths = yield from self.encoder.step(windows, encoders, chunk)
+            state.overlap = window[len(window) - chunk.overlap :]
+        real = length_mask(lengths, chunk.window)
+        slots, filled = _slots(states, len(x)), np.zeros(len(x), np.int64)
+        filled[:count] = [state.filled for state in states]
+        encoded, keys_values = yield from self.encoder.step(
+            mx.array(x),
+            real,
+            length_mask(filled, self._pool.rows(_MEMORY)),
+            self._pool.read(_MEMORY, slots),
+            self._kept,
+        )
         weights = self.predictor.weigh(encoded)
-        yield encoded, fresh, weights
-        remember(encoders, fresh)
-        fired = self.integrator.fire_in_window(np.array(weights), lengths, predictors, last, chunk)
-        held = mx.array(np.stack([state.hidden for state in predictors]))[:, None]
-        tokens = embeddings(fired, mx.concatenate([held, encoded], axis=1))
-        results = [Tokens.none() for _ in features]
+        yield encoded, keys_values, weights
+        predictors = [state.predictor for state in states]
+        fired = self.integrator.fire_in_window(np.array(weights)[:count], lengths[:count], predictors, last, chunk)
+        held = np.zeros((len(x), 1, self._config.predictor.size), np.float32)
+        held[:count, 0] = [predictor.hidden for predictor in predictors]
+        tokens = embeddings(fired, mx.concatenate([mx.array(held), encoded], axis=1))
+        computed = _Computed([Tokens.none() for _ in states], states, last, keys_values)
         nonempty = np.flatnonzero(fired.counts).tolist()
         selection = None
         if len(nonempty):
-            picked = mx.array(nonempty)
-            decoders = [state.decoder for state, count in zip(states, fired.counts, strict=True) if count]
-            hidden = yield from self.decoder.step(
-                tokens[picked, :-1].astype(self.decoder.dtype),
-                fired.counts[nonempty],
-                encoded[picked],
-                lengths[nonempty],
-                decoders,
-            )
-            found = log_probabilities(self.decoder.output_layer(hidden))
-            selection = self._select(found, [wanted[k] for k in nonempty])
+            computed.heard = [states[i] for i in nonempty]
+            chosen = _filled(nonempty)
+            picked, counts = mx.array(chosen), fired.counts[chosen]
+            hidden = yield from self._decode(computed, tokens[picked, :-1], counts, encoded[picked], real[chosen])
+            found = log_probabilities(self.decoder.output_layer(hidden[: len(nonempty)]))
+            selection = self._select(found, [wanted[i] for i in nonempty])
         unfinished = tokens[:, -1]
-        # No lazy graph may survive the step: it would keep the whole batch in memory.
-        yield (
-            selection and selection.arrays,
-            unfinished,
-            [[s.encoder.memory, s.decoder.history, s.decoder.memory] for s in states],
-        )
-        for predictor, hidden in zip(predictors, np.array(unfinished), strict=True):
-            predictor.hidden = hidden.copy()
+        yield selection and selection.arrays, unfinished, computed.history, computed.memory
+        for predictor, row in zip(predictors, np.array(unfinished.astype(mx.float32)), strict=False):
+            predictor.hidden = row.copy()
         if selection is not None:
-            rows_of = [np.maximum(fired.rows[k] + first_rows[k], 0) for k in nonempty]
-            for k, chosen in zip(nonempty, selection.tokens(fired.counts[nonempty], rows_of), strict=True):
-                results[k] = chosen
-        return results
+            fired_in = [np.maximum(fired.rows[i] + first_rows[i], 0) for i in nonempty]
+            for i, best in zip(nonempty, selection.tokens(fired.counts[nonempty], fired_in), strict=True):
+                computed.tokens[i] = best
+        return computed
+
+    def _decode(
+        self,
+        computed: _Computed,
+        embedded: mx.array,
+        counts: NDArray[np.int64],
+        encoded: mx.array,
+        real: NDArray[np.bool_],
+    ) -> LaneWork[mx.array]:
+        """Decode the windows that have tokens, and return their hidden states; arguments as for `Decoder.step`."""
+        slots, rows = _slots(computed.heard, len(real)), self._pool.rows(_DECODER_MEMORY)
+        filled, begun = np.zeros(len(real), np.int64), np.zeros(len(real), np.bool_)
+        filled[: len(computed.heard)] = [state.decoder_filled for state in computed.heard]
+        begun[: len(computed.heard)] = [state.begun for state in computed.heard]
+        # New rows enter a memory at its end, so those in use are the last ones.
+        takes_part = np.concatenate([length_mask(filled, rows)[:, ::-1], real], axis=1)
+        history = self._pool.read(_HISTORY, slots)
+        assert history is not None
+        hidden, computed.history, computed.memory = yield from self.decoder.step(
+            embedded.astype(self.decoder.dtype),
+            counts,
+            encoded,
+            takes_part,
+            history,
+            self._pool.read(_DECODER_MEMORY, slots),
+            begun,
+        )
+        return hidden
+
+    def _remember(self, computed: _Computed) -> None:
+        """Store what later windows look back at; nothing looks back at an utterance's last window."""
+        batch, fresh = computed.keys_values.shape[:2]
+        capacity = self._pool.rows(_MEMORY)
+        count = min(fresh, capacity)
+        slots, rows = np.full(batch, SCRATCH, np.int32), np.zeros((batch, count), np.int32)
+        for i, (state, last) in enumerate(zip(computed.states, computed.last, strict=True)):
+            if not last:
+                _, start = state.make_room(fresh, capacity, unlimited=self._unlimited)
+                slots[i], rows[i] = state.slot.index, (start + np.arange(count)) % max(1, capacity)
+        self._pool.write(_MEMORY, slots, rows, computed.keys_values[:, fresh - count :])
+        if computed.history is not None:
+            self._replace(_HISTORY, computed.heard, computed.history)
+        if computed.memory is not None:
+            self._replace(_DECODER_MEMORY, computed.heard, computed.memory)
+        for state in computed.heard:
+            state.decode(self._config.chunk.window, self._pool.rows(_DECODER_MEMORY))
+
+    def _replace(self, part: str, states: Sequence[StreamState], values: mx.array) -> None:
+        """Store (B, …) of one kind, which take the places of all that was remembered."""
+        rows = self._pool.rows(part)
+        every = np.broadcast_to(np.arange(rows, dtype=np.int32), (len(values), rows))
+        self._pool.write(part, _slots(states, len(values)), every, values.reshape(len(values), rows, -1))
 
     def _select(self, found: mx.array, wanted: Sequence[Wanted | None]) -> Selection:
         return Selection(found, mx, wanted, on_device=not on_cpu())
 
 
 def embeddings(fired: Fired, hidden: mx.array) -> mx.array:
-    """Sum up rows (B, T, size) into tokens (B, U + 1, size), in float32; the last token is unfinished."""
-    return (mx.array(fired.shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
+    """Sum up rows (B, T, size) into tokens (B, U + 1, size), in float32; the last token is unfinished.
+
+    On a GPU U is rounded up, and B and T may be larger than those of `fired`.
+    """
+    utterances, tokens, rows = fired.shares.shape
+    shares = np.zeros((len(hidden), 1 + _sized(tokens - 1, _FEWEST_TOKENS), hidden.shape[1]), np.float32)
+    shares[:utterances, : tokens - 1, :rows] = fired.shares[:, :-1]
+    shares[:utterances, -1, :rows] = fired.shares[:, -1]
+    return (mx.array(shares) @ hidden.astype(mx.float32)).astype(hidden.dtype)
+
+
+def _sized(size: int, least: int = 1) -> int:
+    """Return to what to pad a size of a batch.
+
+    A GPU is given few different sizes: much is planned for each by cuBLAS and cuDNN, and padding costs it little.
+    """
+    return size if on_cpu() else rounded(size, least)
+
+
+def _filled(places: list[int]) -> list[int]:
+    """Fill up the places of a batch with the first of them."""
+    return places + places[:1] * (_sized(len(places)) - len(places))
+
+
+def _slots(states: Sequence[StreamState], size: int) -> NDArray[np.int32]:
+    """Return the slots of a batch that is padded to a size."""
+    slots = np.full(size, SCRATCH, np.int32)
+    slots[: len(states)] = [state.slot.index for state in states]
+    return slots

@@ -14,6 +14,7 @@ from parastream.model.final_pass import Hypothesis
 from parastream.model.frontend import FrontendState
 from parastream.model.hotwords import Hotwords
 from parastream.model.punctuation import Context
+from parastream.model.stream_state import StreamState
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.events import EndReason
 from parastream.streaming.heard import Heard
@@ -21,8 +22,7 @@ from parastream.streaming.observer import FinalTiming
 from parastream.streaming.refinement import Refinement
 from parastream.streaming.vad import FRAME, VadState
 
-if TYPE_CHECKING:  # paraformer imports MLX, which is left to the owner of the process
-    from parastream.model.paraformer import StreamState
+if TYPE_CHECKING:
     from parastream.streaming.session import Session
 
 Float32 = NDArray[np.float32]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from parastream.model.batches import balanced, placed, share
-from parastream.model.cif import Fired, Integrator, PredictorState
+from parastream.model.cif import Fired, Integrator
 from parastream.model.config import ModelConfig
 from parastream.model.graphs.builder import Arithmetic
-from parastream.model.graphs.pool import Pool, Slot
+from parastream.model.graphs.pool import Pool
 from parastream.model.graphs.sanm import Float32, Take
 from parastream.model.graphs.seaco import SeacoStage
 from parastream.model.graphs.stages import LAYERS, DecoderStage, EncoderStage, Fresh, Mask, gathered
@@ -27,6 +27,7 @@ from parastream.model.lanes import finish
 from parastream.model.lattice import Wanted
 from parastream.model.rows import Embedding, length_mask
 from parastream.model.selection import Selection
+from parastream.model.stream_state import StreamState
 from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
@@ -37,39 +38,15 @@ _MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values", "decoder histori
 
 
 @dataclass(slots=True)
-class GraphState:
-    """All that one utterance carries from window to window; what it remembers is in the network's pool."""
-
-    slot: Slot
-    predictor: PredictorState
-    overlap: Float32
-    """Scaled and position-encoded rows (overlap, input_size) that the next window begins with, zeros at first."""
-    rows: int = 0
-    """Rows of features fed so far; also the position of the next one."""
-    filled: int = 0
-    """Rows that the encoder can look back at."""
-    head: int = 0
-    """Row of the encoder's ring that is overwritten next."""
-    decoder_filled: int = 0
-    """Rows that the decoder can look back at."""
-    begun: bool = False
-    """Whether a token has been decoded."""
-
-    def copy(self) -> GraphState:
-        """Return a state that can be advanced in place of this one; see `StreamState.copy`."""
-        return replace(self, predictor=replace(self.predictor))
-
-
-@dataclass(slots=True)
 class _Computed:
     """What some windows gave, and what is to be remembered of them."""
 
     tokens: list[Tokens]
-    states: Sequence[GraphState]
+    states: Sequence[StreamState]
     last: Sequence[bool]
     keys_values: Sequence[Fresh]
     """Of the encoder."""
-    heard: Sequence[GraphState] = ()
+    heard: Sequence[StreamState] = ()
     """Those whose windows have tokens."""
     histories: Sequence[Fresh] = ()
     """Inputs of the decoder's filters, of these."""
@@ -176,15 +153,15 @@ class GraphParaformer:
         scaled: Float32 = np.maximum(weights * np.float32(config.smooth_factor) - np.float32(config.noise_threshold), 0)
         return scaled
 
-    def new_state(self) -> GraphState:
+    def new_state(self) -> StreamState:
         """See `Network.new_state`."""
         overlap = np.zeros((self._config.chunk.overlap, self._config.encoder.input_size), np.float32)
-        return GraphState(self._pool.take(), self._integrator.new_state(), overlap)
+        return StreamState(self._pool.take(), self._integrator.new_state(), overlap)
 
     def step(
         self,
         features: Sequence[Float32],
-        states: Sequence[GraphState],
+        states: Sequence[StreamState],
         last: Sequence[bool],
         wanted: Sequence[Wanted | None] | None = None,
     ) -> list[Tokens]:
@@ -222,7 +199,7 @@ class GraphParaformer:
     def _step(
         self,
         features: Sequence[Float32],
-        states: Sequence[GraphState],
+        states: Sequence[StreamState],
         last: Sequence[bool],
         wanted: Sequence[Wanted | None],
     ) -> _Computed:
@@ -273,7 +250,7 @@ class GraphParaformer:
         shares = np.insert(fired.shares, [end] * max(0, _FEWEST - end), 0, axis=1)
         return self._encoder.integrate(shares, rows)
 
-    def _remembered_by_decoder(self, states: Sequence[GraphState]) -> Mask:
+    def _remembered_by_decoder(self, states: Sequence[StreamState]) -> Mask:
         # New rows enter a memory at its end, so those in use are the last ones.
         return length_mask(np.array([state.decoder_filled for state in states]), self._decoder_rows)[:, ::-1]
 
@@ -289,23 +266,19 @@ class GraphParaformer:
             for fresh in computed.decoder_keys_values:
                 target = _of_layers(memories, fresh.layers)[:, :, state.slot.index]
                 target[...] = fresh.values[:, i].reshape(target.shape)
-            state.decoder_filled = min(self._decoder_rows, state.decoder_filled + self._config.chunk.window)
-            state.begun = True
+            state.decode(self._config.chunk.window, self._decoder_rows)
 
-    def _remember_window(self, state: GraphState, keys_values: Sequence[Fresh], place: int) -> None:
-        """Store the keys and values of a window in place of the oldest ones: their order does not matter."""
+    def _remember_window(self, state: StreamState, keys_values: Sequence[Fresh], place: int) -> None:
+        """Store the keys and values of a window in place of the oldest ones."""
         capacity = self._capacity
-        count = min(self._kept, capacity)
+        count, start = state.make_room(self._kept, capacity, unlimited=self._unlimited)
         skipped = self._kept - count
-        start = state.filled if self._unlimited else (state.head + skipped) % max(1, capacity)
         before_end = min(count, capacity - start)
         for fresh in keys_values:
             target = _of_layers(self._pool.arrays[_MEMORY], fresh.layers)[:, :, state.slot.index]
             new = fresh.values[:, place].reshape(*target.shape[:3], self._kept, target.shape[4])[:, :, :, skipped:]
             target[:, :, :, start : start + before_end] = new[:, :, :, :before_end]
             target[:, :, :, : count - before_end] = new[:, :, :, before_end:]
-        state.head = (start + count) % max(1, capacity)
-        state.filled = min(capacity, state.filled + count)
 
 
 def _side_by_side(passes: Sequence[Generator[object, None, Tokens]]) -> Generator[None, None, list[Tokens]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.graphs.program import Value, value_of
+from parastream.model.stream_state import Slot
 
 _FIRST = 8
 """Slots of a new pool. They take up memory only once they are used."""
@@ -26,22 +27,6 @@ class Part:
     """Name of each array, which is that of a graph's input."""
     shape: tuple[int, ...]
     """Of an array in each slot."""
-
-
-class Slot:
-    """One utterance's place in a pool, its own until nobody refers to it any more."""
-
-    def __init__(self, pool: Pool, index: int) -> None:
-        self._pool = pool
-        self.index = index
-
-    def __del__(self) -> None:
-        self._pool.free.append(self.index)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its share of the arrays."""
-        return self._pool.slot_bytes
 
 
 class Pool:

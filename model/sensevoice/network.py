@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.encoder import EncoderLayer
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import LayerNorm
+from parastream.model.layers import LayerNorm, attention_mask
 from parastream.model.rows import Embedding, length_mask
 from parastream.model.sensevoice.config import PROMPTS, SenseVoiceConfig
 
@@ -75,13 +75,13 @@ class Encoder(nn.Module):
         """Type of the layers' outputs."""
         return self.layers[0].self_attn.linear_q_k_v.dtype
 
-    def layer_by_layer(self, x: mx.array, mask: mx.array | None) -> Iterator[mx.array]:
+    def layer_by_layer(self, x: mx.array, mask: NDArray[np.bool_] | None) -> Iterator[mx.array]:
         """Encode embedded rows (B, N, input) whose `mask` (B, N) is 1 on real ones; yield after each layer.
 
         The last array that it yields is (B N, size), the one that the head takes.
         """
-        rows = None if mask is None else mask[:, None, :, None].astype(self.dtype)
-        keys = None if mask is None else mask[:, None, None, :]
+        rows = None if mask is None else mx.array(mask)[:, None, :, None].astype(self.dtype)
+        keys = None if mask is None else attention_mask(mask, self.dtype)
         batch, x = x.shape[0], x.reshape(-1, x.shape[-1])
         for layer in self.layers:
             x = layer(x, batch, rows, keys)
@@ -135,7 +135,7 @@ class SenseVoice(nn.Module):
             place[: len(each)] = self.encoder.embed(each)
         real = length_mask(lengths, batch.shape[1])
         embedded = encoded = mx.array(batch)
-        for encoded in self.encoder.layer_by_layer(embedded, None if real.all() else mx.array(real)):
+        for encoded in self.encoder.layer_by_layer(embedded, None if real.all() else real):
             yield encoded
         found: list[tuple[mx.array, mx.array]] = []
         bounds = np.linspace(0, len(encoded), HEAD_STEPS + 1).astype(int).tolist()

@@ -286,12 +286,14 @@ def test_half_precision_stays_half(dtype: mx.Dtype, variant: str) -> None:
         ]
     )
     model.pack()
-    seen = set[mx.Dtype]()
+    seen, wide = set[mx.Dtype](), set[int]()
     original = Dense._plain
 
-    def watched(self: Dense, x: mx.array) -> mx.array:
-        y = original(self, x)
-        seen.update((x.dtype, y.dtype))
+    def watched(self: Dense, x: mx.array, added: mx.array | None = None) -> mx.array:
+        y = original(self, x, added)
+        seen.add(y.dtype)
+        if x.dtype != dtype:
+            wide.add(x.shape[-1])
         return y
 
     rng = np.random.default_rng(3)
@@ -304,7 +306,7 @@ def test_half_precision_stays_half(dtype: mx.Dtype, variant: str) -> None:
             pieces = [part[start : start + 10] for part in rows]
             model.step(pieces, states, [len(piece) < 10 for piece in pieces])
     assert seen == {dtype}
+    assert wide == {model._config.encoder.input_size}  # features, as they come
     for state in states:
-        kept = (state.encoder.memory, state.decoder.history, state.decoder.memory)
-        assert {array.dtype for array in kept} == {dtype}
+        assert state.slot.nbytes == model._pool.slot_bytes
         assert state.predictor.hidden.dtype == np.float32

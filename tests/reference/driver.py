@@ -22,11 +22,12 @@ from parastream.model.config import ChunkSize, ModelConfig
 from parastream.model.directory import ModelDirectory
 from parastream.model.frontend import Frontend
 from parastream.model.graphs.builder import Arithmetic
-from parastream.model.graphs.paraformer import GraphParaformer, GraphState
+from parastream.model.graphs.paraformer import GraphParaformer
 from parastream.model.lanes import finish
 from parastream.model.network import Network
-from parastream.model.paraformer import Paraformer, StreamState
+from parastream.model.paraformer import _DECODER_MEMORY, _HISTORY, _MEMORY, Paraformer
 from parastream.model.paraformer import embeddings as embeddings_of
+from parastream.model.stream_state import StreamState
 from parastream.model.tokens import Tokens
 
 from . import recipe
@@ -123,7 +124,7 @@ class Window:
     features: Float32
     """Its new rows."""
     tokens: Tokens
-    state: StreamState | GraphState
+    state: StreamState
     """The stream's state after it."""
 
 
@@ -150,6 +151,13 @@ def windows(model: Network, front: Frontend, samples: Float32, call: int, hop: i
         rows = none if dropped else front.step(piece, features, final=last)
         (tokens,) = model.step([rows], [state], [last])
         yield Window(number, rows, tokens, state)
+
+
+def remembered(model: Paraformer, state: StreamState) -> list[NDArray[Any]]:
+    """All that the pool of a network holds for a stream, of each kind (rows, width)."""
+    slots = np.array([state.slot.index], np.int32)
+    parts = [model._pool.read(name, slots) for name in (_MEMORY, _HISTORY, _DECODER_MEMORY)]
+    return [np.array(part[0].astype(mx.float32)) for part in parts if part is not None]
 
 
 def _watch(owner: Any, method: str, seen: Callable[[Any, tuple[Any, ...]], None]) -> None:
@@ -197,13 +205,15 @@ def stream(model: Paraformer | GraphParaformer, variant: recipe.Variant, front: 
 
 
 def _watch_mlx(model: Paraformer, found: defaultdict[str, list[Any]]) -> None:
-    def encoded(result: Any, _: Any) -> None:
-        found["encoded"].append(np.array(result[0][0]))
-        found["alpha"].append(np.array(model.predictor.weigh(result[0])[0]))
+    def encoded(result: Any, arguments: Any) -> None:
+        length = int(arguments[1][0].sum())
+        found["encoded"].append(np.array(result[0][0, :length]))
+        found["alpha"].append(np.array(model.predictor.weigh(result[0])[0, :length]))
 
-    def decoded(hidden: Any, arguments: Any) -> None:
-        found["logits"].append(np.array(model.decoder.output_layer(hidden)[0]))
-        found["embeddings"].append(np.array(arguments[0][0]))
+    def decoded(result: Any, arguments: Any) -> None:
+        count = int(arguments[1][0])
+        found["logits"].append(np.array(model.decoder.output_layer(result[0])[0, :count]))
+        found["embeddings"].append(np.array(arguments[0][0, :count]))
 
     _watch(model.encoder, "step", encoded)
     _watch(model.decoder, "step", decoded)
@@ -232,8 +242,8 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
     padded = np.zeros((len(lengths), int(lengths.max()), utterances[0].shape[1]), np.float32)
     for place, rows in zip(padded, utterances, strict=True):
         place[: len(rows)] = model.encoder.embed(rows)
-    mask = mx.array(np.arange(padded.shape[1]) < lengths[:, None])
-    encoded = model.encoder(mx.array(padded), mask) * mask[:, :, None]
+    mask = np.arange(padded.shape[1]) < lengths[:, None]
+    encoded = model.encoder(mx.array(padded), mask) * mx.array(mask)[:, :, None]
     alpha = np.array(model.predictor.weigh(encoded))
     fired = model.integrator.fire(alpha, lengths)
     embeddings = embeddings_of(fired, encoded)[:, :-1]

@@ -70,7 +70,7 @@ def test_logits_of_a_padded_batch(ear: SenseVoicePass, waves: dict[str, Float32]
     for place, each in zip(batch, rows, strict=True):
         place[: len(each)] = each
     mask = np.arange(75) < expected["lens"][:, None]
-    *_, encoded = ear._network.encoder.layer_by_layer(mx.array(batch), mx.array(mask))
+    *_, encoded = ear._network.encoder.layer_by_layer(mx.array(batch), mask)
     logits = np.array(ear._network.ctc(encoded)).reshape(2, 75, -1)
     np.testing.assert_allclose(logits[mask], expected["logits"][mask], atol=1e-3)
 

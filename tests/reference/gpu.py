@@ -1,0 +1,19 @@
+"""MLX computing as it does on a GPU, on whatever device there is: other operations, the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from parastream.model import dense, lanes, layers, paraformer
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """For networks that are made within it: products without tiles, one lane, and sizes of few kinds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (dense, lanes, layers, paraformer):
+            patch.setattr(module, "on_cpu", lambda: False)
+        patch.setattr(dense, "tiles_are_faster", lambda: False)
+        yield
