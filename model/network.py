@@ -26,7 +26,7 @@ class Network(Protocol):
 
     @property
     def lanes(self) -> int:
-        """Number of utterances of a batch that are computed side by side."""
+        """Number of utterances of a batch that are computed side by side, in about the time of one."""
 
     @property
     def value_bytes(self) -> int:

@@ -36,6 +36,8 @@ from parastream.model.tokens import Tokens
 
 _MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values", "decoder histories", "decoder keys and values"
 """Parts of the pool."""
+_ON_CUDA, _ON_METAL = 64, 4
+"""Windows of a full-size model that take about as long as one: measured on an H200; on a Mac it is a guess."""
 _FEWEST_ROWS, _FEWEST_TOKENS = 24, 4
 """Whole utterances and the tokens of windows are padded to at least so many on a GPU."""
 
@@ -75,8 +77,8 @@ class Paraformer(nn.Module):
 
     @property
     def lanes(self) -> int:
-        """Number of utterances of a batch that are computed side by side."""
-        return len(self._lanes)
+        """See `Network.lanes`."""
+        return len(self._lanes) if on_cpu() else _ON_METAL if mx.metal.is_available() else _ON_CUDA
 
     @property
     def value_bytes(self) -> int:

@@ -2,7 +2,8 @@
 
 from parastream.streaming.audio import AudioFormat, Encoding
 from parastream.streaming.endpoint import EndpointConfig
-from parastream.streaming.engine import Engine, EngineConfig
+from parastream.streaming.engine import Engine
+from parastream.streaming.engine_config import EngineConfig
 from parastream.streaming.live import LiveStream
 from parastream.streaming.observer import LoggingObserver, Observer
 from parastream.streaming.runner import Models

@@ -37,10 +37,10 @@ _TURNS = 0.002  # seconds that the engine's own work takes for a second of audio
 # What `calibrate` runs:
 _WINDOWS = (1, 4, 16)  # sizes of batches of windows, in sessions
 _IN_A_ROW = 3  # windows of each session, one after the other
+_MOST_PASSES = 8  # side by side
 _FRAMES = (1, 16)  # sizes of rounds of voice activity, in sessions
 _STEPS = 4  # frames of each session in a round
 _HOP = 0.6  # seconds between two windows, where there are none
-_LANES = 2  # of final passes without a streaming model
 _SHORT, _ROWS = 25, 83  # lengths of utterances, in rows
 _WORDS = ["so", "this", "is", "about", "how", "many", "words", "a", "typical", "utterance", "has", "in", "it"]
 _LONG = 0.25  # what takes fewer seconds is measured twice, and the faster run counts: other programs only slow it down
@@ -163,7 +163,7 @@ def calibrate(runner: Runner) -> Capacity:
     speech, punctuation = models.front, models.punctuation
     sound = _sound(int(_UTTERANCE + 1) * SAMPLE_RATE)
     row = round(ROW_SECONDS * SAMPLE_RATE)
-    lanes = _LANES if speech is None else speech.network.lanes  # up to so many utterances take about as long as one
+    lanes = min(models.lanes, _MOST_PASSES)  # up to so many utterances take about as long as one
     passes = sorted({(1, _SHORT), (1, _ROWS), (lanes, _ROWS), (2 * lanes, _ROWS)})
 
     def recognise(ear: FinalPass, count: int, length: int) -> float:
@@ -204,7 +204,9 @@ def _cost_of_windows(speech: SpeechModel, sound: NDArray[np.float32]) -> Cost:
             times.append(time.perf_counter() - began)
         return sorted(times)[len(times) // 2]
 
-    return Cost(*((size, seconds(size)) for size in _WINDOWS))
+    lanes = speech.network.lanes
+    sizes = [*_WINDOWS, lanes, 4 * lanes] if lanes > _WINDOWS[-1] else _WINDOWS
+    return Cost(*((size, seconds(size)) for size in sizes))
 
 
 def _best(run: Callable[[], object]) -> float:

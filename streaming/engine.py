@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -19,8 +18,10 @@ from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import schedule
+from parastream.streaming.beat import Beat
 from parastream.streaming.better_ear import Patience, next_refinements
 from parastream.streaming.capacity import LATE, Capacity, Load, Longest, calibrate, has_room, no_room, places
+from parastream.streaming.engine_config import MOST_WINDOWS, EngineConfig
 from parastream.streaming.events import Event
 from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
@@ -42,30 +43,6 @@ _MOST_FAILURES = 3
 W = TypeVar("W", VadWork, WindowWork, FinalWork, PunctuationWork)
 
 _clock = time.monotonic
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """How the engine schedules."""
-
-    max_sessions: int = 1000
-    """Sessions at a time, whatever the machine can do; more are refused."""
-    target_utilisation: float = 0.85
-    """Share of the machine's time that sessions may take if all of them speak all the time; one that would need more
-    is refused, unless it is the only one."""
-    slice_budget: float = 0.05
-    """Seconds of less urgent work (full-context passes and marks) between two batches of windows."""
-    max_windows: int = 32
-    """Streaming windows in one batch."""
-    max_vad_frames: int = 20
-    """VAD frames (of 32 ms) of each session in a round, so that utterances are shown while they last."""
-    always_better: bool = False
-    """Whether every final waits for the better ear, if there is one, and every partial for the language model, however
-    late they get."""
-    refine: bool = False
-    """Whether the better ear, if there is one, also hears utterances that are still open, where there is room."""
-    max_final_rows: int = 1000
-    """Rows (of 60 ms, padding included) in one batch of full-context passes."""
 
 
 class Engine:
@@ -107,6 +84,7 @@ class Engine:
         self._batch_count = 0
         self._queues = Queues()
         self._patience = Patience()
+        self._window_beat = self._pass_beat = Beat(1)
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
         self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
@@ -216,7 +194,8 @@ class Engine:
     def touch(self, stream: Stream) -> None:
         """Have the inference thread look at a stream; the caller holds `changed`."""
         self._touched[stream] = None
-        self.changed.notify()
+        if not self._window_beat.rest(_clock()):  # else it wakes by itself
+            self.changed.notify()
 
     def stats(self) -> EngineStats:
         """Return a snapshot."""
@@ -247,7 +226,11 @@ class Engine:
     def _capacity(self) -> int:
         if self._costs is None:
             return 0
-        return self._costs.sessions(self.config.target_utilisation, self.config.max_windows)
+        return self._costs.sessions(self.config.target_utilisation, self._most_windows)
+
+    @property
+    def _most_windows(self) -> int:
+        return self.config.max_windows or max(MOST_WINDOWS, 4 * self.models.lanes)
 
     def close(self) -> None:
         """Stop the thread; open sessions get no more events."""
@@ -271,6 +254,7 @@ class Engine:
             runner.warm_up()
             self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
+            self._window_beat, self._pass_beat = Beat(runner.models.lanes), Beat(runner.models.lanes)
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -303,17 +287,21 @@ class Engine:
     def _turn(self, runner: Runner, costs: Capacity) -> bool:
         """Take what has come in and do the most urgent work; return False when the engine stops."""
         with self.changed:
-            while not (self._stopping or self._touched or self._queues):
-                self.changed.wait()
+            while not self._stopping and (rest := self._rest()) != 0:
+                self.changed.wait(rest)
             if self._stopping:
                 return False
-            touched = [stream for stream in self._touched if stream.session in self._streams]
-            self._touched = {}
+            touched: list[Stream] = []
+            on_beat = not self._window_beat.rest(_clock())
+            if on_beat:
+                touched = [stream for stream in self._touched if stream.session in self._streams]
+                self._touched = {}
         began = _clock()
-        computed = self._computed
-        self._advance(touched)
-        self._run_vad(runner, costs)
-        windows = self._run_windows(runner, costs)
+        computed, windows = self._computed, 0.0
+        if on_beat:
+            self._advance(touched)
+            self._run_vad(runner, costs)
+            windows = self._run_windows(runner, costs)
         self._give_way(runner, costs)
         self._refine(runner, costs)
         self._publish()
@@ -333,6 +321,18 @@ class Engine:
             self._batches.clear()
             self._windows_left = 0
         return True
+
+    def _rest(self) -> float | None:
+        """Return for how many seconds there is nothing to do; None: until somebody does something."""
+        now = _clock()
+        if self._queues.passes or self._queues.marks:
+            return 0.0
+        rests = []
+        if (rest := self._window_beat.rest(now)) or self._touched or self._queues.vad or self._queues.windows:
+            rests.append(rest)
+        if self._queues.finals:
+            rests.append(self._pass_beat.rest(now))
+        return min(rests, default=None)
 
     def _publish(self) -> None:
         """Tell what the turn has brought so far, and let go of sessions that are over."""
@@ -386,7 +386,7 @@ class Engine:
         if not waiting:
             return 0.0
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
-        chosen = schedule.next_windows(waiting, now, most=self.config.max_windows, extra=extra)
+        chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
         self._queues.windows = [item for item in waiting if item not in chosen]
         self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
@@ -394,6 +394,7 @@ class Engine:
         self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
+        self._window_beat.follow(after, seconds, self._busy.live.at(after))
         with self.changed:
             self._counters.windows += len(batch)
             self._counters.window_batches += 1
@@ -412,7 +413,7 @@ class Engine:
         While anybody speaks in real time, no more than take half as long as a slice: who speaks next waits for them.
         """
         if not any(stream.receiving and stream.urgent(now) for stream in list(self._streams.values())):
-            return self.config.max_windows
+            return self._most_windows
         return int(self.config.slice_budget / 2 / max(costs.windows.each, 1e-9))
 
     def _run_slice(self, runner: Runner, costs: Capacity, windows: float) -> None:
@@ -472,6 +473,7 @@ class Engine:
         self._note(kind, current.batch, current.rows, seconds, complete=finished)
         current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
+            self._pass_beat.follow(current.stopped, current.seconds, self._busy.live.at(current.stopped))
             self._queues.passes.remove(current)
             if current.ear is Ear.BETTER and not current.refines:
                 self._patience.add(in_time=sum(work.wanted for work in batch))
@@ -482,7 +484,8 @@ class Engine:
     def _next_pass(self, runner: Runner, costs: Capacity, *, spare: bool) -> PassBatch | None:
         """Return the batch of passes to go on with, begun now if need be."""
         now = _clock()
-        waiting = [(schedule.rank(item, now), item) for item in self._queues.finals]
+        may_begin = not self._pass_beat.rest(now)
+        waiting = [(schedule.rank(item, now), item) for item in self._queues.finals if may_begin]
         begun = [(batch.rank(now), batch) for batch in self._queues.passes]
         ranks = [rank for rank, _ in [*waiting, *begun] if spare or rank.needed]
         if not ranks:

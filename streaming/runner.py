@@ -27,6 +27,8 @@ UNRECOGNISABLE = "the recogniser could not deal with this audio"
 P = ParamSpec("P")
 W = TypeVar("W", bound=Work)
 
+_LANES = 2
+"""Utterances that are taken to be computed side by side where no model hears windows."""
 ALL_STEPS = 1 << 16
 """More than any pass takes."""
 
@@ -64,6 +66,11 @@ class Models:
         """The model of the streaming windows, for who knows that there is one."""
         assert self.front is not None, "there is no model for streaming windows"
         return self.front
+
+    @property
+    def lanes(self) -> int:
+        """How many utterances of a batch are computed side by side."""
+        return _LANES if self.front is None else self.front.network.lanes
 
     @cached_property
     def finder(self) -> WordSearch | None:

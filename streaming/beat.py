@@ -1,0 +1,34 @@
+"""A beat for batches where a large one takes about as long as a small one, as on a GPU.
+
+There, one batch now and then does what many small ones would do, in a part of the time.
+"""
+
+from __future__ import annotations
+
+from parastream.streaming.schedule import ROOM
+
+_MANY = 16
+"""Utterances that are computed side by side from which on there is a beat."""
+_REST = 2.0
+"""How many times longer than a batch took it is until the next one begins, at least."""
+
+
+class Beat:
+    """When the next batch of one kind may begin."""
+
+    def __init__(self, lanes: int) -> None:
+        """`lanes` is how many utterances of a batch are computed side by side."""
+        self._rests = lanes >= _MANY
+        self._at = 0.0
+
+    def follow(self, now: float, seconds: float, load: float) -> None:
+        """Take note that a batch is over which took so many seconds.
+
+        `load` is the share of the time that goes to audio in real time. Where there is plenty of time, nobody waits.
+        """
+        if self._rests and load > ROOM:
+            self._at = now + _REST * seconds
+
+    def rest(self, now: float) -> float:
+        """Return for how many seconds the next batch has to wait."""
+        return max(0.0, self._at - now)
