@@ -65,6 +65,7 @@ def as_on_gpu() -> None:
         if name.startswith("parastream.model") and hasattr(module, "on_cpu") and module is not device:
             vars(module)["on_cpu"] = lambda: False
     vars(dense)["tiles_are_faster"] = lambda: False
+    vars(dense)["_fused_sum"] = _as_one("sum", dense.sum_up)
 
 
 _counts: list[Count] = []

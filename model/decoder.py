@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import DecoderConfig
-from parastream.model.dense import Dense
+from parastream.model.dense import Dense, added_up
 from parastream.model.encoder import memories_by_layer
 from parastream.model.lanes import LaneWork
 from parastream.model.layers import FSMN, LayerNorm, attend, attention_mask, pad_time, softmax
@@ -44,7 +44,7 @@ class FsmnSelfAttention(nn.Module):
 
     def __call__(self, padded: mx.array, x: mx.array, residual: mx.array) -> mx.array:
         """Return x, filtered, + x + residual, all (B, U, size). `padded` is x with the rows that the filter sees."""
-        return residual + x + self.fsmn_block(padded)
+        return added_up(residual, x, self.fsmn_block(padded))
 
 
 class CrossAttention(nn.Module):
@@ -68,9 +68,12 @@ class CrossAttention(nn.Module):
         keys_values: mx.array,
         keys: mx.array | None,
         memory: mx.array | None = None,
+        *,
+        of_many_shapes: bool = False,
     ) -> mx.array:
         """Return residual + the attention of x, both (B, U, size); the rest is as in `attend`."""
-        attended = attend(self.linear_q.heads(x, len(x)), keys_values, keys, memory, of_many_shapes=True)
+        q = self.linear_q.heads(x, len(x))
+        attended = attend(q, keys_values, keys, memory, of_many_shapes=of_many_shapes)
         return self.linear_out.add_to(residual, attended)
 
     def mass(self, x: mx.array, encoded: mx.array, keys: mx.array | None) -> mx.array:
@@ -206,7 +209,8 @@ class Decoder(nn.Module):
         mask = _real_tokens(counts, x)
         for layer in layers:
             x = self._filter(layer, layer.inner(x, mask), x, self._config.shift)
-            x = layer.src_attn(layer.norm3(x), x, layer.src_attn.keys_values(encoded), keys)
+            own = layer.src_attn.keys_values(encoded)
+            x = layer.src_attn(layer.norm3(x), x, own, keys, of_many_shapes=True)
             yield x
         return x
 

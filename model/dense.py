@@ -30,6 +30,21 @@ _SMALL_KERNELS = ("SkylakeX", "Cooperlake", "Sapphirerapids")
 """OpenBLAS's names of the processors for which it has small kernels."""
 
 
+def added_up(*terms: mx.array) -> mx.array:
+    """Return the sum of arrays; on a GPU it is one operation."""
+    return sum_up(*terms) if on_cpu() else _fused_sum(*terms)
+
+
+def sum_up(first: mx.array, *others: mx.array) -> mx.array:
+    """Do the same, with one operation after another."""
+    for other in others:
+        first = first + other
+    return first
+
+
+_fused_sum = mx.compile(sum_up, shapeless=True)
+
+
 @cache
 def tiles_are_faster() -> bool:
     """Say whether this process computes on a CPU with a BLAS that is fast at small products."""
@@ -56,6 +71,7 @@ class Dense(nn.Module):
         self._outputs = outputs
         self._parts = parts
         self._quantization: Quantization | None = None
+        self._transposed: mx.array | None = None
 
     def quantized(self, quantization: Quantization) -> None:
         """Replace the weights by room for quantised ones, which are loaded next."""
@@ -88,6 +104,9 @@ class Dense(nn.Module):
 
     def pack(self) -> None:
         """Bring the weights into the layout that this machine is fastest with; once, after loading."""
+        if not self._tiled and self._quantization is None:
+            self._transposed = self.weight.T
+            mx.eval(self._transposed)  # a view
         if not self.rewritable:
             return
         inputs = self.weight.shape[1]
@@ -100,6 +119,7 @@ class Dense(nn.Module):
             if "bias" in self:
                 self.bias = mx.pad(self.bias, [(0, excess)])
         tiles = self.weight.reshape(-1, _TILE, splits, inputs // splits).transpose(2, 0, 3, 1)
+        self._transposed = None
         self.weight = mx.contiguous(tiles)[:, :, None]  # (splits, tiles, 1, inputs / splits, _TILE)
         if "bias" in self:
             self.bias = self.bias.reshape(-1, _TILE)
@@ -126,12 +146,13 @@ class Dense(nn.Module):
         y = y + self.bias.reshape(self._parts, 1, tiles, _TILE)
         return y.reshape(batch, self._parts, -1, tiles * _TILE)
 
-    def add_to(self, residual: mx.array, x: mx.array) -> mx.array:
-        """Return residual (..., outputs) + y, for x (..., inputs)."""
+    def add_to(self, residual: mx.array, x: mx.array, *terms: mx.array) -> mx.array:
+        """Return residual + terms + y, for residual and each term (..., outputs) and x (..., inputs)."""
         if not self._tiled:
-            added = residual.reshape(-1, residual.shape[-1])
-            return self._plain(x, added + self.bias if "bias" in self else added).reshape(residual.shape)
-        return self._added(residual, self._product(x))
+            terms = (*terms, self.bias) if "bias" in self else terms
+            added = added_up(residual, *terms).reshape(-1, residual.shape[-1])
+            return self._plain(x, added).reshape(residual.shape)
+        return self._added(sum_up(residual, *terms), self._product(x))
 
     def add_pieces_to(self, residual: mx.array, pieces: mx.array) -> mx.array:
         """Do the same as `add_to` for an x in the form of another layer's `pieces`."""
@@ -176,7 +197,8 @@ class Dense(nn.Module):
         """Compute x Wᵀ, plus (outputs,) or (N, outputs), for x of N rows and weights without tiles: (N, outputs)."""
         x = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         if self._quantization is None:
-            return x @ self.weight.T if added is None else mx.addmm(added.astype(self.dtype), x, self.weight.T)
+            weight = self.weight.T if self._transposed is None else self._transposed
+            return x @ weight if added is None else mx.addmm(added.astype(self.dtype), x, weight)
         y = self._quantization.multiply(x, self.weight, self.scales, self.biases)
         return y if added is None else y + added
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import DecoderConfig, EncoderConfig
 from parastream.model.dense import Dense
+from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
 from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend, attention_mask
 from parastream.model.rows import Embedding
@@ -24,7 +25,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
-        self.heads = config.attention_heads
+        self.heads, self.size = config.attention_heads, config.size
         self.linear_q_k_v = Dense(input_size, 3 * config.size, parts=3 * self.heads)
         self.linear_out = Dense(config.size, config.size)
         self.fsmn_block = FSMN(config.size, config.kernel_size)
@@ -38,24 +39,38 @@ class SelfAttention(nn.Module):
         mask: mx.array | None,
         memory: mx.array | None = None,
         keys: mx.array | None = None,
+        *,
+        residual: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
         """Attend within the rows of each utterance.
 
         Args:
             x: Rows (B T, input).
             batch: B.
-            mask: (B, 1, T, 1), 1 on real rows; None where all are.
+            mask: (B, T, 1), 1 on real rows; None where all are.
             memory: Keys and values of earlier windows, (B, 2 heads, S, size / heads).
             keys: What `attention_mask` returned for the keys.
+            residual: What is added to the output, (B T, size).
 
         Returns:
             The output (B T, size), and the rows' keys and values (B, 2 heads, T, size / heads).
         """
-        projected = self.linear_q_k_v.heads(x, batch)
-        q, keys_values, v = projected[:, : self.heads], projected[:, self.heads :], projected[:, 2 * self.heads :]
-        values = v if mask is None else v * mask
-        fsmn = self.fsmn_block(values, self.before, self.after, residual=True).reshape(x.shape[0], -1)
-        return self.linear_out.add_to(fsmn, attend(q, keys_values, keys, memory)), keys_values
+        if on_cpu():
+            projected = self.linear_q_k_v.heads(x, batch)
+            v = projected[:, 2 * self.heads :]
+            v = v if mask is None else v * mask[:, None]
+            terms = [self.fsmn_block(v, self.before, self.after, residual=True)]
+        else:  # with as few operations as possible
+            rows = self.linear_q_k_v(x).reshape(batch, -1, 3 * self.size)
+            projected = rows.reshape(batch, -1, 3 * self.heads, self.size // self.heads).transpose(0, 2, 1, 3)
+            v = rows[:, :, 2 * self.size :]
+            v = v if mask is None else v * mask
+            terms = [self.fsmn_block(v, self.before, self.after), v]
+        if residual is not None:
+            terms.append(residual.reshape(terms[0].shape))
+        q, keys_values = projected[:, : self.heads], projected[:, self.heads :]
+        attended = attend(q, keys_values, keys, memory)
+        return self.linear_out.add_to(terms[0], attended, *terms[1:]).reshape(x.shape[0], -1), keys_values
 
 
 class FeedForward(nn.Module):
@@ -115,8 +130,8 @@ class EncoderLayer(nn.Module):
         self, x: mx.array, batch: int, memory: mx.array | None, mask: mx.array | None, keys: mx.array | None
     ) -> tuple[mx.array, mx.array]:
         """Do the same for one window of each, which also attends to `memory`; return its keys and values too."""
-        attended, keys_values = self.self_attn(self.norm1(x), batch, mask, memory, keys)
-        x = x + attended if self.residual else attended
+        residual = x if self.residual else None
+        x, keys_values = self.self_attn(self.norm1(x), batch, mask, memory, keys, residual=residual)
         return self.feed_forward(self.norm2(x), x), keys_values
 
 
@@ -147,7 +162,7 @@ class Encoder(nn.Module):
 
     def layer_by_layer(self, x: mx.array, mask: NDArray[np.bool_] | None = None) -> Iterator[mx.array]:
         """Do the same as `__call__`, but yield after each layer, so that a caller can cut the work into slices."""
-        rows = None if mask is None else mx.array(mask)[:, None, :, None].astype(self.dtype)
+        rows = None if mask is None else mx.array(mask)[:, :, None].astype(self.dtype)
         keys = None if mask is None else attention_mask(mask, self.dtype)
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
         for layer in self.layers:
@@ -178,7 +193,7 @@ class Encoder(nn.Module):
         """
         batch, width = real.shape
         keys = attention_mask(np.concatenate([remembered, real], axis=1), self.dtype)
-        mask = None if real.all() else mx.array(real)[:, None, :, None].astype(self.dtype)
+        mask = None if real.all() else mx.array(real)[:, :, None].astype(self.dtype)
         x = x.reshape(batch * width, -1)
         memories = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
         fresh = []
@@ -187,7 +202,7 @@ class Encoder(nn.Module):
             fresh.append(keys_values[:, :, :kept].transpose(0, 2, 1, 3))
             yield x, fresh[-1]
         x = self.after_norm(x).reshape(batch, width, -1)
-        return (x if mask is None else x * mask[:, 0]), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
+        return (x if mask is None else x * mask), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
 
 
 def memories_by_layer(memory: mx.array, layers: int, config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:

@@ -76,16 +76,14 @@ class FSMN(nn.Module):
             x: (B, T, C), or in heads (B, H, T, C / H).
             before: Number of zero rows to put in front.
             after: Number of zero rows to put behind.
-            residual: Whether to add x to the result.
+            residual: Whether to add x to the result, which would cost bits in half precision.
 
         Returns:
             (B, T + before + after - kernel + 1, C).
         """
         batch, length = x.shape[0], x.shape[-2]
         most = _BAND[on_cpu()]
-        # The sum of filter and residual would lose bits in half precision.
-        inside = residual and self.weight.dtype == mx.float32
-        own = before if inside else None
+        own = before if residual else None
         outputs = length + before + after - self.kernel_size + 1
         # Grouped convolutions are slow on CPUs, and cuDNN plans one anew for every shape of a batch, which takes a
         # quarter of a second. A product of each channel's rows and a band matrix that holds the filter once for each
@@ -101,8 +99,6 @@ class FSMN(nn.Module):
             seen = mx.as_strided(padded, (padded.shape[0], batch, blocks, span), (batch * step, step, most, 1))
             filtered = seen.reshape(-1, batch * blocks, span) @ self._band(span, 0, most, own)
             filtered = filtered.reshape(-1, batch, blocks * most)[:, :, :outputs].transpose(1, 2, 0)
-        if residual and not inside:
-            filtered = filtered + (x.transpose(0, 2, 1, 3).reshape(batch, length, -1) if x.ndim == 4 else x)
         return filtered
 
     def _band(self, inputs: int, before: int, outputs: int, own: int | None) -> mx.array:

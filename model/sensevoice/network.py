@@ -80,7 +80,7 @@ class Encoder(nn.Module):
 
         The last array that it yields is (B N, size), the one that the head takes.
         """
-        rows = None if mask is None else mx.array(mask)[:, None, :, None].astype(self.dtype)
+        rows = None if mask is None else mx.array(mask)[:, :, None].astype(self.dtype)
         keys = None if mask is None else attention_mask(mask, self.dtype)
         batch, x = x.shape[0], x.reshape(-1, x.shape[-1])
         for layer in self.layers:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from parastream.model import dense, lanes, layers, paraformer
+from parastream.model import dense, encoder, lanes, layers, paraformer
 
 
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
     """For networks that are made within it: products without tiles, one lane, and sizes of few kinds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (dense, lanes, layers, paraformer):
+        for module in (dense, encoder, lanes, layers, paraformer):
             patch.setattr(module, "on_cpu", lambda: False)
         patch.setattr(dense, "tiles_are_faster", lambda: False)
+        patch.setattr(dense, "_fused_sum", dense.sum_up)  # for a CPU it would call a C++ compiler
         yield
