@@ -21,7 +21,7 @@ SCRATCH = 0
 _FIRST = 8
 """Slots of a new pool."""
 _WORD = 4
-"""Bytes of an element of the arrays. A GPU moves one with each thread, whatever its size, but MLX scatters none of 8."""
+"""Bytes of an element of the arrays. A GPU moves one with each thread, whatever its size; MLX scatters none of 8."""
 
 
 @dataclass(frozen=True, slots=True)
