@@ -54,6 +54,8 @@ class FinalInput:
     so takes less time. The text is the same without. Models that do not write token by token pay no heed."""
     alone: bool = False
     """Whether no other model hears it: then one that begins to repeat itself tries again, at a higher cost."""
+    rows: Sequence[NDArray[np.float32]] = ()
+    """Rows of features that the same model's frontend has given for windows of it, from its beginning on."""
 
     @property
     def seconds(self) -> float:

@@ -6,6 +6,7 @@ float64, so the features do not depend on how the audio was cut into pieces.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +69,25 @@ class Frontend:
         """Samples between two rows."""
         return self._hop * self.config.lfr_n
 
-    def __call__(self, samples: Float32) -> Float32:
-        """Compute the features (T, row_size) of a whole utterance: samples (N,) in [-1, 1]."""
-        return self.step(samples, self.new_state(), final=True)
+    def __call__(self, samples: Float32, known: Sequence[Float32] = ()) -> Float32:
+        """Compute the features of a whole utterance.
+
+        Args:
+            samples: (N,) in [-1, 1].
+            known: Rows that `step` has given one after the other for the same samples, or for more or fewer of them.
+                They are not computed again.
+
+        Returns:
+            (T, row_size).
+        """
+        frames = 1 + (len(samples) - self._frame) // self._hop
+        lead = (self.config.lfr_m - 1) // 2
+        rows = np.concatenate(known)[: self._count_rows(frames + lead, final=False)] if known and frames > 0 else ()
+        if not len(rows):
+            return self.step(samples, self.new_state(), final=True)
+        first = len(rows) * self.config.lfr_n - lead  # frame with which the next row begins
+        state = FrontendState(samples[first * self._hop :], np.zeros((0, self.config.n_mels), np.float32))
+        return np.concatenate([rows, self.step(samples[:0], state, final=True)])
 
     def new_state(self) -> FrontendState:
         """Return the state of an utterance that has not begun."""

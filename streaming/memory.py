@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from parastream.model import SpeechModel
+from parastream.model.config import ROW_SECONDS
 from parastream.streaming.audio import SAMPLE_RATE
 from parastream.streaming.endpoint import kept_seconds
 from parastream.streaming.runner import Models
@@ -29,7 +30,7 @@ class SessionMemory:
     samples: int
     """Audio of utterances whose final is not there yet, or that the next utterance may reach back to."""
     states: int
-    """The states of voice activity detection and of the frontend."""
+    """The states of voice activity detection and of the frontend, and features of the open utterance."""
 
     @property
     def total(self) -> int:
@@ -43,6 +44,8 @@ def session_memory(models: Models, config: SessionConfig) -> SessionMemory:
     models.vad([np.zeros(FRAME, np.float32)], [vad])
     utterance = config.endpoint.max_utterance
     network, frontend = (0, 0) if models.front is None else _of_windows(models.front, utterance)
+    if models.front is not None and models.final is None:  # which then hears the features of windows once more
+        frontend += 4 * models.front.frontend.config.row_size * int(utterance / ROW_SECONDS)
     held = max(utterance, kept_seconds(config.endpoint)) + 3 * COLLECTED
     return SessionMemory(
         network=network,

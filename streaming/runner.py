@@ -165,6 +165,8 @@ class Runner:
         wanted = [work.heard.wanted for work in batch]
         heard = network.step([w.features for w in batch], states, [w.last for w in batch], wanted)
         for work, state, tokens in zip(batch, states, heard, strict=True):
+            if self.models.final is None and work.session.config.final_pass:
+                work.utterance.rows.append(work.features)
             work.utterance.stream = None if work.last or not work.wanted else state
             _apply(work.session.apply_window, work, tokens)
 
@@ -180,6 +182,7 @@ class Runner:
                     marks=work.session.config.punctuate,
                     draft=work.draft,
                     alone=work.alone,
+                    rows=() if work.better else work.utterance.rows,
                 )
                 for work in batch
             ],

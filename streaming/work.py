@@ -224,6 +224,8 @@ class Utterance:
     """Whether its punctuation has been handed out."""
     refinement: Refinement | None = None
     """What the better ear makes of it while it is open, where there is room for that."""
+    rows: list[Float32] = field(default_factory=list)
+    """The features of its windows, kept by whoever runs them, if the final pass begins with the same."""
     windows_in: deque[float] = field(default_factory=deque)
     """When the audio arrived that made each window due which has not been handed out."""
     timeline: Timeline = field(default_factory=Timeline)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parastream.model.errors import ModelConfigError
-from parastream.model.frontend import Frontend
+from parastream.model.frontend import Frontend, FrontendState
 
 from ..reference import recipe
 from ..reference.driver import frontend
@@ -49,6 +49,28 @@ def test_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, lengt
 def test_any_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, length: int, sizes: list[int]) -> None:
     sizes = [max(size, length // 200 + 1) for size in sizes]
     np.testing.assert_array_equal(in_pieces(front, wave[:length], sizes), front(wave[:length]))
+
+
+@settings(deadline=None, max_examples=100)
+@given(length=st.integers(0, 48000), hops=st.integers(0, 6), size=st.integers(400, 9600))
+def test_rows_that_are_known_are_not_computed_again(
+    front: Frontend, wave: Float32, length: int, hops: int, size: int
+) -> None:
+    state = front.new_state()
+    known = [front.step(wave[i * size : (i + 1) * size], state) for i in range(hops)]  # of more or fewer samples
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[int] = []
+        original = front.step
+
+        def counted(samples: Float32, state: FrontendState, *, final: bool = False) -> Float32:
+            seen.append(len(samples) + len(state.samples))
+            return original(samples, state, final=final)
+
+        patch.setattr(front, "step", counted)
+        found = front(wave[:length], known)
+    np.testing.assert_array_equal(found, front(wave[:length]))
+    needed = min(hops * size, length)
+    assert seen == [length] or sum(seen) < length - needed + 3 * front.row_samples
 
 
 def test_each_hop_completes_its_rows(front: Frontend, wave: Float32) -> None:
