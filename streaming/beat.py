@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from parastream.streaming.schedule import ROOM
 
-_MANY = 16
-"""Utterances that are computed side by side from which on there is a beat."""
 _REST = 2.0
 """How many times longer than a batch took it is until the next one begins, at least."""
 
@@ -16,9 +14,9 @@ _REST = 2.0
 class Beat:
     """When the next batch of one kind may begin."""
 
-    def __init__(self, lanes: int) -> None:
-        """`lanes` is how many utterances of a batch are computed side by side."""
-        self._rests = lanes >= _MANY
+    def __init__(self, *, rests: bool) -> None:
+        """`rests`: whether there is a beat at all."""
+        self._rests = rests
         self._at = 0.0
 
     def follow(self, now: float, seconds: float, load: float) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from parastream.model.config import ROW_SECONDS
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
-from parastream.streaming import schedule
+from parastream.streaming import passes, schedule
+from parastream.streaming.aside import Aside, Begun
 from parastream.streaming.beat import Beat
 from parastream.streaming.better_ear import Patience, next_refinements
 from parastream.streaming.capacity import LATE, Capacity, Load, Longest, calibrate, has_room, no_room, places
@@ -27,7 +29,7 @@ from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.replay import Replay
-from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Models, Runner, refuse
+from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Judged, Listener, Marked, Models, Runner, refuse
 from parastream.streaming.schedule import Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stats import Counters, EngineStats
@@ -84,7 +86,8 @@ class Engine:
         self._batch_count = 0
         self._queues = Queues()
         self._patience = Patience()
-        self._window_beat = self._pass_beat = Beat(1)
+        self._window_beat = self._pass_beat = Beat(rests=False)
+        self._aside: Aside | None = None  # where a GPU is waited for
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
         self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
@@ -239,6 +242,8 @@ class Engine:
             self.changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        if self._aside is not None:
+            self._aside.close()
 
     # --------------------------------------------------------- inference thread
 
@@ -254,7 +259,8 @@ class Engine:
             runner.warm_up()
             self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
-            self._window_beat, self._pass_beat = Beat(runner.models.lanes), Beat(runner.models.lanes)
+            if runner.models.crowded:
+                self._window_beat, self._pass_beat, self._aside = Beat(rests=True), Beat(rests=True), Aside()
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -300,8 +306,9 @@ class Engine:
         computed, windows = self._computed, 0.0
         if on_beat:
             self._advance(touched)
-            self._run_vad(runner, costs)
-            windows = self._run_windows(runner, costs)
+            with self._beside(runner, costs):  # beside it those windows are computed that are known already
+                windows = self._run_windows(runner, costs) if self._aside is not None else 0.0
+            windows = windows or self._run_windows(runner, costs)
         self._give_way(runner, costs)
         self._refine(runner, costs)
         self._publish()
@@ -364,20 +371,29 @@ class Engine:
                 if isinstance(item, WindowWork | FinalWork):
                     item.utterance.timeline.ahead = due > now + schedule.BURST
 
-    def _run_vad(self, runner: Runner, costs: Capacity) -> None:
-        waiting = self._queues.vad
-        if not waiting:
-            return
+    @contextmanager
+    def _beside(self, runner: Runner, costs: Capacity) -> Generator[None]:
+        """Judge frames; where there is a thread aside, do that and set marks beside what the context does."""
+        waiting, marks = self._queues.vad, deque[Waiting[PunctuationWork]]()
         chosen = schedule.next_frames(waiting, costs.frames.each, self.config.slice_budget)
-        self._queues.vad = [item for item in waiting if item not in chosen]
+        self._queues.vad = schedule.without(waiting, chosen)
         batch = [item.work for item in chosen]
-        steps = max(work.frames for work in batch)
-        frames = sum(work.frames for work in batch)
-        seconds = self._compute(batch, runner.run_vad)
-        self._note("vad", chosen, frames, seconds)
-        costs.frames.observe(seconds, frames / steps, steps)
-        self._queues.drop_unwanted()
-        self._advance(self._streams_of(batch))
+        judged: Begun[Judged] | None = None
+        if self._aside is not None:
+            marks, self._queues.marks = self._queues.marks, marks
+            judged = self._aside.begin(partial(runner.judge, batch)) if batch else None
+            marked = [self._aside.begin(partial(runner.mark, item.work)) for item in marks]
+        yield
+        if batch:
+            steps = max(work.frames for work in batch)
+            frames = sum(work.frames for work in batch)
+            seconds = self._compute(batch, lambda part: runner.run_vad(part, judged=judged if part is batch else None))
+            self._note("vad", chosen, frames, seconds)
+            costs.frames.observe(seconds if judged is None else judged.seconds, frames / steps, steps)
+            self._queues.drop_unwanted()
+            self._advance(self._streams_of(batch))
+        for item, begun in zip(marks, marked if marks else (), strict=True):
+            self._run_marks(runner, costs, item, begun)
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
         """Compute the next batch of windows and return how many seconds it took."""
@@ -387,7 +403,7 @@ class Engine:
             return 0.0
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
-        self._queues.windows = [item for item in waiting if item not in chosen]
+        self._queues.windows = schedule.without(waiting, chosen)
         self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
         seconds = self._compute(batch, partial(runner.run_windows, hurry=self._in_a_hurry(now)))
@@ -430,20 +446,22 @@ class Engine:
         while not time_left.over:
             began = _clock()
             if self._queues.marks:
-                self._run_marks(runner, costs)
+                self._run_marks(runner, costs, self._queues.marks.popleft())
             elif not self._run_piece(runner, costs, spare=spare):
                 break
             time_left.spend(_clock() - began)
             if not self._queues.marks:
                 self._publish()  # finals need not wait for the end of the slice
 
-    def _run_marks(self, runner: Runner, costs: Capacity) -> None:
-        chosen = [self._queues.marks.popleft()]
-        batch = [item.work for item in chosen]
-        seconds = self._compute(batch, runner.run_punctuation)
-        self._note("marks", chosen, len(batch), seconds)
-        costs.marks.observe(seconds, len(batch))
-        self._advance(self._streams_of(batch))
+    def _run_marks(
+        self, runner: Runner, costs: Capacity, item: Waiting[PunctuationWork], begun: Begun[Marked] | None = None
+    ) -> None:
+        if item.work.session not in self._streams:
+            return
+        seconds = self._compute([item.work], partial(runner.run_punctuation, begun=begun))
+        self._note("marks", [item], 1, seconds)
+        costs.marks.observe(seconds if begun is None else begun.seconds, 1)
+        self._advance(self._streams_of([item.work]))
 
     def _run_piece(self, runner: Runner, costs: Capacity, *, spare: bool) -> bool:
         """Compute a few layers of the most urgent batch of passes; return False when the slice is over with that.
@@ -497,8 +515,8 @@ class Engine:
         return self._begin_pass(runner, costs, [item for rank, item in waiting if rank == first], now)
 
     def _begin_pass(self, runner: Runner, costs: Capacity, alike: list[Waiting[FinalWork]], now: float) -> PassBatch:
-        chosen = schedule.next_passes(alike, most_rows=self._most_rows(runner, costs, alike[0].work))
-        self._queues.finals = [item for item in self._queues.finals if item not in chosen]
+        chosen = schedule.next_passes(alike, most_rows=passes.most_rows(runner, costs, alike[0].work, self.config))
+        self._queues.finals = schedule.without(self._queues.finals, chosen)
         self._counters.finals += len(chosen)
         self._counters.final_batches += 1
         return self._started(runner, costs, chosen, now)
@@ -515,30 +533,14 @@ class Engine:
         if room and self._queues.idle(now):
             candidates = next_refinements((s.session for s in streams if s.urgent(now)), costs.refinements)
             if candidates:
-                most = self._most_rows(runner, costs, candidates[0].work)
+                most = passes.most_rows(runner, costs, candidates[0].work, self.config)
                 chosen = schedule.next_passes(candidates, most_rows=most)
                 for item in chosen:
                     item.work.refinement.ask(item.work.end)
                 self._started(runner, costs, chosen, now)
 
-    def _most_rows(self, runner: Runner, costs: Capacity, work: FinalWork) -> int:
-        row = self._seconds_of_row(runner, costs, work)
-        most = schedule.most_rows(row, self.config.slice_budget)
-        if work.better:  # a batch that is soon over is of use to all in it, and no window waits for partials of others
-            most = min(most, schedule.most_rows(costs.better.each, 2 * self.config.slice_budget))
-        return min(self.config.max_final_rows, most)
-
-    def _seconds_of_row(self, runner: Runner, costs: Capacity, work: FinalWork) -> float:
-        """Return what a row costs in one step of a pass."""
-        steps = runner.ears[work.ear].steps(work.rows * ROW_SECONDS)
-        return costs.of(work.ear, refines=work.refines).each / steps
-
     def _started(self, runner: Runner, costs: Capacity, chosen: list[Waiting[FinalWork]], now: float) -> PassBatch:
-        begun = PassBatch(chosen, now, self._batch_count)
-        row = self._seconds_of_row(runner, costs, chosen[0].work)
-        compute = runner.ears[begun.ear].computing.compute
-        in_a_piece = schedule.steps_per_piece(begun.rows, row, self.config.slice_budget, compute)
-        begun.pieces = _pieces(runner, [item.work for item in chosen], in_a_piece)
+        begun = passes.begin(runner, costs, PassBatch(chosen, now, self._batch_count), self.config.slice_budget)
         self._queues.passes.append(begun)
         return begun
 
@@ -596,8 +598,3 @@ class Engine:
     def _streams_of(self, batch: Sequence[Work]) -> list[Stream]:
         """Return the streams of those sessions in a batch that are still open."""
         return [self._streams[work.session] for work in batch if work.session in self._streams]
-
-
-def _pieces(runner: Runner, batch: Sequence[FinalWork], steps: int) -> Generator[None]:
-    """Compute passes piece by piece. All errors come with a piece, and so belong to the batch."""
-    yield from runner.run_finals(batch, steps=steps)

@@ -9,11 +9,14 @@ from functools import cached_property
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from parastream.model import Punctuator, SpeechModel
 from parastream.model.computing import Computing
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.paraformer_pass import ParaformerPass
+from parastream.model.punctuation import Context
 from parastream.model.search.search import WordSearch
+from parastream.streaming.aside import Begun
 from parastream.streaming.replay import Replay
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.vad import FRAME, Vad
@@ -21,12 +24,18 @@ from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, 
 
 logger = logging.getLogger("parastream.engine")
 
+Judged = list[NDArray[np.float32]]
+"""How likely it is that frames are speech, of each of several sessions."""
+Marked = tuple[Sequence[str], Context]
+"""The marked words of an utterance, and the context of the next one."""
+
 UNRECOGNISABLE = "the recogniser could not deal with this audio"
 """What a session is told whose work failed."""
 
 P = ParamSpec("P")
 W = TypeVar("W", bound=Work)
 
+_MANY = 16
 _LANES = 2
 """Utterances that are taken to be computed side by side where no model hears windows."""
 ALL_STEPS = 1 << 16
@@ -71,6 +80,11 @@ class Models:
     def lanes(self) -> int:
         """How many utterances of a batch are computed side by side."""
         return _LANES if self.front is None else self.front.network.lanes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a large batch takes about as long as a small one, as on a GPU."""
+        return self.lanes >= _MANY
 
     @cached_property
     def finder(self) -> WordSearch | None:
@@ -143,9 +157,13 @@ class Runner:
             replay=replay,
         )
 
-    def run_vad(self, batch: Sequence[VadWork]) -> None:
-        """Judge the next frames of each of several sessions."""
-        heard = self.models.vad([w.samples for w in batch], [w.state for w in batch])
+    def judge(self, batch: Sequence[VadWork]) -> Judged:
+        """Return how likely it is that each of the next frames of several sessions is speech; on any thread."""
+        return self.models.vad([w.samples for w in batch], [w.state for w in batch])
+
+    def run_vad(self, batch: Sequence[VadWork], judged: Begun[Judged] | None = None) -> None:
+        """Judge the next frames of each of several sessions, unless `judge` has done that."""
+        heard = self.judge(batch) if judged is None else judged.result()
         for work, probabilities in zip(batch, heard, strict=True):
             _apply(work.session.apply_vad, work, probabilities)
 
@@ -192,13 +210,17 @@ class Runner:
             apply = work.session.apply_refinement if work.refines else work.session.apply_final
             _apply(apply, work, hypothesis)
 
-    def run_punctuation(self, batch: Iterable[PunctuationWork]) -> None:
-        """Set marks in several utterances."""
-        punctuation = self.models.punctuation
+    def run_punctuation(self, batch: Iterable[PunctuationWork], begun: Begun[Marked] | None = None) -> None:
+        """Set marks in several utterances, unless `mark` has done that."""
         for work in batch:
-            assert punctuation is not None, "a session without a punctuation model asked for marks"
-            marked, context = punctuation.mark_words(work.words, work.context, end=work.end)
+            marked, context = self.mark(work) if begun is None else begun.result()
             _apply(work.session.apply_punctuation, work, marked, context)
+
+    def mark(self, work: PunctuationWork) -> Marked:
+        """Return the marked words of an utterance and the next context; on any thread."""
+        punctuation = self.models.punctuation
+        assert punctuation is not None, "a session without a punctuation model asked for marks"
+        return punctuation.mark_words(work.words, work.context, end=work.end)
 
     def run_all(self, session: Session) -> None:
         """Do all the work that a session has, for a driver that has no other session."""

@@ -101,6 +101,12 @@ def next_windows(waiting: Sequence[Waiting[W_co]], now: float, *, most: int, ext
     return ordered[: min(urgent + max(extra, 0 if urgent else 1), most)]
 
 
+def without(waiting: Sequence[Waiting[W_co]], chosen: Sequence[Waiting[W_co]]) -> list[Waiting[W_co]]:
+    """Return what still waits when some has been chosen."""
+    taken = {id(item) for item in chosen}
+    return [item for item in waiting if id(item) not in taken]
+
+
 class Frames(Protocol):
     """What the schedule has to know of a round of voice activity."""
 
@@ -201,12 +207,16 @@ def next_passes(alike: Sequence[Waiting[P]], *, most_rows: int) -> list[Waiting[
     return batch
 
 
-def steps_per_piece(rows: int, seconds: float, budget: float, compute: Compute = "mlx") -> int:
+def steps_per_piece(
+    rows: int, seconds: float, budget: float, compute: Compute = "mlx", *, crowded: bool = False
+) -> int:
     """Return how many steps of a pass of so many rows make a piece, so that slices end close to their budget.
 
-    `seconds` is what one row costs in one step.
+    `seconds` is what one row costs in one step. Where a large batch takes about as long as a small one (`crowded`),
+    so does a piece: it is as long as a slice.
     """
-    return max(1, int(budget / _PIECES[compute] / max(rows * seconds, 1e-9)))
+    pieces = 1 if crowded else _PIECES[compute]
+    return max(1, int(budget / pieces / max(rows * seconds, 1e-9)))
 
 
 def most_rows(seconds: float, budget: float) -> int:

@@ -205,7 +205,7 @@ def test_a_turn_that_fails_ends_its_sessions_and_the_engine_lives_on(
         monkeypatch.undo()
         raise ValueError("a bug")
 
-    monkeypatch.setattr(Engine, "_run_vad", fail)
+    monkeypatch.setattr(Engine, "_beside", fail)
     unlucky = Listener(engine)
     unlucky.stream.send(sample.tobytes())
     assert failed(unlucky)
@@ -217,7 +217,7 @@ def test_an_engine_that_fails_again_and_again_stops_and_says_so(monkeypatch: pyt
         raise ValueError("a bug")
 
     with running_engine(EngineConfig(target_utilisation=math.inf)) as engine:
-        monkeypatch.setattr(Engine, "_run_vad", fail)
+        monkeypatch.setattr(Engine, "_beside", fail)
         for _ in range(3):
             listener = Listener(engine)
             listener.stream.send(bytes(PIECE))

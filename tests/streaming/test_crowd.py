@@ -1,0 +1,115 @@
+"""The engine where a large batch takes about as long as a small one: a beat, and what is computed beside windows."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from parastream.streaming import Engine, EngineConfig, beat
+from parastream.streaming.beat import Beat
+from parastream.streaming.runner import Models, Runner
+
+from ..conftest import SAMPLE_TEXTS, running_engine
+from .driver import finals
+from .listening import BLOCK, Listener, Recorder
+
+Audio = NDArray[np.int16]
+
+
+def test_the_next_batch_waits_as_long_as_two_take() -> None:
+    plenty, little = 0.5, 0.7
+    steady = Beat(rests=True)
+    assert steady.rest(100.0) == 0
+    steady.follow(100.0, 0.04, little)
+    assert steady.rest(100.0) == pytest.approx(0.08)
+    assert steady.rest(100.05) == pytest.approx(0.03)
+    assert steady.rest(100.09) == 0
+    steady.follow(200.0, 0.04, plenty)
+    assert steady.rest(200.0) == 0
+
+
+def test_where_each_window_takes_its_time_nobody_waits() -> None:
+    never = Beat(rests=False)
+    never.follow(100.0, 0.04, 1.0)
+    assert never.rest(100.0) == 0
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def crowd(recorder: Recorder) -> Iterator[Engine]:
+    """An engine that takes its device for a GPU which always has more to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Models, "crowded", True)
+        patch.setattr(beat, "ROOM", -1.0)
+        with running_engine(EngineConfig(target_utilisation=math.inf), recorder) as engine:
+            yield engine
+
+
+def speak(engine: Engine, sample: Audio, number: int, names: str = "") -> list[Listener]:
+    """Have some speakers say the sample, all at once."""
+    listeners = [Listener(engine, name=f"{names}{k}") for k in range(number)]
+    for start in range(0, len(sample), BLOCK):
+        for listener in listeners:
+            listener.stream.send(sample[start : start + BLOCK].tobytes())
+    for listener in listeners:
+        listener.stream.end()
+    return listeners
+
+
+def test_all_are_heard_as_anywhere_with_few_batches(crowd: Engine, recorder: Recorder, sample: Audio) -> None:
+    recorder.watch()
+    for listener in speak(crowd, sample, 6):
+        listener.wait()
+        assert [final.text for final in finals(listener.events)] == SAMPLE_TEXTS
+    windows = recorder.batches("windows")
+    assert len(windows) < sum(len(batch.sessions) for batch in windows) / 3
+    recorder.wait_until(lambda: crowd.stats().sessions == 0)
+
+
+def test_voices_and_marks_are_computed_beside_windows(
+    crowd: Engine, recorder: Recorder, sample: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged, marked, threads = Runner.judge, Runner.mark, set[tuple[str, str]]()
+
+    def judge(self: Runner, batch: Any) -> Any:
+        threads.add(("voices", threading.current_thread().name))
+        return judged(self, batch)
+
+    def mark(self: Runner, work: Any) -> Any:
+        threads.add(("marks", threading.current_thread().name))
+        return marked(self, work)
+
+    monkeypatch.setattr(Runner, "judge", judge)
+    monkeypatch.setattr(Runner, "mark", mark)
+    for listener in speak(crowd, sample, 4):
+        listener.wait()
+    assert {kind for kind, thread in threads if thread.startswith("parastream-aside")} >= {"voices"}
+    recorder.wait_until(lambda: crowd.stats().sessions == 0)
+
+
+@pytest.mark.parametrize("kind", ["judge", "mark"])
+def test_who_cannot_be_judged_or_marked_ends_alone(
+    crowd: Engine, recorder: Recorder, sample: Audio, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    original = getattr(Runner, kind)
+
+    def stumble(self: Runner, work: Any) -> Any:
+        batch = work if isinstance(work, list) else [work]
+        if any(item.session.name.startswith("poison") for item in batch):
+            raise ValueError("this audio is poison")
+        return original(self, work)
+
+    monkeypatch.setattr(Runner, kind, stumble)
+    (healthy,), (poisoned,) = speak(crowd, sample, 1), speak(crowd, sample, 1, "poison")
+    assert [type(event).__name__ for event in poisoned.wait()][-2:] == ["InputRejected", "SessionEnded"]
+    assert [final.text for final in finals(healthy.wait())] == SAMPLE_TEXTS
+    recorder.wait_until(lambda: crowd.stats().sessions == 0)
