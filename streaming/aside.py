@@ -23,6 +23,10 @@ class Begun(Generic[T]):
         """Wait for the result, and return it or raise what the work raised."""
         return self._future.result()[0]
 
+    def wait(self) -> None:
+        """Wait until it has ended, one way or the other."""
+        self._future.exception()
+
     @property
     def seconds(self) -> float:
         """How long it has computed; 0 if it failed."""
@@ -30,13 +34,16 @@ class Begun(Generic[T]):
 
 
 class Aside:
-    """A thread of its own for such work, one piece after the other."""
+    """A thread of its own for such work, one piece after the other, where there is to be one."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "parastream-aside")
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+        self._thread = ThreadPoolExecutor(1, "parastream-aside")  # it begins with the first piece
 
-    def begin(self, compute: Callable[[], T]) -> Begun[T]:
-        """Begin a piece."""
+    def begin(self, compute: Callable[[], T]) -> Begun[T] | None:
+        """Begin a piece; None: the caller has to compute it."""
+        if not self.there:
+            return None
 
         def timed() -> tuple[T, float]:
             began = time.thread_time()  # without what it waits for Python's lock

@@ -29,7 +29,7 @@ from parastream.streaming.memory import session_memory
 from parastream.streaming.observer import Batch, Kind, Observer, Observers, Turn
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.replay import Replay
-from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Judged, Listener, Marked, Models, Runner, refuse
+from parastream.streaming.runner import ALL_STEPS, UNRECOGNISABLE, Listener, Marked, Models, Runner, refuse
 from parastream.streaming.schedule import Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stats import Counters, EngineStats
@@ -87,7 +87,8 @@ class Engine:
         self._queues = Queues()
         self._patience = Patience()
         self._window_beat = self._pass_beat = Beat(rests=False)
-        self._aside: Aside | None = None  # where a GPU is waited for
+        self._aside = Aside(there=False)
+        self._prepared: Begun[None] | None = None  # features of windows that wait
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
         self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
@@ -242,8 +243,7 @@ class Engine:
             self.changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
-        if self._aside is not None:
-            self._aside.close()
+        self._aside.close()
 
     # --------------------------------------------------------- inference thread
 
@@ -260,7 +260,7 @@ class Engine:
             self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
             if runner.models.crowded:
-                self._window_beat, self._pass_beat, self._aside = Beat(rests=True), Beat(rests=True), Aside()
+                self._window_beat, self._pass_beat, self._aside = Beat(rests=True), Beat(rests=True), Aside(there=True)
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -307,7 +307,7 @@ class Engine:
         if on_beat:
             self._advance(touched)
             with self._beside(runner, costs):  # beside it those windows are computed that are known already
-                windows = self._run_windows(runner, costs) if self._aside is not None else 0.0
+                windows = self._run_windows(runner, costs) if self._aside.there else 0.0
             windows = windows or self._run_windows(runner, costs)
         self._give_way(runner, costs)
         self._refine(runner, costs)
@@ -378,11 +378,10 @@ class Engine:
         chosen = schedule.next_frames(waiting, costs.frames.each, self.config.slice_budget)
         self._queues.vad = schedule.without(waiting, chosen)
         batch = [item.work for item in chosen]
-        judged: Begun[Judged] | None = None
-        if self._aside is not None:
+        judged = self._aside.begin(partial(runner.judge, batch)) if batch else None
+        if self._aside.there:
             marks, self._queues.marks = self._queues.marks, marks
-            judged = self._aside.begin(partial(runner.judge, batch)) if batch else None
-            marked = [self._aside.begin(partial(runner.mark, item.work)) for item in marks]
+        marked = [self._aside.begin(partial(runner.mark, item.work)) for item in marks]
         yield
         if batch:
             steps = max(work.frames for work in batch)
@@ -392,8 +391,9 @@ class Engine:
             costs.frames.observe(seconds if judged is None else judged.seconds, frames / steps, steps)
             self._queues.drop_unwanted()
             self._advance(self._streams_of(batch))
-        for item, begun in zip(marks, marked if marks else (), strict=True):
+        for item, begun in zip(marks, marked, strict=True):
             self._run_marks(runner, costs, item, begun)
+        self._prepared = self._aside.begin(partial(runner.prepare, [item.work for item in self._queues.windows]))
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
         """Compute the next batch of windows and return how many seconds it took."""
@@ -401,6 +401,8 @@ class Engine:
         waiting, now = self._queues.windows, _clock()
         if not waiting:
             return 0.0
+        if self._prepared is not None:
+            self._prepared.wait()
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
         self._queues.windows = schedule.without(waiting, chosen)
@@ -456,8 +458,6 @@ class Engine:
     def _run_marks(
         self, runner: Runner, costs: Capacity, item: Waiting[PunctuationWork], begun: Begun[Marked] | None = None
     ) -> None:
-        if item.work.session not in self._streams:
-            return
         seconds = self._compute([item.work], partial(runner.run_punctuation, begun=begun))
         self._note("marks", [item], 1, seconds)
         costs.marks.observe(seconds if begun is None else begun.seconds, 1)

@@ -167,6 +167,14 @@ class Runner:
         for work, probabilities in zip(batch, heard, strict=True):
             _apply(work.session.apply_vad, work, probabilities)
 
+    def prepare(self, batch: Sequence[WindowWork]) -> None:
+        """Compute the features of windows, which `run_windows` does else; on any thread, while that does not run."""
+        for work in batch:
+            self._rows(work)
+
+    def _rows(self, work: WindowWork) -> NDArray[np.float32]:
+        return work.rows(self.models.speech.frontend)
+
     def run_windows(self, batch: Sequence[WindowWork], *, hurry: bool = False) -> None:
         """Compute one window for each of several utterances.
 
@@ -181,10 +189,10 @@ class Runner:
         streams = [work.utterance.stream for work in batch]
         states = [network.new_state() if stream is None else stream.copy() for stream in streams]
         wanted = [work.heard.wanted for work in batch]
-        heard = network.step([w.features for w in batch], states, [w.last for w in batch], wanted)
+        heard = network.step([self._rows(w) for w in batch], states, [w.last for w in batch], wanted)
         for work, state, tokens in zip(batch, states, heard, strict=True):
             if self.models.final is None and work.session.config.final_pass:
-                work.utterance.rows.append(work.features)
+                work.utterance.rows.append(self._rows(work))
             work.utterance.stream = None if work.last or not work.wanted else state
             _apply(work.session.apply_window, work, tokens)
 

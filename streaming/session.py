@@ -470,11 +470,10 @@ class Session:
             return None
         samples = self._samples[utterance.fed : stop]
         assert utterance.frontend is not None
-        features = self._front.frontend.step(samples, utterance.frontend, final=last)
         utterance.fed = stop
         self._window_busy = True
         audio_in = utterance.timeline.audio_in if last else utterance.windows_in.popleft()
-        return WindowWork(self, utterance, features, stop, last, audio_in)
+        return WindowWork(self, utterance, samples, utterance.frontend, stop, last, audio_in)
 
     def _hear(self, work: WindowWork, tokens: Tokens) -> None:
         utterance = work.utterance

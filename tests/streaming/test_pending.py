@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from parastream.model.frontend import FrontendState
 from parastream.streaming.pending import PassBatch, Queues
 from parastream.streaming.schedule import Waiting, rank
 from parastream.streaming.session import Session
@@ -45,8 +46,9 @@ class FakeSession:
 
 
 def window(session: FakeSession, utterance: FakeUtterance | None = None) -> WindowWork:
-    features, spoken = np.zeros((10, 560), np.float32), cast(Any, utterance or FakeUtterance())
-    return WindowWork(cast(Session, session), spoken, features, 9600, last=False, audio_in=NOW)
+    samples, spoken = np.zeros(9600, np.float32), cast(Any, utterance or FakeUtterance())
+    begun = FrontendState(samples[:0])
+    return WindowWork(cast(Session, session), spoken, samples, begun, 9600, last=False, audio_in=NOW)
 
 
 def vad(session: FakeSession) -> VadWork:
