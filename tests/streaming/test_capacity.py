@@ -114,7 +114,7 @@ def test_the_models_are_measured(models: Models) -> None:
     assert (costs.hop, costs.row) == (0.6, 0.06)
     for cost, size in ((costs.windows, 16), (costs.passes, 83), (costs.frames, 16), (costs.marks, 1)):
         assert cost.of(size) > 0
-    assert costs.windows.of(16) < 16 * costs.windows.of(1)
+    assert costs.windows.of(16) >= costs.windows.of(1)
 
 
 # --- figures of the last seconds -------------------------------------------------------------
