@@ -74,6 +74,9 @@ class Network:
     def __init__(self, size: Size) -> None:
         self._size = size
 
+    def plan(self) -> None:
+        """There is nothing to plan."""
+
     def new_state(self) -> State:
         """Return the state of an utterance."""
         return State()

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from parastream.model.tokens import Tokens
 
+_FINE = 64
+"""Size beyond which batches are padded by a third at most."""
+
 
 def share(count: int, lanes: int) -> list[range]:
     """Cut the items 0 … count - 1 into parts of about the same size, one for each lane that gets any."""
@@ -34,6 +37,15 @@ def placed(count: int, parts: Sequence[Sequence[int]], tokens: Sequence[Sequence
 
 
 def rounded(size: int, least: int = 1) -> int:
-    """Return the next of 1, 2, 3, 4, 6, 8, 12, 16, 24 … that is no smaller than a size, and than `least`."""
-    whole = 1 << (max(size, least) - 1).bit_length()
-    return whole * 3 // 4 if whole >= 4 and max(size, least) <= whole * 3 // 4 else whole
+    """Return the next of 1, 2, 4 … 64, 96, 128, 192, 256, 384 … that is no smaller than a size, and than `least`."""
+    size = max(size, least)
+    whole = 1 << (size - 1).bit_length()
+    return whole * 3 // 4 if whole > _FINE and size <= whole * 3 // 4 else whole
+
+
+def rounded_sizes(least: int, most: int) -> list[int]:
+    """Return all sizes between two that `rounded` returns."""
+    found = [rounded(least)]
+    while rounded(found[-1] + 1) <= most:
+        found.append(rounded(found[-1] + 1))
+    return found

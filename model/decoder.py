@@ -68,12 +68,9 @@ class CrossAttention(nn.Module):
         keys_values: mx.array,
         keys: mx.array | None,
         memory: mx.array | None = None,
-        *,
-        of_many_shapes: bool = False,
     ) -> mx.array:
         """Return residual + the attention of x, both (B, U, size); the rest is as in `attend`."""
-        q = self.linear_q.heads(x, len(x))
-        attended = attend(q, keys_values, keys, memory, of_many_shapes=of_many_shapes)
+        attended = attend(self.linear_q.heads(x, len(x)), keys_values, keys, memory, of_many_shapes=True)
         return self.linear_out.add_to(residual, attended)
 
     def mass(self, x: mx.array, encoded: mx.array, keys: mx.array | None) -> mx.array:
@@ -209,8 +206,7 @@ class Decoder(nn.Module):
         mask = _real_tokens(counts, x)
         for layer in layers:
             x = self._filter(layer, layer.inner(x, mask), x, self._config.shift)
-            own = layer.src_attn.keys_values(encoded)
-            x = layer.src_attn(layer.norm3(x), x, own, keys, of_many_shapes=True)
+            x = layer.src_attn(layer.norm3(x), x, layer.src_attn.keys_values(encoded), keys)
             yield x
         return x
 

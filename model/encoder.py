@@ -204,6 +204,19 @@ class Encoder(nn.Module):
         x = self.after_norm(x).reshape(batch, width, -1)
         return (x if mask is None else x * mask), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
 
+    def plan(self, batch: int, rows: int, memory: int = 0) -> mx.array:
+        """Return what has to be evaluated to have had all kinds of operations on a batch of these sizes.
+
+        These are those of the first two layers: all others have the shapes of the second.
+        """
+        heads, depth = self._config.attention_heads, self._config.size // self._config.attention_heads
+        keys = attention_mask(np.ones((batch, memory + rows), np.bool_), self.dtype)
+        own = mx.zeros((batch, 2 * heads, memory, depth), self.dtype) if memory else None
+        x = mx.zeros((batch * rows, self._config.input_size))
+        for layer in self.layers[:2]:
+            x, _ = layer.step(x, batch, own, None, keys)
+        return x
+
 
 def memories_by_layer(memory: mx.array, layers: int, config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:
     """Yield the keys and values (B, S, layers · 2 size) of each layer by heads: (B, 2 heads, S, size / heads)."""

@@ -62,6 +62,9 @@ class Network(Protocol):
             As `transcribe`.
         """
 
+    def plan(self) -> None:
+        """Get ready for batches of all the usual sizes, which a GPU may have to plan for one by one."""
+
     def new_state(self) -> Any:
         """Return the state of an utterance before its first window, which this network alone understands."""
 

@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
-from parastream.model.batches import placed, rounded
+from parastream.model.batches import placed, rounded, rounded_sizes
 from parastream.model.cif import Fired, Integrator
 from parastream.model.config import ModelConfig
 from parastream.model.decoder import Decoder
@@ -38,8 +38,10 @@ _MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values", "decoder histori
 """Parts of the pool."""
 _ON_CUDA, _ON_METAL = 64, 4
 """Windows of a full-size model that take about as long as one: measured on an H200; on a Mac it is a guess."""
-_FEWEST_ROWS, _FEWEST_TOKENS = 24, 4
+_FEWEST_ROWS, _FEWEST_TOKENS = 32, 4
 """Whole utterances and the tokens of windows are padded to at least so many on a GPU."""
+_LONGEST_PLANNED, _MOST_PLANNED = 384, 6144
+"""Rows of the longest utterance, and of the largest batch, that are planned ahead: 23 seconds, and 64 of 6 seconds."""
 
 
 @dataclass(slots=True)
@@ -237,6 +239,16 @@ class Paraformer(nn.Module):
             encoded = [own for own in hotwords if own is not None]
             found[some] = yield from self.seaco(found[some], tokens[some], hidden[some], counts[listening], encoded)
         return found
+
+    def plan(self) -> None:
+        """See `Network.plan`."""
+        if on_cpu():
+            return
+        for windows in rounded_sizes(1, 4 * self.lanes):
+            mx.eval(self.encoder.plan(windows, self._config.chunk.window, self._pool.rows(_MEMORY)))
+        for rows in rounded_sizes(_FEWEST_ROWS, _LONGEST_PLANNED):
+            for utterances in rounded_sizes(1, _MOST_PLANNED // rows):
+                mx.eval(self.encoder.plan(utterances, rows))
 
     def new_state(self) -> StreamState:
         """Return the state of an utterance before its first window."""

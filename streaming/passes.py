@@ -12,7 +12,7 @@ from parastream.streaming.pending import PassBatch
 from parastream.streaming.runner import Runner
 from parastream.streaming.work import FinalWork
 
-_CROWD = 4
+_CROWD = 3
 """How many times more rows a batch may have where a large one takes about as long as a small one."""
 
 

@@ -130,6 +130,7 @@ class Runner:
         """Run every model once."""
         if self.models.front is not None:
             self.models.front.warm_up()
+            self.models.front.network.plan()
         if self.models.final is not None:
             self.models.final.warm_up()
         if self.models.better is not None:

@@ -153,6 +153,9 @@ class GraphParaformer:
         scaled: Float32 = np.maximum(weights * np.float32(config.smooth_factor) - np.float32(config.noise_threshold), 0)
         return scaled
 
+    def plan(self) -> None:
+        """See `Network.plan`: graphs need none."""
+
     def new_state(self) -> StreamState:
         """See `Network.new_state`."""
         overlap = np.zeros((self._config.chunk.overlap, self._config.encoder.input_size), np.float32)

@@ -228,3 +228,26 @@ def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) 
         overlap, first = window[len(window) - 5 :], first + len(fresh)
     assert rows == fires
     np.testing.assert_allclose(np.concatenate(heard), expected, atol=1e-4)
+
+
+def test_what_is_planned_is_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA each new shape of fused attention costs 50 ms."""
+    with as_on_gpu():
+        model = network("tiny_d2", recipe.VARIANTS["base"])
+        shapes = set[tuple[tuple[int, ...], ...]]()
+        original = mx.fast.scaled_dot_product_attention
+
+        def noted(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array) -> mx.array:
+            shapes.add((q.shape, k.shape, v.shape, mask.shape))
+            return original(q, k, v, scale=scale, mask=mask)
+
+        monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", noted)
+        monkeypatch.setattr(Paraformer, "lanes", 8)
+        model.plan()
+        planned = set(shapes)
+        for count in (1, 3, 31):
+            states = [model.new_state() for _ in range(count)]
+            for start in (0, 10, 20):
+                model.step([rows(k, 30)[start : start + 10] for k in range(count)], states, [start == 20] * count)
+            model.transcribe([rows(k, 20 + 3 * k) for k in range(count)])
+        assert shapes == planned
