@@ -1,12 +1,15 @@
-"""A beat for batches where a large one takes about as long as a small one, as on a GPU.
+"""Beats for batches where a large one takes about as long as a small one, as on a GPU.
 
 There, one batch now and then does what many small ones would do, in a part of the time.
 """
 
 from __future__ import annotations
 
+from parastream.streaming.pending import Queues
 from parastream.streaming.schedule import ROOM
 
+ROUND = 0.03
+"""Seconds that a round of voice activity is taken to last; it needs no GPU, but is cheaper for many, too."""
 _REST = 2.0
 """How many times longer than a batch took it is until the next one begins, at least."""
 
@@ -30,3 +33,24 @@ class Beat:
     def rest(self, now: float) -> float:
         """Return for how many seconds the next batch has to wait."""
         return max(0.0, self._at - now)
+
+
+class Beats:
+    """Those of all that an engine does in batches."""
+
+    def __init__(self, *, rests: bool) -> None:
+        """`rests`: whether there are any."""
+        self.rounds, self.windows, self.passes = (Beat(rests=rests) for _ in range(3))
+
+    def rest(self, now: float, queues: Queues, *, touched: bool) -> float | None:
+        """Return for how many seconds there is nothing to do; None: until a client does something (`touched`)."""
+        if queues.passes or queues.marks:
+            return 0.0
+        rests = []
+        if (rest := self.rounds.rest(now)) or touched or queues.vad:
+            rests.append(rest)
+        if queues.windows:
+            rests.append(self.windows.rest(now))
+        if queues.finals:
+            rests.append(self.passes.rest(now))
+        return min(rests, default=None)

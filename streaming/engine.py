@@ -20,7 +20,7 @@ from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
 from parastream.streaming import passes, schedule
 from parastream.streaming.aside import Aside, Begun
-from parastream.streaming.beat import Beat
+from parastream.streaming.beat import ROUND, Beats
 from parastream.streaming.better_ear import Patience, next_refinements
 from parastream.streaming.capacity import LATE, Capacity, Load, Longest, calibrate, has_room, no_room, places
 from parastream.streaming.engine_config import MOST_WINDOWS, EngineConfig
@@ -86,7 +86,7 @@ class Engine:
         self._batch_count = 0
         self._queues = Queues()
         self._patience = Patience()
-        self._window_beat = self._pass_beat = Beat(rests=False)
+        self._beats = Beats(rests=False)
         self._aside = Aside(there=False)
         self._prepared: Begun[None] | None = None  # features of windows that wait
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
@@ -198,7 +198,7 @@ class Engine:
     def touch(self, stream: Stream) -> None:
         """Have the inference thread look at a stream; the caller holds `changed`."""
         self._touched[stream] = None
-        if not self._window_beat.rest(_clock()):  # else it wakes by itself
+        if not self._beats.rounds.rest(_clock()):  # else it wakes by itself
             self.changed.notify()
 
     def stats(self) -> EngineStats:
@@ -260,7 +260,7 @@ class Engine:
             self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
             if runner.models.crowded:
-                self._window_beat, self._pass_beat, self._aside = Beat(rests=True), Beat(rests=True), Aside(there=True)
+                self._beats, self._aside = Beats(rests=True), Aside(there=True)
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -298,17 +298,17 @@ class Engine:
             if self._stopping:
                 return False
             touched: list[Stream] = []
-            on_beat = not self._window_beat.rest(_clock())
-            if on_beat:
+            if listens := not self._beats.rounds.rest(_clock()):
                 touched = [stream for stream in self._touched if stream.session in self._streams]
                 self._touched = {}
         began = _clock()
         computed, windows = self._computed, 0.0
-        if on_beat:
+        if listens:
             self._advance(touched)
             with self._beside(runner, costs):  # beside it those windows are computed that are known already
                 windows = self._run_windows(runner, costs) if self._aside.there else 0.0
-            windows = windows or self._run_windows(runner, costs)
+            self._beats.rounds.follow(began, ROUND, self._busy.live.at(began))
+        windows = windows or self._run_windows(runner, costs)
         self._give_way(runner, costs)
         self._refine(runner, costs)
         self._publish()
@@ -331,15 +331,7 @@ class Engine:
 
     def _rest(self) -> float | None:
         """Return for how many seconds there is nothing to do; None: until somebody does something."""
-        now = _clock()
-        if self._queues.passes or self._queues.marks:
-            return 0.0
-        rests = []
-        if (rest := self._window_beat.rest(now)) or self._touched or self._queues.vad or self._queues.windows:
-            rests.append(rest)
-        if self._queues.finals:
-            rests.append(self._pass_beat.rest(now))
-        return min(rests, default=None)
+        return self._beats.rest(_clock(), self._queues, touched=bool(self._touched))
 
     def _publish(self) -> None:
         """Tell what the turn has brought so far, and let go of sessions that are over."""
@@ -399,7 +391,7 @@ class Engine:
         """Compute the next batch of windows and return how many seconds it took."""
         self._queues.drop_unwanted()
         waiting, now = self._queues.windows, _clock()
-        if not waiting:
+        if not waiting or self._beats.windows.rest(now):
             return 0.0
         if self._prepared is not None:
             self._prepared.wait()
@@ -412,7 +404,7 @@ class Engine:
         self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
-        self._window_beat.follow(after, seconds, self._busy.live.at(after))
+        self._beats.windows.follow(after, seconds, self._busy.live.at(after))
         with self.changed:
             self._counters.windows += len(batch)
             self._counters.window_batches += 1
@@ -491,7 +483,7 @@ class Engine:
         self._note(kind, current.batch, current.rows, seconds, complete=finished)
         current.stopped, current.batches_before = _clock(), self._batch_count
         if finished:
-            self._pass_beat.follow(current.stopped, current.seconds, self._busy.live.at(current.stopped))
+            self._beats.passes.follow(current.stopped, current.seconds, self._busy.live.at(current.stopped))
             self._queues.passes.remove(current)
             if current.ear is Ear.BETTER and not current.refines:
                 self._patience.add(in_time=sum(work.wanted for work in batch))
@@ -502,7 +494,7 @@ class Engine:
     def _next_pass(self, runner: Runner, costs: Capacity, *, spare: bool) -> PassBatch | None:
         """Return the batch of passes to go on with, begun now if need be."""
         now = _clock()
-        may_begin = not self._pass_beat.rest(now)
+        may_begin = not self._beats.passes.rest(now)
         waiting = [(schedule.rank(item, now), item) for item in self._queues.finals if may_begin]
         begun = [(batch.rank(now), batch) for batch in self._queues.passes]
         ranks = [rank for rank, _ in [*waiting, *begun] if spare or rank.needed]
