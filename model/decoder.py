@@ -162,7 +162,7 @@ class Decoder(nn.Module):
         Returns:
             Hidden states (B, U, size), of which `output_layer` makes logits.
         """
-        keys = _real_rows(lengths, encoded)
+        keys = _real_rows(lengths, encoded, self.dtype)
         x = yield from self._attended(self.layers, embeddings, counts, encoded, keys)
         mask = _real_tokens(counts, x)
         for tail in self.fsmn_layers:
@@ -187,7 +187,7 @@ class Decoder(nn.Module):
             encoded: Likewise.
             lengths: Likewise.
         """
-        keys, mask = _real_rows(lengths, encoded), _real_tokens(counts, embeddings)
+        keys, mask = _real_rows(lengths, encoded, self.dtype), _real_tokens(counts, embeddings)
         x = yield from self._attended(self.layers[:layer], embeddings, counts, encoded, keys)
         last = self.layers[layer]
         x = self._filter(last, last.inner(x, mask), x, self._config.shift)
@@ -287,6 +287,6 @@ def _real_tokens(counts: NDArray[np.int64], x: mx.array) -> mx.array | None:
     return None if real.all() else mx.array(real)[:, :, None].astype(x.dtype)
 
 
-def _real_rows(lengths: NDArray[np.int64], encoded: mx.array) -> mx.array | None:
+def _real_rows(lengths: NDArray[np.int64], encoded: mx.array, dtype: mx.Dtype) -> mx.array | None:
     """Return what `attend` needs to know of which rows (B, T, size) are real."""
-    return attention_mask(length_mask(lengths, encoded.shape[1]), encoded.dtype)
+    return attention_mask(length_mask(lengths, encoded.shape[1]), dtype)

@@ -5,6 +5,9 @@ Tolerances are those at which FunASR's float32 results themselves are meaningful
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -27,10 +30,11 @@ from ..reference.driver import (
     whole,
     whole_in_graphs,
 )
+from ..reference.gpu import as_on_gpu
 
 Float32 = NDArray[np.float32]
 MODELS = list(recipe.SIZES)
-COMPUTES = ["mlx", "graphs"]
+COMPUTES = ["mlx", "mlx on a GPU", "graphs"]
 TOLERANCES = {
     "features": 1e-3,
     "encoded": 1e-4,
@@ -53,6 +57,12 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
     return frontend(tmp_path_factory.mktemp("cmvn"))
 
 
+@pytest.fixture
+def compute(request: pytest.FixtureRequest) -> Iterator[str]:
+    with as_on_gpu() if request.param == "mlx on a GPU" else nullcontext():
+        yield request.param
+
+
 @pytest.fixture(scope="module")
 def wave() -> Float32:
     return recipe.waveform()
@@ -68,12 +78,12 @@ def log_softmax(logits: Float32) -> Float32:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-@pytest.mark.parametrize("compute", COMPUTES)
+@pytest.mark.parametrize("compute", COMPUTES, indirect=True)
 @pytest.mark.parametrize("name", MODELS)
 def test_full_context(front: Frontend, wave: Float32, name: str, compute: str) -> None:
     model: Paraformer | GraphParaformer
     expected, rows = dict(np.load(FOLDER / name / "offline.npz")), front(wave)
-    if compute == "mlx":
+    if compute != "graphs":
         model = network(name, None)
         found = whole(model, [rows])
     else:
@@ -141,12 +151,12 @@ def fire_rows(expected: Stages, variant: recipe.Variant) -> list[int]:
     return [*found, fed - 1] if gathered + 0.45 >= 1 else found
 
 
-@pytest.mark.parametrize("compute", COMPUTES)
+@pytest.mark.parametrize("compute", COMPUTES, indirect=True)
 @pytest.mark.parametrize("variant", list(recipe.VARIANTS))
 @pytest.mark.parametrize("name", MODELS)
 def test_streaming(front: Frontend, wave: Float32, name: str, variant: str, compute: str) -> None:
     setting = recipe.VARIANTS[variant]
-    found = stream((network if compute == "mlx" else graphs)(name, setting), setting, front, wave)
+    found = stream((graphs if compute == "graphs" else network)(name, setting), setting, front, wave)
     expected = dict(np.load(FOLDER / name / f"stream_{variant}.npz"))
     if compute == "graphs":
         expected["logits"] = log_softmax(expected["logits"])

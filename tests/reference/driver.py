@@ -246,7 +246,7 @@ def whole(model: Paraformer, utterances: Sequence[Float32]) -> Stages:
     encoded = model.encoder(mx.array(padded), mask) * mx.array(mask)[:, :, None]
     alpha = np.array(model.predictor.weigh(encoded))
     fired = model.integrator.fire(alpha, lengths)
-    embeddings = embeddings_of(fired, encoded)[:, :-1]
+    embeddings = embeddings_of(fired, encoded)[:, : int(fired.counts.max())]
     logits = model.decoder.output_layer(finish(model.decoder(embeddings, fired.counts, encoded, lengths)))
     return {
         "rows": lengths,
