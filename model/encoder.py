@@ -145,16 +145,12 @@ class Encoder(nn.Module):
         ]
         self.after_norm = LayerNorm(config.size)
         self._config = config
-        self._embedding = Embedding(config)
+        self.embed = Embedding(config)
 
     @property
     def dtype(self) -> mx.Dtype:
         """Type of the layers' outputs."""
         return self.layers[0].self_attn.linear_q_k_v.dtype
-
-    def embed(self, features: NDArray[np.float32], start: int = 0) -> NDArray[np.float32]:
-        """Scale rows (T, input) and add the encodings of positions `start` and following."""
-        return self._embedding(features, start)
 
     def __call__(self, x: mx.array, mask: NDArray[np.bool_] | None = None) -> mx.array:
         """Encode whole utterances: embedded features (B, T, input) to (B, T, size); `mask` (B, T): which are real."""

@@ -30,7 +30,7 @@ from parastream.model.predictor import Predictor
 from parastream.model.rows import length_mask
 from parastream.model.seaco import Seaco
 from parastream.model.selection import Selection
-from parastream.model.stream_state import StreamState
+from parastream.model.stream_state import StreamState, take_windows
 from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
@@ -244,7 +244,7 @@ class Paraformer(nn.Module):
         """See `Network.plan`."""
         if on_cpu():
             return
-        for windows in rounded_sizes(1, 4 * self.lanes):
+        for windows in rounded_sizes(1, 4 * self.lanes) if self._config.streams else ():
             mx.eval(self.encoder.plan(windows, self._config.chunk.window, self._pool.rows(_MEMORY)))
         for rows in rounded_sizes(_FEWEST_ROWS, _LONGEST_PLANNED):
             for utterances in rounded_sizes(1, _MOST_PLANNED // rows):
@@ -307,15 +307,7 @@ class Paraformer(nn.Module):
         wanted: Sequence[Wanted | None],
     ) -> LaneWork[_Computed]:
         chunk, count = self._config.chunk, len(states)
-        x = np.zeros((_sized(count), chunk.window, self._config.encoder.input_size), np.float32)
-        lengths, first_rows = np.full(len(x), chunk.window), []
-        for i, (rows, state) in enumerate(zip(features, states, strict=True)):
-            window = np.concatenate([state.overlap, self.encoder.embed(rows, state.rows)])
-            x[i, : len(window)] = window
-            lengths[i] = len(window)
-            first_rows.append(state.rows - chunk.overlap)
-            state.rows += len(rows)
-            state.overlap = window[len(window) - chunk.overlap :]
+        x, lengths, first_rows = take_windows(features, states, self.encoder.embed, chunk, _sized(count))
         real = length_mask(lengths, chunk.window)
         slots, filled = _slots(states, len(x)), np.zeros(len(x), np.int64)
         filled[:count] = [state.filled for state in states]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import PredictorConfig
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import pad_time
+from parastream.model.layers import neighbours
 from parastream.model.lstm import LSTM
 
 
@@ -46,10 +46,8 @@ class Predictor(nn.Module):
 
     def weigh(self, hidden: mx.array) -> mx.array:
         """Weigh encoded rows (B, T, size), zero beyond each utterance's own: (B, T), from 0 to 1 tokens each."""
-        x = pad_time(hidden.astype(mx.float32), 1, 1)
-        # The convolution as a product: cuDNN plans one anew for every shape of a batch (see `FSMN`).
-        seen = mx.concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], axis=-1)
         weight, bias = self.cif_conv1d.weight, self.cif_conv1d.bias
+        seen = neighbours(hidden.astype(mx.float32))
         x = mx.maximum(mx.addmm(bias, seen, weight.reshape(len(weight), -1).T), 0)
         weights = mx.sigmoid(self.cif_output(x))[..., 0]
         return mx.maximum(weights * self._config.smooth_factor - self._config.noise_threshold, 0)

@@ -6,12 +6,17 @@ names the slots of its utterances, so nothing of theirs is handled one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.cif import PredictorState
+from parastream.model.config import ChunkSize
+from parastream.model.rows import Embedding
+
+Float32 = NDArray[np.float32]
 
 
 class Slotted(Protocol):
@@ -47,7 +52,7 @@ class StreamState:
 
     slot: Slot
     predictor: PredictorState
-    overlap: NDArray[np.float32]
+    overlap: Float32
     """Scaled and position-encoded rows (overlap, input_size) that the next window begins with.
 
     They start as zeros that take part in attention, as in FunASR.
@@ -88,3 +93,31 @@ class StreamState:
         """Take note that a token has been decoded in a window of so many rows."""
         self.decoder_filled = min(capacity, self.decoder_filled + rows)
         self.begun = True
+
+
+def take_windows(
+    features: Sequence[Float32], states: Sequence[StreamState], embed: Embedding, chunk: ChunkSize, batch: int
+) -> tuple[Float32, NDArray[np.int64], list[int]]:
+    """Put together the next window of each of some utterances, and advance their states' rows.
+
+    Args:
+        features: New rows (n, row_size) of each, n at most a hop.
+        states: The utterances' states.
+        embed: Scales rows and adds the encodings of their positions.
+        chunk: Shape of the windows.
+        batch: B; what is beyond the utterances is full windows of zeros.
+
+    Returns:
+        Embedded rows (B, W, input), overlap included, with zeros behind a window that is shorter; how many of them are
+        real, (B,); and the row of each utterance with which its window begins.
+    """
+    x = np.zeros((batch, chunk.window, states[0].overlap.shape[1]), np.float32)
+    lengths, first_rows = np.full(batch, chunk.window), []
+    for i, (rows, state) in enumerate(zip(features, states, strict=True)):
+        window = np.concatenate([state.overlap, embed(rows, state.rows)])
+        x[i, : len(window)] = window
+        lengths[i] = len(window)
+        first_rows.append(state.rows - chunk.overlap)
+        state.rows += len(rows)
+        state.overlap = window[len(window) - chunk.overlap :]
+    return x, lengths, first_rows

@@ -36,6 +36,7 @@ P = ParamSpec("P")
 W = TypeVar("W", bound=Work)
 
 _MANY = 16
+"""Utterances that are computed side by side from which on a large batch takes about as long as a small one."""
 _LANES = 2
 """Utterances that are taken to be computed side by side where no model hears windows."""
 ALL_STEPS = 1 << 16

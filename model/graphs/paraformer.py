@@ -27,7 +27,7 @@ from parastream.model.lanes import finish
 from parastream.model.lattice import Wanted
 from parastream.model.rows import Embedding, length_mask
 from parastream.model.selection import Selection
-from parastream.model.stream_state import StreamState
+from parastream.model.stream_state import StreamState, take_windows
 from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
@@ -207,15 +207,7 @@ class GraphParaformer:
         wanted: Sequence[Wanted | None],
     ) -> _Computed:
         chunk = self._config.chunk
-        x = np.zeros((len(states), chunk.window, self._config.encoder.input_size), np.float32)
-        lengths, first_rows = np.zeros(len(states), np.int64), []
-        for i, (rows, state) in enumerate(zip(features, states, strict=True)):
-            window = np.concatenate([state.overlap, self._embed(rows, state.rows)])
-            x[i, : len(window)] = window
-            lengths[i] = len(window)
-            first_rows.append(state.rows - chunk.overlap)
-            state.rows += len(rows)
-            state.overlap = window[len(window) - chunk.overlap :]
+        x, lengths, first_rows = take_windows(features, states, self._embed, chunk, len(states))
         real = length_mask(lengths, chunk.window)
         remembered = length_mask(np.array([state.filled for state in states]), self._capacity)
         index = np.array([state.slot.index for state in states])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.lanes import Lanes, LaneWork
-from parastream.model.layers import LayerNorm, softmax
+from parastream.model.layers import LayerNorm, neighbours, softmax
 from parastream.model.whisper.config import AUDIO_CONTEXT, WhisperConfig
 from parastream.model.whisper.embedding import Embedding
 from parastream.model.whisper.log_mel import SILENCE
@@ -152,8 +152,8 @@ class Encoder(nn.Module):
         Yields:
             Rows (T / 2, size) after the convolutions, after each half of a layer, and last the output.
         """
-        x = gelu(self.conv1(_neighbours(mx.array(mel).astype(self.embed_positions.dtype), 1)))
-        x = gelu(self.conv2(_neighbours(x, 2)))
+        x = gelu(self.conv1(neighbours(mx.array(mel).astype(self.embed_positions.dtype))))
+        x = gelu(self.conv2(neighbours(x, 2)))
         x = x + self.embed_positions[: len(x)]
         yield x
         for layer in self.layers:
@@ -162,13 +162,6 @@ class Encoder(nn.Module):
             x = layer.transform(x)
             yield x
         yield self.layer_norm(x)
-
-
-def _neighbours(x: mx.array, stride: int) -> mx.array:
-    """Each row of x (T, C) between the ones before and behind it, every `stride`-th: (T / stride, 3 C)."""
-    length = len(x)
-    x = mx.pad(x, [(1, 1), (0, 0)])
-    return mx.concatenate([x[i : i + length : stride] for i in range(3)], axis=-1)
 
 
 @dataclass(slots=True)
