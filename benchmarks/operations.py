@@ -27,7 +27,7 @@ from parastream.model import prepare_process
 prepare_process()
 
 import mlx.core as mx  # noqa: E402
-from parastream.model import SpeechModel, dense, device, load, paraformer, random_weights  # noqa: E402, F401
+from parastream.model import SpeechModel, decoder, dense, device, encoder, load, paraformer, random_weights  # noqa: E402, F401
 
 _evaluate = mx.eval
 
@@ -66,8 +66,11 @@ def as_on_gpu() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("parastream.model") and hasattr(module, "on_cpu") and module is not device:
             vars(module)["on_cpu"] = lambda: False
+            vars(module)["on_cuda"] = lambda: True
     vars(dense)["tiles_are_faster"] = lambda: False
     vars(dense)["_fused_sum"] = _as_one("sum", dense.sum_up)
+    for module in (decoder, encoder):
+        vars(module)["compiled"] = lambda function: function
 
 
 _counts: list[Count] = []

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from parastream.model.config import DecoderConfig
 from parastream.model.dense import Dense, added_up
 from parastream.model.encoder import memories_by_layer
-from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LayerNorm, attend, attention_mask, pad_time, softmax
+from parastream.model.lanes import LaneWork, finish
+from parastream.model.layers import FSMN, LayerNorm, attend, attention_mask, compiled, pad_time, softmax
 from parastream.model.rows import length_mask
 
 
@@ -120,6 +120,40 @@ class DecoderLayer(FsmnLayer):
         self.src_attn = CrossAttention(config.size, config.attention_heads)
         self.norm3 = LayerNorm(config.size)
 
+    def step(
+        self,
+        x: mx.array,
+        mask: mx.array | None,
+        history: mx.array,
+        recent: mx.array,
+        encoded: mx.array,
+        keys: mx.array | None,
+        memory: mx.array | None,
+    ) -> tuple[mx.array, ...]:
+        """Decode one window of each of B utterances.
+
+        Args:
+            x: Tokens (B, U, size).
+            mask: As for `inner`.
+            history: Last inputs of the filter, (B, reach, size).
+            recent: Places of the last ones of this window, counted from the first of those, (B, reach, 1).
+            encoded: Encoded rows (B, W, size).
+            keys: What `attention_mask` returned for the rows of the memory and the window.
+            memory: Keys and values of earlier rows, (B, 2 heads, S, size / heads); None without any.
+
+        Returns:
+            Tokens, the new history, and the new memory, if there is any, as (B, S, 2 heads, size / heads).
+        """
+        t = self.inner(x, mask)
+        padded = mx.concatenate([history, t], axis=1)
+        latest = mx.take_along_axis(padded, recent, axis=1)
+        x = self.self_attn(padded, t, x)
+        keys_values = self.src_attn.keys_values(encoded)
+        x = self.src_attn(self.norm3(x), x, keys_values, keys, memory)
+        if memory is None:
+            return x, latest
+        return x, latest, _latest(memory, keys_values).transpose(0, 2, 1, 3)
+
 
 class Decoder(nn.Module):
     """Stack of decoder layers and the output projection."""
@@ -128,12 +162,17 @@ class Decoder(nn.Module):
         """Make one with random weights; `projects`: whether it has the output projection."""
         super().__init__()
         self.layers = [DecoderLayer(config) for _ in range(config.att_layer_num)]
+        self._steps = [layer.step for layer in self.layers]
         self.fsmn_layers = [FsmnLayer(config) for _ in range(config.num_blocks - config.att_layer_num)]
         self.last = FeedForwardLayer(config)
         self.after_norm = LayerNorm(config.size)
         if projects:
             self.output_layer = Dense(config.size, config.vocab_size)
         self._config = config
+
+    def compile(self) -> None:
+        """Compile the layers' steps, see `compiled`; once, after loading."""
+        self._steps = [compiled(layer.step) for layer in self.layers]
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -246,16 +285,11 @@ class Decoder(nn.Module):
         histories, memories = [], []
         x = embeddings
         remembered = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
-        for i, (layer, own) in enumerate(zip(self.layers, remembered, strict=False)):
-            t = layer.inner(x, mask)
-            padded = mx.concatenate([history[:, i], t], axis=1)
-            histories.append(mx.take_along_axis(padded, recent, axis=1))
-            x = layer.self_attn(padded, t, x)
-            keys_values = layer.src_attn.keys_values(encoded)
-            x = layer.src_attn(layer.norm3(x), x, keys_values, keys, own)
-            if own is not None:
-                memories.append(_latest(own, keys_values).transpose(0, 2, 1, 3))
-            yield x, histories[-1], memories[-1:]
+        for i, (step, own) in enumerate(zip(self._steps, remembered, strict=False)):
+            x, latest, *memorised = step(x, mask, history[:, i], recent, encoded, keys, own)
+            histories.append(latest)
+            memories += memorised
+            yield x, latest, memorised
         if len(self.fsmn_layers) != 1:  # FunASR leaves a single such layer out when streaming.
             # These layers look ahead, but only within their first window.
             ahead = self._reach // 2
@@ -270,8 +304,31 @@ class Decoder(nn.Module):
                 yield x, histories[-1]
         else:
             histories.append(history[:, -1])
-        latest = mx.stack(memories, axis=2).reshape(*memory.shape) if memory is not None else None
-        return self._hidden(x), mx.stack(histories, axis=1), latest
+        new_memory = mx.stack(memories, axis=2).reshape(*memory.shape) if memory is not None else None
+        return self._hidden(x), mx.stack(histories, axis=1), new_memory
+
+    def plan(self, batch: int, tokens: int, rows: int, memory: int) -> list[mx.array]:
+        """Return what has to be evaluated to have had all kinds of operations on a batch of windows of these sizes.
+
+        Args:
+            batch: Windows.
+            tokens: Tokens of each, padding included.
+            rows: Encoded rows of each.
+            memory: Rows that are remembered of earlier windows.
+        """
+        size, blocks = self._config.size, self._config.num_blocks
+        whole = finish(
+            self.step(
+                mx.zeros((batch, tokens, size), self.dtype),
+                np.ones(batch, np.int64),
+                mx.zeros((batch, rows, size), self.dtype),
+                np.ones((batch, memory + rows), np.bool_),
+                mx.zeros((batch, blocks, self._reach * size), self.dtype),
+                mx.zeros((batch, memory, len(self.layers) * 2 * size), self.dtype) if memory else None,
+                np.zeros(batch, np.bool_),
+            )
+        )
+        return [each for each in whole if each is not None]
 
     def _filter(self, layer: FsmnLayer, t: mx.array, x: mx.array, shift: int) -> mx.array:
         before = self._reach // 2 + shift

@@ -16,7 +16,7 @@ from parastream.model.config import DecoderConfig, EncoderConfig
 from parastream.model.dense import Dense
 from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
-from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend, attention_mask
+from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend, attention_mask, compiled
 from parastream.model.rows import Embedding
 
 
@@ -143,9 +143,14 @@ class Encoder(nn.Module):
         self.layers = [
             EncoderLayer(config, config.input_size if i == 0 else config.size) for i in range(config.num_blocks)
         ]
+        self._steps = [layer.step for layer in self.layers]
         self.after_norm = LayerNorm(config.size)
         self._config = config
         self.embed = Embedding(config)
+
+    def compile(self) -> None:
+        """Compile the layers, see `compiled`; once, after loading."""
+        self._steps = [compiled(layer.step) for layer in self.layers]
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -161,8 +166,8 @@ class Encoder(nn.Module):
         rows = None if mask is None else mx.array(mask)[:, :, None].astype(self.dtype)
         keys = None if mask is None else attention_mask(mask, self.dtype)
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
-        for layer in self.layers:
-            x = layer(x, shape[0], rows, keys)
+        for step in self._steps:
+            x, _ = step(x, shape[0], None, rows, keys)
             yield x
         yield self.after_norm(x).reshape(*shape[:2], -1)
 
@@ -193,25 +198,29 @@ class Encoder(nn.Module):
         x = x.reshape(batch * width, -1)
         memories = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
         fresh = []
-        for layer, own in zip(self.layers, memories, strict=False):
-            x, keys_values = layer.step(x, batch, own, mask, keys)
+        for step, own in zip(self._steps, memories, strict=False):
+            x, keys_values = step(x, batch, own, mask, keys)
             fresh.append(keys_values[:, :, :kept].transpose(0, 2, 1, 3))
             yield x, fresh[-1]
         x = self.after_norm(x).reshape(batch, width, -1)
         return (x if mask is None else x * mask), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
 
-    def plan(self, batch: int, rows: int, memory: int = 0) -> mx.array:
+    def plan(self, batch: int, rows: int, memory: int = 0) -> list[mx.array]:
         """Return what has to be evaluated to have had all kinds of operations on a batch of these sizes.
 
-        These are those of the first two layers: all others have the shapes of the second.
+        These are those of the first two layers: all others have the shapes of the second, and are only traced.
         """
         heads, depth = self._config.attention_heads, self._config.size // self._config.attention_heads
         keys = attention_mask(np.ones((batch, memory + rows), np.bool_), self.dtype)
         own = mx.zeros((batch, 2 * heads, memory, depth), self.dtype) if memory else None
-        x = mx.zeros((batch * rows, self._config.input_size))
-        for layer in self.layers[:2]:
-            x, _ = layer.step(x, batch, own, None, keys)
-        return x
+        results = []
+        for mask in (None, mx.zeros((batch, rows, 1), self.dtype)):
+            x, outputs = mx.zeros((batch * rows, self._config.input_size)), list[mx.array]()
+            for step in self._steps:
+                x, _ = step(x, batch, own, mask, keys)
+                outputs.append(x)
+            results.append(outputs[1])
+        return results
 
 
 def memories_by_layer(memory: mx.array, layers: int, config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:

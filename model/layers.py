@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.dense import Dense
-from parastream.model.device import on_cpu
+from parastream.model.device import on_cpu, on_cuda
 
 LAYER_NORM_EPS = 1e-12
 """FunASR's value. It is zero in half precision, so MLX's float32 kernel matters on all-zero rows."""
@@ -17,12 +19,23 @@ LAYER_NORM_EPS = 1e-12
 _BAND = {True: 16, False: 32}
 """Output rows of a band matrix of `FSMN`, on a CPU and on a GPU; more rows are computed in blocks."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _MANY = 8192
 """Attention scores from which on their softmax is computed by operations on whole arrays."""
 _ROUND = 1.5 * 2**23
 """Added to a small float32, it leaves no bits for a fraction."""
 _POWER_OF_TWO = (0.00132669704, 0.00967545975, 0.0555074262, 0.240221218, 0.693146949, 1.00000007)
 """2**x between -0.5 and 0.5 as a polynomial, exact to 8e-8; highest power first."""
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Return what does the same with fewer steps of Python where MLX computes on a GPU.
+
+    What it is called with has few shapes: it is traced for each. Arrays that it takes from elsewhere must not change.
+    """
+    return function if on_cpu() else mx.compile(function)
 
 
 class LayerNorm(nn.Module):
@@ -155,7 +168,7 @@ def attend(
         scores = mx.concatenate([q @ keys.swapaxes(2, 3), q @ k.swapaxes(2, 3)], axis=-1)
         earlier, now = mx.split(softmax(scores, scale, mask), [keys.shape[2]], axis=-1)
         out = earlier @ values + now @ v
-    elif of_many_shapes and not on_cpu() and not mx.metal.is_available():
+    elif of_many_shapes and on_cuda():
         # cuDNN plans fused attention anew for every shape, which takes 50 ms.
         scores = q.astype(mx.float32) @ k.astype(mx.float32).swapaxes(2, 3)
         out = softmax(scores, scale, mask).astype(v.dtype) @ v

@@ -130,6 +130,8 @@ class Paraformer(nn.Module):
             layer.pack()
         for linear in dense:
             linear.pack()
+        self.encoder.compile()
+        self.decoder.compile()
 
     def transcribe(self, features: Sequence[NDArray[np.float32]]) -> list[Tokens]:
         """Recognise whole utterances with full context.
@@ -245,7 +247,9 @@ class Paraformer(nn.Module):
         if on_cpu():
             return
         for windows in rounded_sizes(1, 4 * self.lanes) if self._config.streams else ():
-            mx.eval(self.encoder.plan(windows, self._config.chunk.window, self._pool.rows(_MEMORY)))
+            rows = self._config.chunk.window
+            mx.eval(self.encoder.plan(windows, rows, self._pool.rows(_MEMORY)))
+            mx.eval(self.decoder.plan(windows, _FEWEST_TOKENS, rows, self._pool.rows(_DECODER_MEMORY)))
         for rows in rounded_sizes(_FEWEST_ROWS, _LONGEST_PLANNED):
             for utterances in rounded_sizes(1, _MOST_PLANNED // rows):
                 mx.eval(self.encoder.plan(utterances, rows))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -228,6 +230,24 @@ def test_integration_equals_the_loop_whole_and_in_windows(weights: list[float]) 
         overlap, first = window[len(window) - 5 :], first + len(fresh)
     assert rows == fires
     np.testing.assert_allclose(np.concatenate(heard), expected, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="MLX compiles for a CPU with g++")
+def test_compiled_layers_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # there MLX keeps what it has compiled
+    found: list[list[Tokens]] = []
+    for compiles in (False, True):
+        with as_on_gpu(compiles=compiles):
+            model = network("tiny_d2", recipe.VARIANTS["base"])
+            states, heard = [model.new_state() for _ in range(3)], list[Tokens]()
+            for start in (0, 10, 20):
+                last = [start == 20] * 3
+                heard += model.step([rows(k, 30)[start : start + 10] for k in range(3)], states, last)
+            found.append(heard + model.transcribe([rows(k, 20 + 9 * k) for k in range(3)]))
+    assert sum(map(len, found[0])) > 20
+    for plain, compiled in zip(*found, strict=True):
+        np.testing.assert_array_equal(compiled.ids, plain.ids)
+        np.testing.assert_allclose(compiled.confidences, plain.confidences, atol=1e-5)
 
 
 def test_what_is_planned_is_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
