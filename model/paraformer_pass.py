@@ -67,7 +67,9 @@ class ParaformerPass:
             if utterance.language not in (None, *self.capabilities.languages):
                 allowed = ", ".join(self.capabilities.languages)
                 raise AudioError(f"{self.name} does not know the language {utterance.language!r}; it knows {allowed}")
-        features = [self._speech.frontend(utterance.samples, utterance.rows) for utterance in utterances]
+        features = self._speech.frontend.wholes(
+            [each.samples for each in utterances], [each.rows for each in utterances]
+        )
         divided = [self._divided(utterance.hotwords) for utterance in utterances]
         found = yield from self._speech.network.transcribe_in_slices(
             features,

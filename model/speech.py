@@ -64,6 +64,7 @@ class SpeechModel:
             CheckpointError: The weights are damaged or do not fit the configuration.
         """
         from parastream.model import checkpoint
+        from parastream.model.device import on_cuda
         from parastream.model.quantization import Quantization
 
         if is_sensevoice(directory):
@@ -72,10 +73,11 @@ class SpeechModel:
         computing = choose(compute, dtype, on_gpu=_ON_GPU, measured_in_bytes=measured)
         config = replace(ModelConfig.from_directory(directory), chunk=chunk)
         network = checkpoint.load_network(config, directory, computing)
+        on_device = computing.compute == "mlx" and on_cuda()
         return cls(
             name=name_of(directory.path),
             config=config,
-            frontend=Frontend(config.frontend, *directory.cmvn),
+            frontend=Frontend(config.frontend, *directory.cmvn, on_device=on_device),
             network=network,
             tokenizer=Tokenizer(directory.tokens, directory.merges, directory.cuts if config.seaco else {}),
             parameters=network.size,
@@ -103,7 +105,7 @@ class SpeechModel:
     def warm_up(self) -> None:
         """Run each form once, so that the first client does not wait for kernels and buffers."""
         silence = np.zeros(int(_WARM_UP_SECONDS * self.config.frontend.fs), np.float32)
-        rows = self.frontend(silence)
+        (rows,) = self.frontend.wholes([silence], [()])
         self.network.transcribe([rows])
         if self.config.seaco is not None:
             for _ in self.network.transcribe_in_slices([rows], layers=1 << 16, terms=[(NO_TERM,)]):

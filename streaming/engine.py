@@ -88,7 +88,6 @@ class Engine:
         self._patience = Patience()
         self._beats = Beats(rests=False)
         self._aside = Aside(there=False)
-        self._prepared: Begun[None] | None = None  # features of windows that wait
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
         self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
@@ -385,7 +384,6 @@ class Engine:
             self._advance(self._streams_of(batch))
         for item, begun in zip(marks, marked, strict=True):
             self._run_marks(runner, costs, item, begun)
-        self._prepared = self._aside.begin(partial(runner.prepare, [item.work for item in self._queues.windows]))
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
         """Compute the next batch of windows and return how many seconds it took."""
@@ -393,8 +391,6 @@ class Engine:
         waiting, now = self._queues.windows, _clock()
         if not waiting or self._beats.windows.rest(now):
             return 0.0
-        if self._prepared is not None:
-            self._prepared.wait()
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
         self._queues.windows = schedule.without(waiting, chosen)

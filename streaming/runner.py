@@ -169,13 +169,14 @@ class Runner:
         for work, probabilities in zip(batch, heard, strict=True):
             _apply(work.session.apply_vad, work, probabilities)
 
-    def prepare(self, batch: Sequence[WindowWork]) -> None:
-        """Compute the features of windows, which `run_windows` does else; on any thread, while that does not run."""
-        for work in batch:
-            self._rows(work)
-
-    def _rows(self, work: WindowWork) -> NDArray[np.float32]:
-        return work.rows(self.models.speech.frontend)
+    def rows_of(self, batch: Sequence[WindowWork]) -> list[NDArray[np.float32]]:
+        """Return the new rows of features of each window, which are computed once."""
+        todo = [work for work in batch if work.rows is None]
+        samples, states = [work.samples for work in todo], [work.frontend for work in todo]
+        found = self.models.speech.frontend.steps(samples, states, [work.last for work in todo])
+        for work, rows in zip(todo, found, strict=True):
+            work.rows = rows
+        return [work.rows for work in batch if work.rows is not None]
 
     def run_windows(self, batch: Sequence[WindowWork], *, hurry: bool = False) -> None:
         """Compute one window for each of several utterances.
@@ -191,10 +192,11 @@ class Runner:
         streams = [work.utterance.stream for work in batch]
         states = [network.new_state() if stream is None else stream.copy() for stream in streams]
         wanted = [work.heard.wanted for work in batch]
-        heard = network.step([self._rows(w) for w in batch], states, [w.last for w in batch], wanted)
-        for work, state, tokens in zip(batch, states, heard, strict=True):
+        rows = self.rows_of(batch)
+        heard = network.step(rows, states, [w.last for w in batch], wanted)
+        for work, state, new, tokens in zip(batch, states, rows, heard, strict=True):
             if self.models.final is None and work.session.config.final_pass:
-                work.utterance.rows.append(self._rows(work))
+                work.utterance.rows.append(new)
             work.utterance.stream = None if work.last or not work.wanted else state
             _apply(work.session.apply_window, work, tokens)
 

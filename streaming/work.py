@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model.config import ROW_SECONDS
 from parastream.model.final_pass import Hypothesis
-from parastream.model.frontend import Frontend, FrontendState
+from parastream.model.frontend import FrontendState
 from parastream.model.hotwords import Hotwords
 from parastream.model.punctuation import Context
 from parastream.model.stream_state import StreamState
@@ -58,13 +58,8 @@ class WindowWork:
     last: bool
     audio_in: float
     """When the last audio that it needs arrived."""
-    _rows: Float32 | None = None
-
-    def rows(self, frontend: Frontend) -> Float32:
-        """Return its new rows of features (n, row_size), which are computed once; on any thread."""
-        if self._rows is None:
-            self._rows = frontend.step(self.samples, self.frontend, final=self.last)
-        return self._rows
+    rows: Float32 | None = None
+    """Its new rows of features (n, row_size), once they are computed."""
 
     @property
     def heard(self) -> Heard:

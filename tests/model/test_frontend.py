@@ -22,6 +22,12 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
 
 
 @pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
+    """One that computes many utterances at a time, as on a GPU."""
+    return frontend(tmp_path_factory.mktemp("cmvn"), on_device=True)
+
+
+@pytest.fixture(scope="module")
 def wave() -> Float32:
     return recipe.waveform(3.0)
 
@@ -49,6 +55,28 @@ def test_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, lengt
 def test_any_pieces_give_the_bits_of_the_whole(front: Frontend, wave: Float32, length: int, sizes: list[int]) -> None:
     sizes = [max(size, length // 200 + 1) for size in sizes]
     np.testing.assert_array_equal(in_pieces(front, wave[:length], sizes), front(wave[:length]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(lengths=st.lists(st.integers(0, 30000), min_size=1, max_size=5), size=st.integers(1, 12000))
+def test_many_utterances_at_a_time_give_the_rows_of_each(
+    front: Frontend, many: Frontend, wave: Float32, lengths: list[int], size: int
+) -> None:
+    waves = [wave[5000 * i :][:length] for i, length in enumerate(lengths)]
+    states, rows = (
+        [front.new_state() for _ in waves],
+        [[np.zeros((0, front.config.row_size), np.float32)] for _ in waves],
+    )
+    for start in range(0, max(lengths) + size, size):
+        final = [start <= len(samples) < start + size for samples in waves]
+        live = [i for i, samples in enumerate(waves) if start <= len(samples)]
+        parts = [waves[i][start : start + size] for i in live]
+        for i, new in zip(live, many.steps(parts, [states[i] for i in live], [final[i] for i in live]), strict=True):
+            rows[i].append(new)
+    for samples, found in zip(waves, rows, strict=True):
+        np.testing.assert_allclose(np.concatenate(found), front(samples), rtol=0, atol=2e-3)
+    for samples, whole in zip(waves, many.wholes(waves, [parts[:2] for parts in rows]), strict=True):
+        np.testing.assert_allclose(whole, front(samples), rtol=0, atol=2e-3)
 
 
 @settings(deadline=None, max_examples=100)

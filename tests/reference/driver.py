@@ -102,11 +102,11 @@ def write_directory(
     mx.save_safetensors(str(directory / "model.safetensors"), arrays)
 
 
-def frontend(directory: Path) -> Frontend:
+def frontend(directory: Path, *, on_device: bool = False) -> Frontend:
     """The reference models' frontend; writes its statistics to a directory first."""
     recipe.write_cmvn(directory / "am.mvn")
     config = ModelConfig.from_dict(recipe.config(recipe.SIZES["tiny"], streaming=True), vocab_size=64)
-    return Frontend(config.frontend, *ModelDirectory(directory).cmvn)
+    return Frontend(config.frontend, *ModelDirectory(directory).cmvn, on_device=on_device)
 
 
 def reference_features(name: str) -> Float32:
