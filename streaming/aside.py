@@ -19,13 +19,14 @@ class Begun(Generic[T]):
     def __init__(self, future: Future[tuple[T, float]]) -> None:
         self._future = future
 
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, one way or the other."""
+        return self._future.done()
+
     def result(self) -> T:
         """Wait for the result, and return it or raise what the work raised."""
         return self._future.result()[0]
-
-    def wait(self) -> None:
-        """Wait until it has ended, one way or the other."""
-        self._future.exception()
 
     @property
     def seconds(self) -> float:
@@ -36,8 +37,10 @@ class Begun(Generic[T]):
 class Aside:
     """A thread of its own for such work, one piece after the other, where there is to be one."""
 
-    def __init__(self, *, there: bool) -> None:
+    def __init__(self, *, there: bool, ended: Callable[[], None] = lambda: None) -> None:
+        """Make one; `ended` is called on the thread whenever a piece has ended."""
         self.there = there
+        self._ended = ended
         self._thread = ThreadPoolExecutor(1, "parastream-aside")  # it begins with the first piece
 
     def begin(self, compute: Callable[[], T]) -> Begun[T] | None:
@@ -49,7 +52,9 @@ class Aside:
             began = time.thread_time()  # without what it waits for Python's lock
             return compute(), time.thread_time() - began
 
-        return Begun(self._thread.submit(timed))
+        future = self._thread.submit(timed)
+        future.add_done_callback(lambda _: self._ended())
+        return Begun(future)
 
     def close(self) -> None:
         """Let the thread end."""

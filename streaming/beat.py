@@ -42,9 +42,12 @@ class Beats:
         """`rests`: whether there are any."""
         self.rounds, self.windows, self.passes = (Beat(rests=rests) for _ in range(3))
 
-    def rest(self, now: float, queues: Queues, *, touched: bool) -> float | None:
-        """Return for how many seconds there is nothing to do; None: until a client does something (`touched`)."""
-        if queues.passes or queues.marks:
+    def rest(self, now: float, queues: Queues, *, touched: bool, marked: bool) -> float | None:
+        """Return for how many seconds there is nothing to do; None: until a client does something (`touched`).
+
+        `marked`: whether marks have been found that nobody has been told of.
+        """
+        if queues.passes or queues.marks or marked:
             return 0.0
         rests = []
         if (rest := self.rounds.rest(now)) or touched or queues.vad:

@@ -88,6 +88,7 @@ class Engine:
         self._patience = Patience()
         self._beats = Beats(rests=False)
         self._aside = Aside(there=False)
+        self._marking: deque[tuple[Waiting[PunctuationWork], Begun[Marked]]] = deque()  # aside
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
         self._ahead = self._extra = 0.0  # of this turn, as in `Load.add`
@@ -259,7 +260,7 @@ class Engine:
             self._costs = costs = calibrate(runner)
             self._session_bytes = session_memory(runner.models, SessionConfig()).total
             if runner.models.crowded:
-                self._beats, self._aside = Beats(rests=True), Aside(there=True)
+                self._beats, self._aside = Beats(rests=True), Aside(there=True, ended=self._wake)
             self._runner = runner
         except BaseException as error:
             self._failure = error
@@ -279,9 +280,14 @@ class Engine:
                     self._failure = error
                 self._end_all()
 
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify()
+
     def _end_all(self) -> None:
         """End every session: nobody knows what a turn that failed has left undone."""
         self._queues, self._batches, self._windows_left = Queues(), [], 0
+        self._marking.clear()
         with self.changed:
             streams, self._streams, self._touched = list(self._streams.values()), {}, {}
         self._active.clear()
@@ -330,7 +336,8 @@ class Engine:
 
     def _rest(self) -> float | None:
         """Return for how many seconds there is nothing to do; None: until somebody does something."""
-        return self._beats.rest(_clock(), self._queues, touched=bool(self._touched))
+        marked = bool(self._marking) and self._marking[0][1].done
+        return self._beats.rest(_clock(), self._queues, touched=bool(self._touched), marked=marked)
 
     def _publish(self) -> None:
         """Tell what the turn has brought so far, and let go of sessions that are over."""
@@ -364,15 +371,12 @@ class Engine:
 
     @contextmanager
     def _beside(self, runner: Runner, costs: Capacity) -> Generator[None]:
-        """Judge frames; where there is a thread aside, do that and set marks beside what the context does."""
-        waiting, marks = self._queues.vad, deque[Waiting[PunctuationWork]]()
+        """Judge frames; where there is a thread aside, do that beside what the context does."""
+        waiting = self._queues.vad
         chosen = schedule.next_frames(waiting, costs.frames.each, self.config.slice_budget)
         self._queues.vad = schedule.without(waiting, chosen)
         batch = [item.work for item in chosen]
         judged = self._aside.begin(partial(runner.judge, batch)) if batch else None
-        if self._aside.there:
-            marks, self._queues.marks = self._queues.marks, marks
-        marked = [self._aside.begin(partial(runner.mark, item.work)) for item in marks]
         yield
         if batch:
             steps = max(work.frames for work in batch)
@@ -382,8 +386,13 @@ class Engine:
             costs.frames.observe(seconds if judged is None else judged.seconds, frames / steps, steps)
             self._queues.drop_unwanted()
             self._advance(self._streams_of(batch))
-        for item, begun in zip(marks, marked, strict=True):
-            self._run_marks(runner, costs, item, begun)
+
+    def _mark_beside(self, runner: Runner, costs: Capacity) -> None:
+        """Where there is a thread aside, have it set marks, and take those that it has set."""
+        while self._queues.marks and (begun := self._aside.begin(partial(runner.mark, self._queues.marks[0].work))):
+            self._marking.append((self._queues.marks.popleft(), begun))
+        while self._marking and self._marking[0][1].done:
+            self._run_marks(runner, costs, *self._marking.popleft())
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
         """Compute the next batch of windows and return how many seconds it took."""
@@ -433,12 +442,14 @@ class Engine:
         spare = not windows or self._busy.needed.at(now) < schedule.SPARE
         load = self._busy.live.at(now)
         time_left = Slice(schedule.slice_budget(self.config.slice_budget, windows=windows, waits=waits, load=load))
+        self._mark_beside(runner, costs)
         while not time_left.over:
             began = _clock()
             if self._queues.marks:
                 self._run_marks(runner, costs, self._queues.marks.popleft())
             elif not self._run_piece(runner, costs, spare=spare):
                 break
+            self._mark_beside(runner, costs)
             time_left.spend(_clock() - began)
             if not self._queues.marks:
                 self._publish()  # finals need not wait for the end of the slice

@@ -92,7 +92,9 @@ def test_voices_and_marks_are_computed_beside_windows(
     monkeypatch.setattr(Runner, "mark", mark)
     for listener in speak(crowd, sample, 4):
         listener.wait()
-    assert {kind for kind, thread in threads if thread.startswith("parastream-aside")} >= {"voices"}
+    aside = {kind for kind, thread in threads if thread.startswith("parastream-aside")}
+    assert aside == {"voices", "marks"}
+    assert ("marks", "parastream-inference") not in threads
     recorder.wait_until(lambda: crowd.stats().sessions == 0)
 
 
