@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
 
 from parastream.model.errors import CapacityError, EngineError, ParastreamError
 from parastream.model.process import leave_thread
-from parastream.streaming import passes, schedule
+from parastream.streaming import attempts, passes, schedule
 from parastream.streaming.aside import Aside, Begun
+from parastream.streaming.attempts import LostError, W
 from parastream.streaming.beat import ROUND, Beats
 from parastream.streaming.better_ear import Patience, next_refinements
 from parastream.streaming.capacity import LATE, Capacity, Load, Longest, calibrate, has_room, no_room, places
@@ -34,15 +34,13 @@ from parastream.streaming.schedule import Slice, Waiting
 from parastream.streaming.session import Session, SessionConfig
 from parastream.streaming.stats import Counters, EngineStats
 from parastream.streaming.stream import Stream
-from parastream.streaming.work import Ear, FinalWork, PunctuationWork, VadWork, WindowWork, Work
+from parastream.streaming.work import Ear, FinalWork, PunctuationWork, WindowWork, Work
 
 logger = logging.getLogger("parastream.engine")
 
 _DONE = object()
 _MOST_FAILURES = 3
 """Turns that may fail in a row before the engine gives up."""
-
-W = TypeVar("W", VadWork, WindowWork, FinalWork, PunctuationWork)
 
 _clock = time.monotonic
 
@@ -56,6 +54,7 @@ class Engine:
         config: EngineConfig = EngineConfig(),
         *,
         observers: Sequence[Observer] = (),
+        replaceable: bool = False,
     ) -> None:
         """Prepare an engine; `start` starts it.
 
@@ -63,10 +62,12 @@ class Engine:
             load: Called on the inference thread, to which everything that MLX makes then belongs.
             config: How the engine schedules.
             observers: Told of each turn, partial and final.
+            replaceable: Whether others go on with its sessions, which are told nothing then, if it is lost.
         """
         self.config = config
         self.changed = threading.Condition()
         self._load = load
+        self._replaceable = replaceable
         self._thread = threading.Thread(target=self._run, name="parastream-inference", daemon=True)
         self._runner: Runner | None = None
         self._loaded = threading.Event()
@@ -251,7 +252,8 @@ class Engine:
         try:
             self._serve()
         finally:
-            leave_thread()
+            if not isinstance(self._failure, LostError):  # MLX cannot wait for a GPU that has failed
+                leave_thread()
 
     def _serve(self) -> None:
         try:
@@ -275,10 +277,12 @@ class Engine:
                 failures = 0
             except BaseException as error:
                 failures += 1
+                lost = isinstance(error, LostError)
                 logger.exception("a turn of the inference thread failed")
-                if failures == _MOST_FAILURES or not isinstance(error, Exception):
+                if failures == _MOST_FAILURES or lost or not isinstance(error, Exception):
                     self._failure = error
-                self._end_all()
+                if not (lost and self._replaceable):
+                    self._end_all()
 
     def _wake(self) -> None:
         with self.changed:
@@ -559,23 +563,15 @@ class Engine:
         self._advance(self._streams_of(late))
 
     def _compute(self, batch: Sequence[W], run: Callable[[Sequence[W]], object]) -> float:
-        """Compute a batch and return how many seconds it took.
+        """Compute a batch and return how many seconds it took; 0 for one that fails.
 
-        A batch that fails is computed again in halves, until it is known which of its sessions cannot be served. They
-        end, and no others; the batch counts as 0 s then.
+        Sessions whose work cannot be computed end, and no others. Raises `LostError`, see `attempts`.
         """
         began = _clock()
-        try:
-            run(batch)
-        except Exception:
-            logger.exception("a batch of %d failed", len(batch))
-            if len(batch) == 1:
-                refuse(batch[0])
-            else:
-                self._compute(batch[: len(batch) // 2], run)
-                self._compute(batch[len(batch) // 2 :], run)
-            return 0.0
-        seconds = _clock() - began
+        failed = attempts.compute(batch, run, check=self.models.first.warm_up)
+        for work in failed:
+            refuse(work)
+        seconds = 0.0 if failed else _clock() - began
         self._computed += seconds
         return seconds
 

@@ -106,10 +106,10 @@ def load_models() -> Models:
 
 @contextmanager
 def running_engine(
-    config: EngineConfig = EngineConfig(target_utilisation=math.inf), *observers: Observer
+    config: EngineConfig = EngineConfig(target_utilisation=math.inf), *observers: Observer, replaceable: bool = False
 ) -> Iterator[Engine]:
     """A warm engine on the default models, which admits whoever comes, on however slow a machine."""
-    engine = Engine(load_models, config, observers=observers)
+    engine = Engine(load_models, config, observers=observers, replaceable=replaceable)
     engine.start()
     engine.wait_ready(60)
     yield engine

@@ -82,7 +82,9 @@ class _EngineProcess:
         _take_cpus(setup)
         self._mailbox = Mailbox(loop.call_soon_threadsafe)
         observers = [_Telling(self._mailbox, self._channel), LoggingObserver()]
-        engine = self._engine = Engine(partial(self._load, setup), engine_config(setup.config), observers=observers)
+        engine = self._engine = Engine(
+            partial(self._load, setup), engine_config(setup.config), observers=observers, replaceable=True
+        )
         engine.start()
         loading = asyncio.create_task(asyncio.to_thread(engine.wait_ready))
         await asyncio.wait([loading])

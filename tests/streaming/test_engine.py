@@ -175,7 +175,10 @@ def test_a_batch_that_failed_half_way_is_computed_again_as_if_it_had_not_been(
     def note(self: Any, features: Any, *arguments: Any) -> Any:
         nonlocal together
         together = len(features) > 1
-        return step(self, features, *arguments)
+        try:
+            return step(self, features, *arguments)
+        finally:
+            together = False
 
     def stumble(self: Any, *arguments: Any) -> Any:
         nonlocal failures
@@ -226,6 +229,28 @@ def test_an_engine_that_fails_again_and_again_stops_and_says_so(monkeypatch: pyt
         assert not engine.ready
         with pytest.raises(EngineError, match="a bug"):
             Listener(engine)
+
+
+@pytest.mark.parametrize("replaceable", [False, True])
+def test_an_engine_that_can_compute_nothing_any_more_stops(
+    sample: Audio, monkeypatch: pytest.MonkeyPatch, *, replaceable: bool
+) -> None:
+    def lose(*_: object, **options: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with running_engine(EngineConfig(target_utilisation=math.inf), replaceable=replaceable) as engine:
+        assert [text for text, _, _ in talk(engine, [sample])[0].outline] == SAMPLE_TEXTS
+        for name in ("step", "transcribe", "transcribe_in_slices"):
+            monkeypatch.setattr(type(engine.models.speech.network), name, lose)
+        listeners = [Listener(engine) for _ in range(3)]
+        for listener in listeners:
+            listener.stream.send(sample.tobytes())
+        engine.wait_stopped()
+        assert not engine.ready
+        with pytest.raises(EngineError, match="nothing can be computed any more: an illegal memory access"):
+            engine.check_running()
+        told = sum(isinstance(event, InputRejected) for listener in listeners for event in listener.events)
+        assert told == (0 if replaceable else len(listeners))
 
 
 def test_audio_after_the_end_is_not_heard(engine: Engine, sample: Audio) -> None:
