@@ -3,8 +3,9 @@
     nvidia-cuda-mps-control -d        # so that kernels of several processes run side by side
     ./run python -m benchmarks.crowd --servers 12 --clients 2000 --model random-full
 
-Each server has an engine of its own. The clients are those of `parastream bench clients`, in several processes. Other
-options go to `parastream serve`; every client is admitted, whatever the servers think that they can do.
+Each server has an engine of its own, unless `--engines` says otherwise. The clients are those of `parastream bench
+clients`, in several processes. Other options go to `parastream serve`; every client is admitted, whatever the servers
+think that they can do.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ async def measure(known: argparse.Namespace, model: str, options: Sequence[str])
     """Start the servers, have the clients speak, and return what came out."""
     async with contextlib.AsyncExitStack() as stack:
         admit = ("--target-utilisation", "1000", "--max-sessions", str(known.clients), "--model", model)
-        # One after the other: what the first has compiled for a GPU is there for the others.
-        servers = [await stack.enter_async_context(server_process([*admit, *options])) for _ in range(known.servers)]
+        # The first alone: what it has compiled for a GPU is there for the others.
+        starts = [stack.enter_async_context(server_process([*admit, *options])) for _ in range(known.servers)]
+        servers = [await starts[0], *await asyncio.gather(*starts[1:])]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         each = known.clients // known.generators
         runs = [
