@@ -66,6 +66,7 @@ def load(
     directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
     speech = SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype)
     allocator.return_freed_memory()  # copies of weights that only loading needed
+    allocator.join_pages()
     return speech
 
 
@@ -98,6 +99,7 @@ def load_final_pass(
     path = catalogue.resolve(name_or_directory, offline=offline)
     final_pass = _final_pass(path, compute, dtype, lm)
     allocator.return_freed_memory()
+    allocator.join_pages()
     return final_pass
 
 
