@@ -66,7 +66,8 @@ def join_pages() -> None:
 
 def _own_memory() -> Iterator[tuple[int, int]]:
     """Yield the whole large pages of each piece of memory that belongs to no file."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
         place, rights, _, _, inode, *_ = line.split()
         start, end = (int(address, 16) for address in place.split("-"))
         start, end = -(-start // _LARGE_PAGE) * _LARGE_PAGE, end // _LARGE_PAGE * _LARGE_PAGE

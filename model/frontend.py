@@ -68,7 +68,7 @@ class Frontend:
         self._fft = 1 << (self._frame - 1).bit_length()
         self._window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(self._frame) / (self._frame - 1))
         self._mel = _mel_bank(config.n_mels, self._fft, config.fs)
-        self._on_device = on_device
+        self.on_device = on_device
         self._log_mel: LogMel | None = None
 
     @property
@@ -127,7 +127,7 @@ class Frontend:
         On MLX's device, and thus on its thread, if the frontend was made so. That is for GPUs, where a batch costs
         about as much as one utterance, but which have no float64: rows differ by what float32 rounds.
         """
-        if not self._on_device:
+        if not self.on_device:
             return [self.step(own, at, final=last) for own, at, last in zip(samples, states, final, strict=True)]
         if self._log_mel is None:
             from parastream.model.log_mel import LogMel  # only now, since it imports MLX

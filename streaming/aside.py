@@ -24,6 +24,10 @@ class Begun(Generic[T]):
         """Whether it has ended, one way or the other."""
         return self._future.done()
 
+    def wait(self) -> None:
+        """Wait until it has ended, one way or the other."""
+        self._future.exception()
+
     def result(self) -> T:
         """Wait for the result, and return it or raise what the work raised."""
         return self._future.result()[0]

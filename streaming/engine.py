@@ -89,6 +89,7 @@ class Engine:
         self._patience = Patience()
         self._beats = Beats(rests=False)
         self._aside = Aside(there=False)
+        self._prepared: Begun[object] | None = None  # features of windows that wait
         self._marking: deque[tuple[Waiting[PunctuationWork], Begun[Marked]]] = deque()  # aside
         self._active: dict[Stream, None] = {}  # those for which something has happened that was not told
         self._computed = 0.0  # seconds in the models
@@ -390,6 +391,8 @@ class Engine:
             costs.frames.observe(seconds if judged is None else judged.seconds, frames / steps, steps)
             self._queues.drop_unwanted()
             self._advance(self._streams_of(batch))
+        if runner.features_anywhere:
+            self._prepared = self._aside.begin(partial(runner.rows_of, [item.work for item in self._queues.windows]))
 
     def _mark_beside(self, runner: Runner, costs: Capacity) -> None:
         """Where there is a thread aside, have it set marks, and take those that it has set."""
@@ -404,6 +407,8 @@ class Engine:
         waiting, now = self._queues.windows, _clock()
         if not waiting or self._beats.windows.rest(now):
             return 0.0
+        if self._prepared is not None:
+            self._prepared.wait()
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
         chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
         self._queues.windows = schedule.without(waiting, chosen)

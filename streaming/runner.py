@@ -169,13 +169,19 @@ class Runner:
         for work, probabilities in zip(batch, heard, strict=True):
             _apply(work.session.apply_vad, work, probabilities)
 
+    @property
+    def features_anywhere(self) -> bool:
+        """Whether `rows_of` may be called on any thread, since it needs no MLX."""
+        return self.models.front is not None and not self.models.front.frontend.on_device
+
     def rows_of(self, batch: Sequence[WindowWork]) -> list[NDArray[np.float32]]:
-        """Return the new rows of features of each window, which are computed once."""
-        todo = [work for work in batch if work.rows is None]
-        samples, states = [work.samples for work in todo], [work.frontend for work in todo]
-        found = self.models.speech.frontend.steps(samples, states, [work.last for work in todo])
-        for work, rows in zip(todo, found, strict=True):
-            work.rows = rows
+        """Return the new rows of features of each window, which are computed once, and by one thread at a time."""
+        frontend, todo = self.models.speech.frontend, [work for work in batch if work.rows is None]
+        # One by one where it makes no difference: if one fails, those before it keep their rows.
+        for some in [todo] if frontend.on_device and todo else [[work] for work in todo]:
+            samples, states = [work.samples for work in some], [work.frontend for work in some]
+            for work, rows in zip(some, frontend.steps(samples, states, [w.last for w in some]), strict=True):
+                work.rows = rows
         return [work.rows for work in batch if work.rows is not None]
 
     def run_windows(self, batch: Sequence[WindowWork], *, hurry: bool = False) -> None:

@@ -75,10 +75,10 @@ def test_all_are_heard_as_anywhere_with_few_batches(crowd: Engine, recorder: Rec
     recorder.wait_until(lambda: crowd.stats().sessions == 0)
 
 
-def test_voices_and_marks_are_computed_beside_windows(
+def test_voices_features_and_marks_are_computed_beside_windows(
     crowd: Engine, recorder: Recorder, sample: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged, marked, threads = Runner.judge, Runner.mark, set[tuple[str, str]]()
+    judged, marked, heard, threads = Runner.judge, Runner.mark, Runner.rows_of, set[tuple[str, str]]()
 
     def judge(self: Runner, batch: Any) -> Any:
         threads.add(("voices", threading.current_thread().name))
@@ -88,12 +88,18 @@ def test_voices_and_marks_are_computed_beside_windows(
         threads.add(("marks", threading.current_thread().name))
         return marked(self, work)
 
+    def rows_of(self: Runner, batch: Any) -> Any:
+        if any(work.rows is None for work in batch):
+            threads.add(("features", threading.current_thread().name))
+        return heard(self, batch)
+
     monkeypatch.setattr(Runner, "judge", judge)
     monkeypatch.setattr(Runner, "mark", mark)
+    monkeypatch.setattr(Runner, "rows_of", rows_of)
     for listener in speak(crowd, sample, 4):
         listener.wait()
     aside = {kind for kind, thread in threads if thread.startswith("parastream-aside")}
-    assert aside == {"voices", "marks"}
+    assert aside == {"voices", "features", "marks"}
     assert ("marks", "parastream-inference") not in threads
     recorder.wait_until(lambda: crowd.stats().sessions == 0)
 
