@@ -22,6 +22,8 @@ _MOST_KEPT = 512 << 20
 
 _PAGE, _LARGE_PAGE = 4 << 10, 2 << 20
 _MADV_COLLAPSE = 25
+_RESERVED = 64 << 30
+"""Bytes of a piece of memory that nobody can mean to fill."""
 _FILLED = 0.9
 """Share of a large page that has to be in use: what is not is memory that the process would have besides."""
 
@@ -71,5 +73,5 @@ def _own_memory() -> Iterator[tuple[int, int]]:
         place, rights, _, _, inode, *_ = line.split()
         start, end = (int(address, 16) for address in place.split("-"))
         start, end = -(-start // _LARGE_PAGE) * _LARGE_PAGE, end // _LARGE_PAGE * _LARGE_PAGE
-        if rights == "rw-p" and inode == "0" and start < end:
+        if rights == "rw-p" and inode == "0" and 0 < end - start < _RESERVED:
             yield start, end

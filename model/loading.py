@@ -65,9 +65,17 @@ def load(
     warn_if_slow()
     directory = ModelDirectory(catalogue.resolve(name_or_directory, offline=offline))
     speech = SpeechModel.from_directory(directory, chunk=chunk, compute=compute, dtype=dtype)
-    allocator.return_freed_memory()  # copies of weights that only loading needed
-    allocator.join_pages()
+    _tidy_memory()
     return speech
+
+
+def _tidy_memory() -> None:
+    """Let go of copies of weights that only loading needed, and bring those that stay into large pages on a CPU."""
+    from parastream.model.device import on_cpu  # imports MLX, which has to wait for prepare_process
+
+    allocator.return_freed_memory()
+    if on_cpu():
+        allocator.join_pages()
 
 
 def load_final_pass(
@@ -98,8 +106,7 @@ def load_final_pass(
     warn_if_slow()
     path = catalogue.resolve(name_or_directory, offline=offline)
     final_pass = _final_pass(path, compute, dtype, lm)
-    allocator.return_freed_memory()
-    allocator.join_pages()
+    _tidy_memory()
     return final_pass
 
 
