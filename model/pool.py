@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+from parastream.model.batches import rounded
 from parastream.model.stream_state import Slot
 
 Indices = NDArray[np.int32]
@@ -64,7 +65,7 @@ class Pool:
     def take(self) -> Slot:
         """Return a slot, which `prepare` empties."""
         if not self.free:
-            self._resize(2 * self._slots)
+            self._resize(rounded(self._slots + 1))
         slot = Slot(self, self.free.pop())
         self._taken.append(slot.index)
         return slot
