@@ -1,7 +1,7 @@
 """How many speakers does a GPU carry? Several servers on it, and clients that speak all the time, through real sockets.
 
     nvidia-cuda-mps-control -d        # so that kernels of several processes run side by side
-    ./run python -m benchmarks.crowd --servers 12 --clients 2000 --model random-full
+    ./run python -m benchmarks.crowd --servers 14 --clients 2000 --model random-full
 
 Each server has an engine of its own, unless `--engines` says otherwise. The clients are those of `parastream bench
 clients`, in several processes. Other options go to `parastream serve`; every client is admitted, whatever the servers

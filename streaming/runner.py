@@ -178,9 +178,10 @@ class Runner:
         """Return the new rows of features of each window, which are computed once, and by one thread at a time."""
         frontend, todo = self.models.speech.frontend, [work for work in batch if work.rows is None]
         # One by one where it makes no difference: if one fails, those before it keep their rows.
-        for some in [todo] if frontend.on_device and todo else [[work] for work in todo]:
-            samples, states = [work.samples for work in some], [work.frontend for work in some]
-            for work, rows in zip(some, frontend.steps(samples, states, [w.last for w in some]), strict=True):
+        parts = [todo] if frontend.on_device else [[work] for work in todo]
+        for part in parts:
+            samples, states = [work.samples for work in part], [work.frontend for work in part]
+            for work, rows in zip(part, frontend.steps(samples, states, [w.last for w in part]), strict=True):
                 work.rows = rows
         return [work.rows for work in batch if work.rows is not None]
 

@@ -63,10 +63,8 @@ def test_many_utterances_at_a_time_give_the_rows_of_each(
     front: Frontend, many: Frontend, wave: Float32, lengths: list[int], size: int
 ) -> None:
     waves = [wave[5000 * i :][:length] for i, length in enumerate(lengths)]
-    states, rows = (
-        [front.new_state() for _ in waves],
-        [[np.zeros((0, front.config.row_size), np.float32)] for _ in waves],
-    )
+    states = [front.new_state() for _ in waves]
+    rows = [[np.zeros((0, front.config.row_size), np.float32)] for _ in waves]
     for start in range(0, max(lengths) + size, size):
         final = [start <= len(samples) < start + size for samples in waves]
         live = [i for i, samples in enumerate(waves) if start <= len(samples)]
