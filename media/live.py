@@ -19,13 +19,15 @@ from parastream.media.packets import Codec, Demuxer
 from parastream.media.webm import WebmDemuxer
 
 _PIECE = 1 << 16
-_MAGIC = 16
-"""Bytes by which a kind is known."""
+_MAGIC = 8
+"""Bytes by which each kind is known."""
 
 
-def is_encoded(head: bytes) -> bool:
-    """Return whether bytes begin as audio does that says itself what it is."""
-    return _demuxer(head) is not None or mp4.begins(head)
+def is_encoded(head: bytes) -> bool | None:
+    """Return whether bytes begin as audio does that says itself what it is; None while they are too few to tell."""
+    if _demuxer(head) is not None or mp4.begins(head):
+        return True
+    return None if len(head) < _MAGIC else False
 
 
 def open_sound(source: Source, *, live: bool) -> Live | Recording:

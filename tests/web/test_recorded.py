@@ -16,7 +16,7 @@ RECORD = """async ([url, type]) => {
     await new Promise((resolve) => (socket.onopen = resolve));
     const recorder = new MediaRecorder(stream, { mimeType: type });
     recorder.ondataavailable = ({ data }) => data.size && socket.send(data);
-    recorder.start(100);
+    recorder.start(1);  // as often as it can: its first message is one byte then
     return await new Promise((resolve, reject) => {
         socket.onclose = ({ code, reason }) => reject(new Error(`${code} ${reason}`));
         socket.onmessage = ({ data }) => {

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from parastream.server.protocols.base import Adapter, Admits, Request
 from parastream.server.protocols.deepgram.messages import BadRequest
-from parastream.server.protocols.deepgram.options import found_format
+from parastream.server.protocols.deepgram.options import found_format, is_known
 from parastream.server.protocols.wav import WavInput
 from parastream.server.sessions.transcription import Transcription
 from parastream.server.wire.messages import Error
@@ -27,6 +27,7 @@ class Live(Adapter):
         self._request_id = str(uuid.uuid4())
         self._transcription: Transcription | None = None
         self._wav = WavInput()
+        self._beginning = b""  # of audio while it is not known what it is
         self._closing = False
 
     @classmethod
@@ -62,7 +63,11 @@ class Live(Adapter):
         transcription = self._transcription
         if self._format is None:
             data = self._wav.push(data)
-            if transcription is None and self._wav.known:
+            if transcription is None:
+                data = self._beginning = self._beginning + data
+                if not is_known(self._wav, data):
+                    return
+                self._beginning = b""
                 transcription = self._begin(found_format(self._wav, data))
         if transcription is not None and data:
             transcription.send(data)

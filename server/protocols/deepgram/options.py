@@ -182,6 +182,16 @@ def audio_format(request: Request) -> AudioFormat | None:
         raise BadRequestError("unsupported", str(error)) from error
 
 
+def is_known(wav: WavInput, data: bytes) -> bool:
+    """Return whether enough audio has come for `found_format`: the first message of a recorder may be a single byte.
+
+    Args:
+        wav: what has looked for a WAV header.
+        data: the audio so far.
+    """
+    return wav.header is not None or (wav.known and is_encoded(data) is not None)
+
+
 def found_format(wav: WavInput, data: bytes) -> AudioFormat | None:
     """Return how samples are written, as the beginning of audio shows it; None if the audio is encoded.
 

@@ -509,9 +509,10 @@ def test_audio_that_cannot_be_used(audio: bytes, message: str) -> None:
     assert talk.adapter.ending[1].startswith("DATA-0000: ")
 
 
-def test_before_the_header_there_is_nothing_to_recognise() -> None:
+@pytest.mark.parametrize("beginning", [b"RIFF", b"\x1a\x45", b"raw"])
+def test_before_it_is_known_what_audio_is_there_is_nothing_to_recognise(beginning: bytes) -> None:
     talk = Talk("")
-    talk.send(b"RIFF")
+    talk.send(beginning)
     talk.say("Finalize")
     (empty,) = talk.sent()
     assert empty["from_finalize"]

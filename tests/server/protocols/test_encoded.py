@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,16 @@ async def test_encoded_audio_of_several_kinds_by_the_native_protocol(
 
 
 @asynchronous
-async def test_deepgrams_clients_in_browsers_send_what_they_record(engine: Engine, webm: bytes) -> None:
+async def test_deepgrams_clients_in_browsers_send_what_they_record(engine: Engine, webm: bytes, mp4: bytes) -> None:
+    """The first message of Chromium's recorder is a single byte where it begins late."""
     async with serving(engine) as server:
-        for query in ("punctuate=true", "punctuate=true&encoding=opus&sample_rate=48000"):
+        for query, audio in itertools.product(
+            ("punctuate=true", "punctuate=true&encoding=opus&sample_rate=48000"), (webm, mp4)
+        ):
             async with connected(server, f"/v1/listen?{query}") as websocket:
-                await speak(websocket, webm, {"type": "CloseStream"}, size=500)
+                for byte in audio[:12]:
+                    await websocket.send(bytes((byte,)))
+                await speak(websocket, audio[12:], {"type": "CloseStream"}, size=500)
                 messages, code = await all_of(websocket)
             results = [json.loads(message) for message in messages]
             said = [each["channel"]["alternatives"][0]["transcript"] for each in results if each["type"] == "Results"]
