@@ -284,7 +284,7 @@ class Decoder(nn.Module):
         history = history.reshape(*history.shape[:2], self._reach, -1)
         histories, memories = [], []
         x = embeddings
-        remembered = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
+        remembered = repeat(None) if memory is None else memories_by_layer([memory], self._config)
         for i, (step, own) in enumerate(zip(self._steps, remembered, strict=False)):
             x, latest, *memorised = step(x, mask, history[:, i], recent, encoded, keys, own)
             histories.append(latest)

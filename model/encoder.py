@@ -5,7 +5,7 @@ Each layer has a full-context form (`__call__`) and a streaming form (`step`) ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 
 import mlx.core as mx
@@ -18,6 +18,9 @@ from parastream.model.device import on_cpu
 from parastream.model.lanes import LaneWork
 from parastream.model.layers import FSMN, LAYER_NORM_EPS, LayerNorm, attend, attention_mask, compiled
 from parastream.model.rows import Embedding
+
+_TOGETHER = 10
+"""Layers whose keys and values are stored side by side, so that a step holds a copy of no more than those."""
 
 
 class SelfAttention(nn.Module):
@@ -157,6 +160,12 @@ class Encoder(nn.Module):
         """Type of the layers' outputs."""
         return self.layers[0].self_attn.linear_q_k_v.dtype
 
+    @property
+    def memory_widths(self) -> list[int]:
+        """Numbers for each row of the parts in which `step` takes and returns keys and values, a few layers' each."""
+        layers = len(self.layers)
+        return [2 * self._config.size * len(range(layers)[i : i + _TOGETHER]) for i in range(0, layers, _TOGETHER)]
+
     def __call__(self, x: mx.array, mask: NDArray[np.bool_] | None = None) -> mx.array:
         """Encode whole utterances: embedded features (B, T, input) to (B, T, size); `mask` (B, T): which are real."""
         return list(self.layer_by_layer(x, mask))[-1]
@@ -176,34 +185,38 @@ class Encoder(nn.Module):
         x: mx.array,
         real: NDArray[np.bool_],
         remembered: NDArray[np.bool_],
-        memory: mx.array | None,
+        memory: Iterable[mx.array] | None,
         kept: int,
-    ) -> LaneWork[tuple[mx.array, mx.array]]:
+    ) -> LaneWork[tuple[mx.array, list[mx.array]]]:
         """Encode one window of each of B utterances.
 
         Args:
             x: Embedded rows (B, W, input) of each, overlap included.
             real: Which of them are, (B, W).
             remembered: Which rows of the memory are in use, (B, S).
-            memory: Keys and values of earlier windows, (B, S, layers · 2 size), as they are returned; None without any.
+            memory: Keys and values of earlier windows in parts (B, S, width), as they are returned; each is asked for
+                when it is needed. None without any.
             kept: The first so many rows of each window are to be remembered.
 
         Returns:
             Encoded rows (B, W, size), zero where they are not real; and the keys and values of the rows that are to be
-            remembered, (B, kept, layers · 2 size).
+            remembered, in parts (B, kept, width), see `memory_widths`.
         """
         batch, width = real.shape
         keys = attention_mask(np.concatenate([remembered, real], axis=1), self.dtype)
         mask = None if real.all() else mx.array(real)[:, :, None].astype(self.dtype)
         x = x.reshape(batch * width, -1)
-        memories = repeat(None) if memory is None else memories_by_layer(memory, len(self.layers), self._config)
-        fresh = []
-        for step, own in zip(self._steps, memories, strict=False):
+        memories = repeat(None) if memory is None else memories_by_layer(memory, self._config)
+        parts, fresh = [], []
+        for number, (step, own) in enumerate(zip(self._steps, memories, strict=False), 1):
             x, keys_values = step(x, batch, own, mask, keys)
             fresh.append(keys_values[:, :, :kept].transpose(0, 2, 1, 3))
-            yield x, fresh[-1]
+            if len(fresh) == _TOGETHER or number == len(self._steps):
+                parts.append(mx.stack(fresh, axis=2).reshape(batch, kept, -1))
+                fresh.clear()
+            yield x, fresh[-1:] or parts[-1]
         x = self.after_norm(x).reshape(batch, width, -1)
-        return (x if mask is None else x * mask), mx.stack(fresh, axis=2).reshape(batch, kept, -1)
+        return (x if mask is None else x * mask), parts
 
     def plan(self, batch: int, rows: int, memory: int = 0) -> list[mx.array]:
         """Return what has to be evaluated to have had all kinds of operations on a batch of these sizes.
@@ -223,9 +236,10 @@ class Encoder(nn.Module):
         return results
 
 
-def memories_by_layer(memory: mx.array, layers: int, config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:
-    """Yield the keys and values (B, S, layers · 2 size) of each layer by heads: (B, 2 heads, S, size / heads)."""
+def memories_by_layer(parts: Iterable[mx.array], config: EncoderConfig | DecoderConfig) -> Iterator[mx.array]:
+    """Yield each layer's keys and values by heads, (B, 2 heads, S, size / heads), of parts (B, S, layers · 2 size)."""
     heads = config.attention_heads
-    by_layer = memory.reshape(*memory.shape[:2], layers, 2 * heads, config.size // heads)
-    for layer in range(layers):
-        yield by_layer[:, :, layer].transpose(0, 2, 1, 3)
+    for part in parts:
+        by_layer = part.reshape(*part.shape[:2], -1, 2 * heads, config.size // heads)
+        for layer in range(by_layer.shape[2]):
+            yield by_layer[:, :, layer].transpose(0, 2, 1, 3)

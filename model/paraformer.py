@@ -34,8 +34,8 @@ from parastream.model.stream_state import StreamState, take_windows
 from parastream.model.timestamps import timed_finely
 from parastream.model.tokens import Tokens
 
-_MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values", "decoder histories", "decoder keys and values"
-"""Parts of the pool."""
+_MEMORY, _HISTORY, _DECODER_MEMORY = "encoder keys and values {}", "decoder histories", "decoder keys and values"
+"""Parts of the pool; of the first there are several, see `Encoder.memory_widths`."""
 _ON_CUDA, _ON_METAL = 64, 4
 """Windows of a full-size model that take about as long as one: measured on an H200; on a Mac it is a guess."""
 _FEWEST_ROWS, _FEWEST_TOKENS = 32, 4
@@ -51,8 +51,8 @@ class _Computed:
     tokens: list[Tokens]
     states: Sequence[StreamState]
     last: Sequence[bool]
-    keys_values: mx.array
-    """Of the encoder: (B, rows, …), with B of the windows' padded batch."""
+    keys_values: Sequence[mx.array]
+    """Of the encoder, in parts: (B, rows, …), with B of the windows' padded batch."""
     heard: Sequence[StreamState] = ()
     """Those whose windows have tokens."""
     history: mx.array | None = None
@@ -90,18 +90,26 @@ class Paraformer(nn.Module):
     @cached_property
     def _pool(self) -> Pool:
         config = self._config
-        encoder, decoder = config.encoder, config.decoder
+        decoder = config.decoder
         rows = self._kept if self._unlimited else config.encoder_look_back * config.chunk.hop
-        return Pool(
-            {
-                _MEMORY: Part(rows, encoder.num_blocks * 2 * encoder.size),
-                _HISTORY: Part(decoder.num_blocks, (decoder.kernel_size - 1) * decoder.size),
-                _DECODER_MEMORY: Part(
-                    max(0, config.decoder_look_back) * config.chunk.hop, decoder.att_layer_num * 2 * decoder.size
-                ),
-            },
-            self.encoder.dtype,
+        parts = {
+            name: Part(rows, width) for name, width in zip(self._memories, self.encoder.memory_widths, strict=True)
+        }
+        parts[_HISTORY] = Part(decoder.num_blocks, (decoder.kernel_size - 1) * decoder.size)
+        parts[_DECODER_MEMORY] = Part(
+            max(0, config.decoder_look_back) * config.chunk.hop, decoder.att_layer_num * 2 * decoder.size
         )
+        return Pool(parts, self.encoder.dtype)
+
+    @cached_property
+    def _memories(self) -> list[str]:
+        """Parts of the pool with the encoder's keys and values."""
+        return [_MEMORY.format(number) for number in range(len(self.encoder.memory_widths))]
+
+    @property
+    def _memory_rows(self) -> int:
+        """Rows of earlier windows that the pool has room for."""
+        return self._pool.rows(self._memories[0])
 
     @property
     def _unlimited(self) -> bool:
@@ -248,7 +256,7 @@ class Paraformer(nn.Module):
             return
         for windows in rounded_sizes(1, 4 * self.lanes) if self._config.streams else ():
             rows = self._config.chunk.window
-            mx.eval(self.encoder.plan(windows, rows, self._pool.rows(_MEMORY)))
+            mx.eval(self.encoder.plan(windows, rows, self._memory_rows))
             mx.eval(self.decoder.plan(windows, _FEWEST_TOKENS, rows, self._pool.rows(_DECODER_MEMORY)))
         for rows in rounded_sizes(_FEWEST_ROWS, _LONGEST_PLANNED):
             for utterances in rounded_sizes(1, _MOST_PLANNED // rows):
@@ -283,8 +291,9 @@ class Paraformer(nn.Module):
         live = [i for i, state in enumerate(states) if len(features[i]) or state.rows]
         if self._unlimited and live:
             needed = max(states[i].filled for i in live) + self._kept
-            if needed > self._pool.rows(_MEMORY):
-                self._pool.widen(_MEMORY, 2 * needed)
+            if needed > self._memory_rows:
+                for part in self._memories:
+                    self._pool.widen(part, 2 * needed)
         self._pool.prepare()
         parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
         works = [
@@ -318,8 +327,8 @@ class Paraformer(nn.Module):
         encoded, keys_values = yield from self.encoder.step(
             mx.array(x),
             real,
-            length_mask(filled, self._pool.rows(_MEMORY)),
-            self._pool.read(_MEMORY, slots),
+            length_mask(filled, self._memory_rows),
+            (self._pool.read(part, slots) for part in self._memories) if self._memory_rows else None,
             self._kept,
         )
         weights = self.predictor.weigh(encoded)
@@ -364,30 +373,29 @@ class Paraformer(nn.Module):
         begun[: len(computed.heard)] = [state.begun for state in computed.heard]
         # New rows enter a memory at its end, so those in use are the last ones.
         takes_part = np.concatenate([length_mask(filled, rows)[:, ::-1], real], axis=1)
-        history = self._pool.read(_HISTORY, slots)
-        assert history is not None
         hidden, computed.history, computed.memory = yield from self.decoder.step(
             embedded.astype(self.decoder.dtype),
             counts,
             encoded,
             takes_part,
-            history,
-            self._pool.read(_DECODER_MEMORY, slots),
+            self._pool.read(_HISTORY, slots),
+            self._pool.read(_DECODER_MEMORY, slots) if rows else None,
             begun,
         )
         return hidden
 
     def _remember(self, computed: _Computed) -> None:
         """Store what later windows look back at; nothing looks back at an utterance's last window."""
-        batch, fresh = computed.keys_values.shape[:2]
-        capacity = self._pool.rows(_MEMORY)
+        batch, fresh = computed.keys_values[0].shape[:2]
+        capacity = self._memory_rows
         count = min(fresh, capacity)
         slots, rows = np.full(batch, SCRATCH, np.int32), np.zeros((batch, count), np.int32)
         for i, (state, last) in enumerate(zip(computed.states, computed.last, strict=True)):
             if not last:
                 _, start = state.make_room(fresh, capacity, unlimited=self._unlimited)
                 slots[i], rows[i] = state.slot.index, (start + np.arange(count)) % max(1, capacity)
-        self._pool.write(_MEMORY, slots, rows, computed.keys_values[:, fresh - count :])
+        for part, values in zip(self._memories, computed.keys_values, strict=True):
+            self._pool.write(part, slots, rows, values[:, fresh - count :])
         if computed.history is not None:
             self._replace(_HISTORY, computed.heard, computed.history)
         if computed.memory is not None:

@@ -1,6 +1,6 @@
 """What many utterances remember, in a few large MLX arrays on the device that computes.
 
-A batch takes all that its utterances remember with one operation for each array, and stores what its windows add with
+A batch takes what its utterances remember in an array with one operation, and stores what its windows add with
 another, however many utterances there are: each operation costs time of the CPU that hands it to a GPU.
 """
 
@@ -83,10 +83,8 @@ class Pool:
         self._parts[name] = Part(rows, self._parts[name].width)
         self._resize(self._slots)
 
-    def read(self, name: str, slots: Indices) -> mx.array | None:
-        """Return what B slots have of one kind: (B, rows, width); None if there are no rows of it."""
-        if not self._parts[name].rows:
-            return None
+    def read(self, name: str, slots: Indices) -> mx.array:
+        """Return what B slots have of one kind, of which there are rows: (B, rows, width)."""
         return mx.take(self._arrays[name], mx.array(slots), axis=0).view(self._dtype)
 
     def write(self, name: str, slots: Indices, rows: Indices, values: mx.array) -> None:

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
-from parastream.model import SpeechModel
+from parastream.model import SpeechModel, encoder
 from parastream.model.cif import Integrator
 from parastream.model.config import ChunkSize, ModelConfig, PredictorConfig
 from parastream.model.graphs.paraformer import GraphParaformer
@@ -115,6 +115,20 @@ def test_the_ring_remembers_the_last_rows(model: Paraformer) -> None:
     by_layer = held[:, 0].swapaxes(0, 1)
     order = np.roll(np.arange(40), -state.head)
     np.testing.assert_allclose(by_layer[:, order], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["base", "lb0", "lbneg1"])
+def test_what_is_remembered_in_parts_is_the_same(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    for together in (1, 2, 50):
+        monkeypatch.setattr(encoder, "_TOGETHER", together)
+        model = network("tiny_d2", recipe.VARIANTS[variant])
+        state = model.new_state()
+        steps = [model.step([window], [state], [False])[0] for window, _ in windows(rows(6, 80))[:-1]]
+        heard.append(([step.ids.tolist() for step in steps], [step.confidences.tolist() for step in steps]))
+        assert len(model.encoder.memory_widths) == -(-len(model.encoder.layers) // together)
+    assert sum(map(len, heard[0][0])) > 3
+    assert heard[0] == heard[1] == heard[2]
 
 
 def test_slices_give_the_whole(either: Network) -> None:

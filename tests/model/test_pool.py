@@ -21,7 +21,6 @@ def new_pool(dtype: mx.Dtype = mx.float32) -> Pool:
 
 def content(pool: Pool, *slots: Slot) -> np.ndarray:
     found = pool.read("ring", np.array([slot.index for slot in slots], np.int32))
-    assert found is not None
     return np.array(found.astype(mx.float32))
 
 
@@ -40,7 +39,6 @@ def test_each_slot_holds_what_was_stored_in_it(dtype: mx.Dtype) -> None:
     expected = np.zeros((2, 6, 8), np.float32)
     expected[0, [5, 0]], expected[1, 3] = 1.5, -2.0
     np.testing.assert_array_equal(content(pool, one, other), expected)
-    assert pool.read("nothing", np.array([one.index], np.int32)) is None
     assert one.nbytes == 6 * 8 * dtype.size
 
 

@@ -25,7 +25,7 @@ from parastream.model.graphs.builder import Arithmetic
 from parastream.model.graphs.paraformer import GraphParaformer
 from parastream.model.lanes import finish
 from parastream.model.network import Network
-from parastream.model.paraformer import _DECODER_MEMORY, _HISTORY, _MEMORY, Paraformer
+from parastream.model.paraformer import _DECODER_MEMORY, _HISTORY, Paraformer
 from parastream.model.paraformer import embeddings as embeddings_of
 from parastream.model.stream_state import StreamState
 from parastream.model.tokens import Tokens
@@ -156,8 +156,8 @@ def windows(model: Network, front: Frontend, samples: Float32, call: int, hop: i
 def remembered(model: Paraformer, state: StreamState) -> list[NDArray[Any]]:
     """All that the pool of a network holds for a stream, of each kind (rows, width)."""
     slots = np.array([state.slot.index], np.int32)
-    parts = [model._pool.read(name, slots) for name in (_MEMORY, _HISTORY, _DECODER_MEMORY)]
-    return [np.array(part[0].astype(mx.float32)) for part in parts if part is not None]
+    names = [name for name in (*model._memories, _HISTORY, _DECODER_MEMORY) if model._pool.rows(name)]
+    return [np.array(model._pool.read(name, slots)[0].astype(mx.float32)) for name in names]
 
 
 def _watch(owner: Any, method: str, seen: Callable[[Any, tuple[Any, ...]], None]) -> None:
