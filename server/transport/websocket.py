@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from parastream.server.transport.frames import Frames
 from parastream.server.transport.limits import Budget
 from parastream.server.transport.peers import Peer, name_of, peer_of
 from parastream.server.wire.http import json_response
@@ -22,8 +23,6 @@ logger = logging.getLogger("parastream.server")
 ABNORMAL_CLOSURE = 1006
 """What websockets reports when no close frame came."""
 
-_PIECE = 512
-"""Bytes that are parsed at once: at most 85 frames, since the smallest has six bytes."""
 _TURN = 32
 """Frames after which other connections have their turn."""
 
@@ -34,7 +33,7 @@ class ListeningConnection(ServerConnection):
     websockets parses everything that one read of the socket brings (256 KiB, or 43,000 empty frames) before it looks
     at anything else, and answers pings without asking whether the client reads the answers. Here:
 
-    - the bytes are parsed in pieces, and the other connections have their turn after a few frames;
+    - the bytes are parsed frame by frame, and the other connections have their turn after a few frames;
     - a client that sends more than `max_message_rate` frames a second is read no faster than that;
     - nothing is parsed while enough messages wait to be looked at;
     - a client that leaves more than `max_unsent_bytes` unread, besides the message that is being sent, is cut off.
@@ -73,6 +72,7 @@ class ListeningConnection(ServerConnection):
         self.sending = 0
         """Bytes of the message that somebody waits for the client to take."""
         self._unread = bytearray()  # came in, but was not parsed
+        self._cut = Frames()
         self._full = False  # enough messages wait
         self._waking: asyncio.Handle | None = None
         self._max_unsent_bytes = max_unsent_bytes
@@ -182,9 +182,10 @@ class ListeningConnection(ServerConnection):
         self._waking = None
         before, self.heard = self._frames, self.loop.time()
         wait = self._budget.wait(self.heard)
-        while self._unread and not self._full and not wait and self._frames - before < _TURN:
-            piece = bytes(self._unread[:_PIECE])
-            del self._unread[:_PIECE]
+        for _ in range(0 if wait else _TURN):
+            if self._full or not self._unread:
+                break
+            piece = self._take_line() if self.request is None else self._cut.take(self._unread)
             self._parsing = True
             super().data_received(piece)
             self._parsing = False
@@ -202,6 +203,12 @@ class ListeningConnection(ServerConnection):
             if not self._gone:
                 self.transport.resume_reading()
             self._pass_end_on()
+
+    def _take_line(self) -> bytes:
+        end = self._unread.find(b"\n") + 1 or len(self._unread)
+        line = bytes(self._unread[:end])
+        del self._unread[:end]
+        return line
 
     def _pause(self) -> None:
         if not self._gone:
