@@ -220,6 +220,16 @@ function createContext() {
 }
 
 /**
+ * Whether the browser can give the sound of a tab, see `Capture.openTab`.
+ *
+ * Firefox and Safari share pictures without sound. A browser that shares sound also knows whether to go on playing it.
+ */
+export function canShareSound() {
+  const known = navigator.mediaDevices?.getSupportedConstraints() ?? {};
+  return "getDisplayMedia" in (navigator.mediaDevices ?? {}) && "suppressLocalAudioPlayback" in known;
+}
+
+/**
  * The microphones that the browser knows; without names until one has been allowed.
  *
  * @returns {Promise<MediaDeviceInfo[]>}

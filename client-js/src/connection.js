@@ -3,7 +3,14 @@
 
 import { Backoff } from "./backoff.js";
 
+/**
+ * How long to wait for a connection, twice as long after each that was waited for in vain. Firefox makes one only after a
+ * minute when others have failed before, and that time begins again if the page does not wait for it.
+ */
 const OPEN_TIMEOUT_SECONDS = 10;
+const LONGEST_OPEN_TIMEOUT_SECONDS = 80;
+/** While a server is not there according to `diagnose`, connections are tried no more often than that. */
+const BLIND_ATTEMPT_SECONDS = 60;
 /** Our close code for a connection that is silent; the server keeps a session after it. */
 const SILENT_CLOSE = 4000;
 /** So many attempts in a row that a server turns down, though it is there, are no accident. */
@@ -36,6 +43,11 @@ export class Connection {
   #handlers;
   #backoff = new Backoff();
   #refusals = 0;
+  #openTimeout = OPEN_TIMEOUT_SECONDS;
+  /** When a connection was last tried, as `performance.now()`. */
+  #tried = -Infinity;
+  /** Whether the server was not there since. */
+  #absent = false;
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -87,9 +99,11 @@ export class Connection {
   connect() {
     this.close();
     if (this.#state.name !== "reconnecting") this.#setState({ name: "connecting" });
+    this.#tried = performance.now();
+    this.#absent = false;
     const socket = this.#open();
     this.#socket = socket;
-    this.#watch(OPEN_TIMEOUT_SECONDS);
+    this.#watch(this.#openTimeout);
     socket.onopen = () => this.#handlers.opened();
     socket.onmessage = ({ data }) => {
       this.#watch(2 * this.heartbeat);
@@ -104,6 +118,7 @@ export class Connection {
   /** The server has answered as it should. */
   establish() {
     this.#missing = Infinity;
+    this.#openTimeout = OPEN_TIMEOUT_SECONDS;
     this.#backoff.reset();
     this.#refusals = 0;
     this.#watch(2 * this.heartbeat);
@@ -111,7 +126,7 @@ export class Connection {
   }
 
   /**
-   * Make an attempt after a while, longer each time.
+   * Make an attempt after a while, longer each time, or as soon as a server that was not there is back.
    *
    * @param {string} reason in words; empty to find out
    */
@@ -129,12 +144,21 @@ export class Connection {
         this.#setState({ name: "unauthorized" });
         return;
       }
+      if (this.#absent && condition === "ready") {
+        this.connect();
+        return;
+      }
+      this.#absent = condition !== "ready";
       this.#setState({ ...this.#state, reason: this.#explain(condition) });
     }
     if (now + seconds * 1000 > this.#missing + this.#patience * 1000) {
       this.close();
       this.#handlers.gaveUp?.(this.#state.reason || "The server cannot be reached.");
-    } else if (await due) this.connect();
+    } else if (await due) {
+      const blind = this.#absent && performance.now() < this.#tried + BLIND_ATTEMPT_SECONDS * 1000;
+      if (blind) void this.reconnect("");
+      else this.connect();
+    }
   }
 
   /** Do not wait for the next attempt. */
@@ -159,6 +183,7 @@ export class Connection {
   #watch(seconds) {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
+      if (!this.established) this.#openTimeout = Math.min(2 * this.#openTimeout, LONGEST_OPEN_TIMEOUT_SECONDS);
       this.close(SILENT_CLOSE);
       void this.reconnect("The server does not answer.");
     }, seconds * 1000);

@@ -1,7 +1,7 @@
 // @ts-check
 /** Speech to text by a parastream server, in browsers and in Node. */
 
-export { Capture, listMicrophones } from "./capture.js";
+export { Capture, canShareSound, listMicrophones } from "./capture.js";
 export { Client, ConnectionFailedError, ServerError, connect } from "./client.js";
 export { decodeFile } from "./file.js";
 export { Server } from "./server.js";

@@ -7,6 +7,9 @@ const TOKEN_PROTOCOL = "parastream.token.";
 /** What HTTP allows in the name of a subprotocol. */
 const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
+/** A server that takes longer to say how it is cannot be reached. */
+const ANSWER_MILLISECONDS = 10_000;
+
 /**
  * Whether sessions can be had: `loading` while the server has no model yet.
  *
@@ -67,9 +70,15 @@ export class Server {
     return socket;
   }
 
-  /** Fetch with the token. Rejects when the server cannot be reached. @param {string | URL} path */
-  fetch(path) {
-    return fetch(this.url(String(path)), { headers: this.token ? { Authorization: `Bearer ${this.token}` } : {} });
+  /**
+   * Fetch with the token. Rejects when the server cannot be reached.
+   *
+   * @param {string | URL} path
+   * @param {RequestInit} [options] without headers
+   */
+  fetch(path, options = {}) {
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : undefined;
+    return fetch(this.url(String(path)), { headers, ...options });
   }
 
   /**
@@ -79,10 +88,11 @@ export class Server {
    * @returns {Promise<Condition>}
    */
   async condition(path = "v1/info") {
+    const signal = AbortSignal.timeout(ANSWER_MILLISECONDS);
     try {
-      const answer = await this.fetch(path);
+      const answer = await this.fetch(path, { signal });
       if (answer.status === 401) return "unauthorized";
-      const ready = await fetch(this.url("readyz"));
+      const ready = await fetch(this.url("readyz"), { signal });
       return ready.ok ? "ready" : "loading";
     } catch {
       return "unreachable";

@@ -214,6 +214,48 @@ test("a server that is not there in time is given up", async () => {
   assert.deepEqual(session.state, { name: "failed", reason: "The server cannot be reached." });
 });
 
+test("a server that is not there is connected to as soon as it is back, and not tried before", async () => {
+  let condition = "unreachable";
+  let asked = 0;
+  const server = network.server();
+  server.condition = async () => {
+    asked += 1;
+    return condition;
+  };
+  session = new Session(server);
+  network.last.end();
+  for (const wanted of [2, 3, 4]) {
+    while (asked < wanted) {
+      mock.timers.tick(5000);
+      await new Promise(setImmediate);
+    }
+  }
+  assert.equal(network.sockets.length, 1);
+  condition = "ready";
+  mock.timers.tick(5000);
+  await network.opened(2);
+});
+
+test("a connection that is not made in time is waited for longer the next time", async () => {
+  session = new Session(network.server());
+  for (const [number, seconds] of [10, 20, 40, 80, 80].entries()) {
+    await network.opened(number + 1);
+    mock.timers.tick(seconds * 1000 - 1);
+    assert.equal(network.last.closed, null);
+    mock.timers.tick(1);
+    assert.equal(network.last.closed, 4000);
+    mock.timers.tick(5000);
+  }
+  await network.opened(6);
+  network.ready();
+  network.last.end();
+  await new Promise(setImmediate);
+  mock.timers.tick(5000);
+  await network.opened(7);
+  mock.timers.tick(10_000);
+  assert.equal(network.last.closed, 4000);
+});
+
 test("a token that is asked for is waited for", async () => {
   session = new Session(network.server("unauthorized"));
   const asked = new Promise((resolve) => session.on("state", ({ name }) => name === "unauthorized" && resolve()));

@@ -1,7 +1,7 @@
 // @ts-check
 /** The speaker's page: ties microphone or file, session, transcript and controls together. */
 
-import { Capture, listMicrophones } from "./client/capture.js";
+import { Capture, canShareSound, listMicrophones } from "./client/capture.js";
 import { Session } from "./client/session.js";
 import { connectDialogs } from "./dialogs.js";
 import { element } from "./dom.js";
@@ -319,7 +319,7 @@ async function showMicrophones() {
   const options = devices
     .filter(({ deviceId }) => deviceId !== "default" && deviceId !== "communications")
     .map(({ deviceId, label }, index) => new Option(label || `Microphone ${index + 1}`, deviceId));
-  if (navigator.mediaDevices && "getDisplayMedia" in navigator.mediaDevices) options.push(new Option("Sound of a tab…", TAB));
+  if (canShareSound()) options.push(new Option("Sound of a tab…", TAB));
   microphones.replaceChildren(new Option("System default", ""), ...options);
   microphones.value = options.some(({ value }) => value === wanted) ? wanted : "";
 }

@@ -255,6 +255,16 @@ def test_a_tab_that_gives_no_sound(browser: Browser, kind: str, told: str) -> No
         expect(status(page)).to_have_text("Not started")
 
 
+def test_a_browser_that_shares_no_sound_is_not_asked_for_that_of_a_tab(browser: Browser) -> None:
+    """Firefox and Safari share pictures only."""
+    with serving_in_thread(FakeEngine()) as url, opened(browser, "about:blank") as page:
+        page.add_init_script("MediaDevices.prototype.getSupportedConstraints = () => ({ autoGainControl: true })")
+        page.goto(url)
+        choices = page.get_by_label("Microphone", exact=True).locator("option")
+        expect(choices).not_to_have_count(1)  # those that there are have been listed
+        assert all("tab" not in text for text in choices.all_inner_texts())
+
+
 def test_the_javascript_client_decodes_files(browser: Browser, tmp_path: Path) -> None:
     left, right = np.sin(np.arange(4800) / 20), np.zeros(4800)
     soundfile.write(tmp_path / "stereo.flac", np.stack([left, right], 1), 48000)
