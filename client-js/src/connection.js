@@ -194,6 +194,12 @@ export class Connection {
     switch (condition) {
       case "loading":
         return "The server is loading its model.";
+      case "full":
+        return "The server is full. It will listen as soon as it has a place.";
+      case "stopping":
+        return "The server is shutting down.";
+      case "unready":
+        return "The server is not ready.";
       case "unreachable":
         return "The server cannot be reached.";
       default:

@@ -11,10 +11,13 @@ const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const ANSWER_MILLISECONDS = 10_000;
 
 /**
- * Whether sessions can be had: `loading` while the server has no model yet.
+ * Whether sessions can be had: `loading` while the server has no model yet, `full` while it has no place for another one,
+ * `stopping` while it shuts down, and `unready` for any other reason.
  *
- * @typedef {"ready" | "loading" | "unauthorized" | "unreachable"} Condition
+ * @typedef {"ready" | "loading" | "full" | "stopping" | "unready" | "unauthorized" | "unreachable"} Condition
  */
+/** @type {Record<string, Condition>} */
+const CONDITIONS = { "loading the model": "loading", "shutting down": "stopping" };
 
 export class Server {
   /** What the server is shown; empty for nothing. @type {string} */
@@ -93,7 +96,9 @@ export class Server {
       const answer = await this.fetch(path, { signal });
       if (answer.status === 401) return "unauthorized";
       const ready = await fetch(this.url("readyz"), { signal });
-      return ready.ok ? "ready" : "loading";
+      const { places, reason } = await ready.json().catch(() => ({})); // of a proxy, it may be anything
+      if (ready.ok) return places === 0 ? "full" : "ready";
+      return CONDITIONS[reason] ?? "unready";
     } catch {
       return "unreachable";
     }

@@ -141,7 +141,12 @@ export class Session extends Emitter {
       gaveUp: (/** @type {string} */ reason) => this.#setState({ name: "failed", reason }),
     };
     const open = () => server.openSession(start.room, this.#instance);
-    this.#connection = new Connection(open, () => server.condition(), handlers, patience);
+    const diagnose = async () => {
+      const condition = await server.condition();
+      // Whoever comes back to a session has a place.
+      return this.#name && ["full", "stopping"].includes(condition) ? "ready" : condition;
+    };
+    this.#connection = new Connection(open, diagnose, handlers, patience);
     this.#connection.connect();
   }
 

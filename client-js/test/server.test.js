@@ -8,13 +8,15 @@ const { WebSocket } = new Network();
 /** @type {import("node:http").Server} */
 let http;
 let root;
-let ready = true;
+/** What is said about the server's readiness. */
+let readiness = [200, JSON.stringify({ status: "ready", places: 3 })];
 
 before(async () => {
   http = createServer((request, response) => {
     const known = request.headers.authorization === "Bearer right";
-    const status = request.url === "/base/readyz" ? (ready ? 200 : 503) : known ? 200 : 401;
-    response.writeHead(status).end(JSON.stringify({ model: "m", languages: ["en"] }));
+    const info = JSON.stringify({ model: "m", languages: ["en"] });
+    const [status, body] = request.url === "/base/readyz" ? readiness : [known ? 200 : 401, info];
+    response.writeHead(status).end(body);
   });
   await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
   root = `ws://127.0.0.1:${http.address().port}/base`;
@@ -48,8 +50,18 @@ test("a token is shown as a subprotocol, or in the address if it cannot be one",
 test("the condition says why there is no connection", async () => {
   const server = new Server(root, { WebSocket, token: "right" });
   assert.equal(await server.condition(), "ready");
-  ready = false;
-  assert.equal(await server.condition(), "loading");
+  for (const [status, body, condition] of [
+    [200, { status: "ready", places: 0 }, "full"],
+    [200, { status: "ready" }, "ready"], // as older servers say it
+    [503, { status: "not ready", reason: "loading the model" }, "loading"],
+    [503, { status: "not ready", reason: "shutting down" }, "stopping"],
+    [503, { status: "not ready", reason: "the engine has failed" }, "unready"],
+  ]) {
+    readiness = [status, JSON.stringify(body)];
+    assert.equal(await server.condition(), condition);
+  }
+  readiness = [502, "<h1>Bad Gateway</h1>"]; // of a proxy
+  assert.equal(await server.condition(), "unready");
   server.token = "wrong";
   assert.equal(await server.condition(), "unauthorized");
   assert.deepEqual(await server.info(), { model: null, languages: null });

@@ -44,8 +44,9 @@ export function openRoom(room) {
  *
  * @param {string} room
  */
-export function roomCondition(room) {
-  return server.condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
+export async function roomCondition(room) {
+  const condition = await server.condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
+  return condition === "full" ? "ready" : condition; // readers need no place
 }
 
 /**

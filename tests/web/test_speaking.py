@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, JSHandle, Page, expect
 from ..conftest import SAMPLE
 from ..server.fakes import FakeEngine
 from .browsing import FIRST_SENTENCE, TimedEngine, eventually, lines, opened, serving_in_thread, status
+from .test_reading import speaking
 
 pytestmark = pytest.mark.browser
 
@@ -210,6 +211,19 @@ def test_a_file_is_captioned_at_its_normal_speed(browser: Browser, recording: Pa
         player(page, "void (player.playbackRate = 2)")
         expect(page.get_by_role("alert")).to_contain_text("normal speed")
         assert player(page, "player.playbackRate") == 1
+
+
+# --- a server without a place ------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_full_says_so_and_listens_as_soon_as_it_has_a_place(browser: Browser) -> None:
+    engine = FakeEngine()
+    with serving_in_thread(engine, max_sessions=1) as url, opened(browser, url) as page:
+        with speaking(engine, url, "hall"):
+            page.get_by_role("button", name="Start captions").click()
+            expect(status(page)).to_have_text("The server is full. It will listen as soon as it has a place.")
+        expect(status(page)).to_have_text("Listening")
+        expect(lines(page).first).to_be_attached()
 
 
 # --- the sound of a tab ------------------------------------------------------------------------------------
