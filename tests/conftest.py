@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ settings.load_profile("steady")
 
 assert "mlx.core" not in sys.modules, "whatever imports MLX here makes every test 20 times slower"
 parastream.model.prepare_process()
+# A shell that starts tests in the background has them ignore Ctrl-C, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MOST_WORKERS = 4
 """Each holds models of its own, and the longest module takes as long however many there are."""
