@@ -284,8 +284,9 @@ class Decoder(nn.Module):
         history = history.reshape(*history.shape[:2], self._reach, -1)
         histories, memories = [], []
         x = embeddings
-        remembered = repeat(None) if memory is None else memories_by_layer([memory], self._config)
-        for i, (step, own) in enumerate(zip(self._steps, remembered, strict=False)):
+        none = repeat(None, len(self._steps))
+        remembered = none if memory is None else memories_by_layer([memory], self._config)
+        for i, (step, own) in enumerate(zip(self._steps, remembered, strict=True)):
             x, latest, *memorised = step(x, mask, history[:, i], recent, encoded, keys, own)
             histories.append(latest)
             memories += memorised

@@ -206,12 +206,13 @@ class Encoder(nn.Module):
         keys = attention_mask(np.concatenate([remembered, real], axis=1), self.dtype)
         mask = None if real.all() else mx.array(real)[:, :, None].astype(self.dtype)
         x = x.reshape(batch * width, -1)
-        memories = repeat(None) if memory is None else memories_by_layer(memory, self._config)
+        layers = len(self._steps)
+        memories = repeat(None, layers) if memory is None else memories_by_layer(memory, self._config)
         parts, fresh = [], []
-        for number, (step, own) in enumerate(zip(self._steps, memories, strict=False), 1):
+        for number, (step, own) in enumerate(zip(self._steps, memories, strict=True), 1):
             x, keys_values = step(x, batch, own, mask, keys)
             fresh.append(keys_values[:, :, :kept].transpose(0, 2, 1, 3))
-            if len(fresh) == _TOGETHER or number == len(self._steps):
+            if len(fresh) == _TOGETHER or number == layers:
                 parts.append(mx.stack(fresh, axis=2).reshape(batch, kept, -1))
                 fresh.clear()
             yield x, fresh[-1:] or parts[-1]

@@ -292,8 +292,7 @@ class Paraformer(nn.Module):
         if self._unlimited and live:
             needed = max(states[i].filled for i in live) + self._kept
             if needed > self._memory_rows:
-                for part in self._memories:
-                    self._pool.widen(part, 2 * needed)
+                self._pool.widen(self._memories, 2 * needed)
         self._pool.prepare()
         parts = [[live[k] for k in part] for part in self._lanes.share(len(live))]
         works = [

@@ -6,7 +6,7 @@ another, however many utterances there are: each operation costs time of the CPU
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -78,10 +78,11 @@ class Pool:
                 array[taken] = 0
             self._taken.clear()
 
-    def widen(self, name: str, rows: int) -> None:
-        """Give each slot so many rows of one kind, with zeros behind what is there."""
-        self._parts[name] = Part(rows, self._parts[name].width)
-        self._resize(self._slots)
+    def widen(self, names: Iterable[str], rows: int) -> None:
+        """Give each slot so many rows of some kinds, with zeros behind what is there; of all of them or of none."""
+        parts = {name: Part(rows, self._parts[name].width) for name in names}
+        self._arrays |= {name: self._resized(name, part, self._slots) for name, part in parts.items()}
+        self._parts |= parts
 
     def read(self, name: str, slots: Indices) -> mx.array:
         """Return what B slots have of one kind, of which there are rows: (B, rows, width)."""
@@ -100,15 +101,17 @@ class Pool:
 
     def _resize(self, slots: int) -> None:
         for name, part in self._parts.items():
-            old = self._arrays.get(name)
-            if not part.rows or (old is not None and old.shape[:2] == (slots, part.rows)):
-                continue
-            words = part.width * self._dtype.size // _WORD
-            array = mx.zeros((slots, part.rows, words), mx.uint32)
-            if old is not None:
-                array[: old.shape[0], : old.shape[1]] = old
-            mx.eval(array)
-            self._arrays[name] = array
+            if part.rows:
+                self._arrays[name] = self._resized(name, part, slots)
         # The lowest ones are taken first.
         self.free[:0] = range(slots - 1, self._slots - 1, -1)
         self._slots = slots
+
+    def _resized(self, name: str, part: Part, slots: int) -> mx.array:
+        """Return a larger array for a part, with what is there."""
+        array = mx.zeros((slots, part.rows, part.width * self._dtype.size // _WORD), mx.uint32)
+        old = self._arrays.get(name)
+        if old is not None:
+            array[: old.shape[0], : old.shape[1]] = old
+        mx.eval(array)
+        return array

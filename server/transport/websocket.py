@@ -185,7 +185,7 @@ class ListeningConnection(ServerConnection):
         for _ in range(0 if wait else _TURN):
             if self._full or not self._unread:
                 break
-            piece = self._take_line() if self.request is None else self._cut.take(self._unread)
+            piece = self._take()
             self._parsing = True
             super().data_received(piece)
             self._parsing = False
@@ -204,11 +204,17 @@ class ListeningConnection(ServerConnection):
                 self.transport.resume_reading()
             self._pass_end_on()
 
-    def _take_line(self) -> bytes:
-        end = self._unread.find(b"\n") + 1 or len(self._unread)
-        line = bytes(self._unread[:end])
-        del self._unread[:end]
-        return line
+    def _take(self) -> bytes:
+        """Take what is parsed at once: a frame, before those a line of the request, or all that will be thrown away."""
+        if self.protocol.eof_sent:
+            size = len(self._unread)
+        elif self.request is None:
+            size = self._unread.find(b"\n") + 1 or len(self._unread)
+        else:
+            return self._cut.take(self._unread)
+        taken = bytes(self._unread[:size])
+        del self._unread[:size]
+        return taken
 
     def _pause(self) -> None:
         if not self._gone:

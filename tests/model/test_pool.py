@@ -65,7 +65,7 @@ def test_a_pool_grows_and_keeps_what_is_there() -> None:
         write(pool, slot, [number], number + 1)
     slots += [pool.take() for _ in range(40)]
     pool.prepare()
-    pool.widen("ring", 9)
+    pool.widen(["ring"], 9)
     assert len({slot.index for slot in slots} - {SCRATCH}) == len(slots)
     held = content(pool, *slots)
     assert held.shape == (45, 9, 8)

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ...waiting import settle, until
 from ..fakes import FakeEngine, asynchronous, connected, receive_ready, serving
-from .raw import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, frame, raw
+from .raw import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, close_frame, frame, raw, upgrade
 from .test_connection import Script
 
 START = b'{"type": "start"}'
@@ -184,6 +184,39 @@ async def test_a_client_is_read_no_faster_than_is_allowed() -> None:
         await rest.wait()
         await until(lambda: received == 400)
         assert asyncio.get_running_loop().time() - began > 2  # a lower bound, which no load can break
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET / HTTP/1.1\r\nBAD\n", b"\n"),
+        (upgrade() + frame(BINARY, reserved=1), b"\x82\x00"),
+        (upgrade() + close_frame(1000), frame(BINARY)),
+    ],
+    ids=["after a bad request", "after a bad frame", "after a close frame"],
+)
+@asynchronous
+async def test_what_is_thrown_away_is_not_looked_at_piece_by_piece(
+    begin: bytes, more: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, take = 0, ServerConnection.data_received
+
+    def counting(self: ServerConnection, data: bytes) -> None:
+        nonlocal taken
+        taken += 1
+        take(self, data)
+
+    async def handle(socket: WebSocket) -> None:
+        await socket.gone()
+
+    monkeypatch.setattr(ServerConnection, "data_received", counting)
+    async with listening(handle, max_message_rate=FREELY) as port, raw(port, None) as client:
+        client.writer.write(begin + more * 100_000)
+        client.writer.write_eof()
+        with suppress(ConnectionError):
+            while await client.reader.read(1000):
+                pass
+    assert 2 < taken < 100
 
 
 @asynchronous
