@@ -395,9 +395,9 @@ class AsyncClient:
             try:
                 first = self._session.first_message()
                 # A session that goes on is on one server; behind a balancer there may be others.
-                on = self.ready.instance if isinstance(first, Resume) else ""
+                on, resumes = (self.ready.instance, "1") if isinstance(first, Resume) else ("", "")
                 self._websocket, ready = await open_connection(
-                    with_query(self._url, on=on, room=self._session.start.room),
+                    with_query(self._url, on=on, resume="" if on else resumes, room=self._session.start.room),
                     first,
                     token=self._token,
                     timeout=self._open_timeout,

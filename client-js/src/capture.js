@@ -222,7 +222,8 @@ function createContext() {
 /**
  * Whether the browser can give the sound of a tab, see `Capture.openTab`.
  *
- * Firefox and Safari share pictures without sound. A browser that shares sound also knows whether to go on playing it.
+ * Firefox and Safari share pictures without sound. A browser that shares sound also knows whether to go on playing it, as
+ * Chromium does from version 109 on.
  */
 export function canShareSound() {
   const known = navigator.mediaDevices?.getSupportedConstraints() ?? {};

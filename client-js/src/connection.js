@@ -4,13 +4,16 @@
 import { Backoff } from "./backoff.js";
 
 /**
- * How long to wait for a connection, twice as long after each that was waited for in vain. Firefox makes one only after a
- * minute when others have failed before, and that time begins again if the page does not wait for it.
+ * How long to wait for a connection, twice as long after each that was waited for in vain though the server is there.
+ * Firefox makes one only after up to a minute when others have failed before, and that time begins again if the page does
+ * not wait for it.
  */
 const OPEN_TIMEOUT_SECONDS = 10;
 const LONGEST_OPEN_TIMEOUT_SECONDS = 80;
-/** While a server is not there according to `diagnose`, connections are tried no more often than that. */
-const BLIND_ATTEMPT_SECONDS = 60;
+/** A server that seems not to be there is tried all the same, when it has been away for three times as long, up to this. */
+const LONGEST_BLIND_SECONDS = 60;
+/** `WebSocket.CONNECTING`, which not all have. */
+const CONNECTING = 0;
 /** Our close code for a connection that is silent; the server keeps a session after it. */
 const SILENT_CLOSE = 4000;
 /** So many attempts in a row that a server turns down, though it is there, are no accident. */
@@ -34,6 +37,7 @@ const MOST_REFUSALS = 3;
  * @property {(message: any) => void} received call `established` once the message is the right one
  * @property {(code: number, reason: string) => void} closed call `connect`, `reconnect`, or leave it
  * @property {(state: ConnectionState) => void} changed
+ * @property {(condition: Condition) => boolean} [there] whether an attempt makes sense; when the server is `ready`, if left out
  * @property {(reason: string) => void} [gaveUp] no more attempts are made
  */
 
@@ -48,6 +52,8 @@ export class Connection {
   #tried = -Infinity;
   /** Whether the server was not there since. */
   #absent = false;
+  /** Whether that connection was waited for in vain. */
+  #late = false;
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -103,7 +109,7 @@ export class Connection {
     this.#absent = false;
     const socket = this.#open();
     this.#socket = socket;
-    this.#watch(this.#openTimeout);
+    this.#watch(Math.min(this.#openTimeout, Math.max(0, this.#deadline - this.#tried) / 1000));
     socket.onopen = () => this.#handlers.opened();
     socket.onmessage = ({ data }) => {
       this.#watch(2 * this.heartbeat);
@@ -133,38 +139,53 @@ export class Connection {
   async reconnect(reason) {
     const turn = ++this.#turn;
     const { seconds, due } = this.#backoff.next();
-    const now = performance.now();
-    this.#missing = Math.min(this.#missing, now);
+    this.#missing = Math.min(this.#missing, performance.now());
     this.#setState({ name: "reconnecting", reason: reason || this.#state.reason, retryAt: Date.now() + seconds * 1000 });
-    if (!reason) {
-      const condition = await this.#diagnose();
-      if (turn !== this.#turn) return; // `retry` or `close` came first
-      if (condition === "unauthorized") {
-        this.#backoff.cancel();
-        this.#setState({ name: "unauthorized" });
-        return;
-      }
-      if (this.#absent && condition === "ready") {
-        this.connect();
-        return;
-      }
-      this.#absent = condition !== "ready";
-      this.#setState({ ...this.#state, reason: this.#explain(condition) });
+    const condition = await this.#diagnose();
+    if (turn !== this.#turn) return; // `retry` or `close` came first
+    if (condition === "unauthorized") {
+      this.#backoff.cancel();
+      this.#setState({ name: "unauthorized" });
+      return;
     }
-    if (now + seconds * 1000 > this.#missing + this.#patience * 1000) {
+    const there = this.#handlers.there?.(condition) ?? condition === "ready";
+    if (there && this.#absent) {
+      this.connect();
+      return;
+    }
+    if (there && this.#late) this.#openTimeout = Math.min(2 * this.#openTimeout, LONGEST_OPEN_TIMEOUT_SECONDS);
+    this.#late = false;
+    this.#absent = !there;
+    if (!reason) this.#setState({ ...this.#state, reason: this.#explain(condition) });
+    if (performance.now() + seconds * 1000 > this.#deadline) {
       this.close();
       this.#handlers.gaveUp?.(this.#state.reason || "The server cannot be reached.");
     } else if (await due) {
-      const blind = this.#absent && performance.now() < this.#tried + BLIND_ATTEMPT_SECONDS * 1000;
-      if (blind) void this.reconnect("");
-      else this.connect();
+      if (there || this.#triesBlindly(condition)) this.connect();
+      else void this.reconnect("");
     }
   }
 
-  /** Do not wait for the next attempt. */
+  /** When no more attempts are made, as `performance.now()`. */
+  get #deadline() {
+    return this.#missing + this.#patience * 1000;
+  }
+
+  /**
+   * Whether to try a server that is not there, in case that only its other answers do not come through.
+   *
+   * @param {Condition} condition
+   */
+  #triesBlindly(condition) {
+    if (condition !== "unreachable" && condition !== "unready") return false; // it has said so itself
+    const waited = performance.now() - this.#tried;
+    return waited > Math.min(2 * (this.#tried - this.#missing), LONGEST_BLIND_SECONDS * 1000);
+  }
+
+  /** Do not wait for the next attempt, nor for a connection that is not made. */
   retry() {
     const waiting = this.#state.name === "reconnecting" || this.#state.name === "unauthorized";
-    if (waiting && this.#socket === null) this.connect();
+    if (waiting && (this.#socket === null || this.#socket.readyState === CONNECTING)) this.connect();
   }
 
   /** Let go of the connection, and make no more attempts. */
@@ -183,7 +204,7 @@ export class Connection {
   #watch(seconds) {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
-      if (!this.established) this.#openTimeout = Math.min(2 * this.#openTimeout, LONGEST_OPEN_TIMEOUT_SECONDS);
+      this.#late = !this.established;
       this.close(SILENT_CLOSE);
       void this.reconnect("The server does not answer.");
     }, seconds * 1000);
@@ -195,7 +216,7 @@ export class Connection {
       case "loading":
         return "The server is loading its model.";
       case "full":
-        return "The server is full. It will listen as soon as it has a place.";
+        return "The server is full.";
       case "stopping":
         return "The server is shutting down.";
       case "unready":

@@ -55,9 +55,11 @@ export class Server {
    *
    * @param {string} [room] empty for none
    * @param {string} [instance] the server that the session is on; empty for any
+   * @param {boolean} [resumes] whether it goes on with a session that there is
    */
-  openSession(room = "", instance = "") {
+  openSession(room = "", instance = "", resumes = false) {
     const query = new URLSearchParams({ ...(room && { room }), ...(instance && { on: instance }) });
+    if (resumes && !instance) query.set("resume", "1");
     return this.open(query.size ? `v1/stream?${query}` : "v1/stream", PROTOCOL);
   }
 

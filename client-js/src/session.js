@@ -33,6 +33,7 @@ const TRY_LATER = ["not_ready", "capacity", "shutting_down", "slow_client", "int
 const HOPELESS_CLOSES = [1008, 1009];
 
 /** @typedef {import("./messages.js").SessionEvent} SessionEvent */
+/** @typedef {import("./server.js").Condition} Condition */
 /** @typedef {import("./messages.js").Word} Word */
 /**
  * How it goes: as the connection's state, or
@@ -139,14 +140,12 @@ export class Session extends Emitter {
       closed: (/** @type {number} */ code, /** @type {string} */ reason) => this.#onClose(code, reason),
       changed: (/** @type {SessionState} */ state) => this.#setState(state),
       gaveUp: (/** @type {string} */ reason) => this.#setState({ name: "failed", reason }),
-    };
-    const open = () => server.openSession(start.room, this.#instance);
-    const diagnose = async () => {
-      const condition = await server.condition();
       // Whoever comes back to a session has a place.
-      return this.#name && ["full", "stopping"].includes(condition) ? "ready" : condition;
+      there: (/** @type {Condition} */ condition) =>
+        condition === "ready" || (this.#name !== "" && condition !== "unreachable"),
     };
-    this.#connection = new Connection(open, diagnose, handlers, patience);
+    const open = () => server.openSession(start.room, this.#instance, this.#name !== "");
+    this.#connection = new Connection(open, () => server.condition(), handlers, patience);
     this.#connection.connect();
   }
 

@@ -29,6 +29,7 @@ function seconds(count, value = 1) {
 beforeEach(() => {
   network = new Network();
   heard = [];
+  mock.restoreAll();
   mock.timers.reset();
   // No test waits: attempts to connect again are made when a test says so.
   mock.timers.enable({ apis: ["setTimeout"] });
@@ -214,46 +215,110 @@ test("a server that is not there in time is given up", async () => {
   assert.deepEqual(session.state, { name: "failed", reason: "The server cannot be reached." });
 });
 
-test("a server that is not there is connected to as soon as it is back, and not tried before", async () => {
-  let condition = "unreachable";
-  let asked = 0;
-  const server = network.server();
-  server.condition = async () => {
-    asked += 1;
-    return condition;
-  };
-  session = new Session(server);
-  network.last.end();
-  for (const wanted of [2, 3, 4]) {
-    while (asked < wanted) {
-      mock.timers.tick(5000);
+/** A clock that stands still but for `pass`, and delays that are not left to chance. */
+function slowly() {
+  let now = 0;
+  mock.method(performance, "now", () => now);
+  mock.method(Math, "random", () => 1);
+  return async (seconds) => {
+    for (let passed = 0; passed < seconds; passed += 0.25) {
+      now += 250;
+      mock.timers.tick(250);
       await new Promise(setImmediate);
+      if (network.last.closed === null && network.down) network.last.end();
     }
-  }
-  assert.equal(network.sockets.length, 1);
-  condition = "ready";
-  mock.timers.tick(5000);
-  await network.opened(2);
+  };
+}
+
+/** A server whose condition the test changes. */
+function changing(condition) {
+  const server = network.server();
+  server.is = condition;
+  server.condition = async () => server.is;
+  return server;
+}
+
+test("a server that is away is tried less and less often, and at once when it is back", async () => {
+  const pass = slowly();
+  const server = changing("unreachable");
+  network.down = true;
+  session = new Session(server);
+  await pass(30);
+  assert.equal(network.sockets.length, 1 + 4); // after 0.25, 1.75, 7.75 and 27.75 s
+  await pass(3600);
+  assert.ok(network.sockets.length > 50 && network.sockets.length <= 5 + 60); // once a minute
+  assert.equal(session.state.reason, "The server cannot be reached.");
+  const before = network.sockets.length;
+  network.down = false;
+  server.is = "ready";
+  await pass(5);
+  assert.equal(network.sockets.length, before + 1);
 });
 
-test("a connection that is not made in time is waited for longer the next time", async () => {
-  session = new Session(network.server());
+test("a server that is full is not tried before it has a place", async () => {
+  const pass = slowly();
+  const server = changing("full");
+  network.down = true;
+  session = new Session(server);
+  await pass(600);
+  assert.equal(network.sockets.length, 1);
+  assert.equal(session.state.reason, "The server is full.");
+  network.down = false;
+  server.is = "ready";
+  await pass(5);
+  assert.equal(network.sockets.length, 2);
+});
+
+test("whoever comes back to a session asks for no place", async () => {
+  const pass = slowly();
+  const server = changing("full");
+  session = new Session(server);
+  network.ready({ session: "a" });
+  network.last.end();
+  await pass(1);
+  assert.equal(network.sockets.length, 2);
+  assert.match(network.last.url, /[?]resume=1$/);
+});
+
+test("a connection that is not made though the server is there is waited for longer the next time", async () => {
+  const pass = slowly();
+  const server = changing("ready");
+  session = new Session(server);
   for (const [number, seconds] of [10, 20, 40, 80, 80].entries()) {
-    await network.opened(number + 1);
-    mock.timers.tick(seconds * 1000 - 1);
-    assert.equal(network.last.closed, null);
-    mock.timers.tick(1);
-    assert.equal(network.last.closed, 4000);
-    mock.timers.tick(5000);
+    assert.equal(network.sockets.length, number + 1);
+    const socket = network.last;
+    await pass(seconds - 0.25);
+    assert.equal(socket.closed, null);
+    await pass(0.25);
+    assert.equal(socket.closed, 4000);
+    while (network.last === socket) await pass(0.25);
   }
-  await network.opened(6);
   network.ready();
   network.last.end();
-  await new Promise(setImmediate);
-  mock.timers.tick(5000);
-  await network.opened(7);
-  mock.timers.tick(10_000);
+  await pass(1);
+  await pass(10);
+  assert.equal(network.sockets[6].closed, 4000);
+});
+
+test("a connection that is not made is not waited for longer than there is patience", async () => {
+  const pass = slowly();
+  session = new Session(changing("ready"), { patience: 15 });
+  await pass(11);
+  assert.equal(network.sockets.length, 2);
+  await pass(4.5);
   assert.equal(network.last.closed, 4000);
+  assert.equal(session.state.name, "failed");
+});
+
+test("a connection that is not made is not waited for when there is reason to try again", () => {
+  session = new Session(changing("ready"));
+  network.last.end();
+  session.retry();
+  const socket = network.last;
+  socket.readyState = 0;
+  session.retry();
+  assert.equal(socket.closed, 1000);
+  assert.equal(network.sockets.length, 3);
 });
 
 test("a token that is asked for is waited for", async () => {

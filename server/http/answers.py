@@ -148,7 +148,8 @@ class HttpAnswers:
         try:
             if not upgrade:
                 return await self._private(request) if reads else self._admit(asked)
-            if protocol != ROOM and not request.query.get("on") and (full := self._admission.full) is not None:
+            comes_back = request.query.get("on") or request.query.get("resume")
+            if protocol != ROOM and not comes_back and (full := self._admission.full) is not None:
                 response = self._refuse(asked, HTTPStatus.SERVICE_UNAVAILABLE, full.error)
                 response.headers["Retry-After"] = str(_RETRY_AFTER)
                 return response

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 from parastream.client import ServerError, connect
-from parastream.client.connection import with_query
+from parastream.client.connection import open_connection, with_query
 from parastream.server.config import ConfigError, ServerConfig
-from parastream.server.wire.messages import STREAM_PATH, Start, encode
+from parastream.server.wire.messages import STREAM_PATH, Resume, Start, encode
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
+from tests.client.cutting_proxy import CuttingProxy
 from tests.server.fakes import FakeEngine, asynchronous, connected, error_in, get, metrics, receive_all, serving
 from tests.waiting import until
 
@@ -54,6 +57,41 @@ async def test_a_full_server_refuses_before_the_upgrade() -> None:
             async with connected(server, START, path="?on=a") as websocket:
                 assert error_in((await receive_all(websocket))[0]).code == "capacity"
         assert (await metrics(server))["parastream_places"] == 1
+
+
+@asynchronous
+async def test_whoever_comes_back_to_a_session_on_a_full_server_has_a_place() -> None:
+    """Also while the server has not noticed yet that the connection before is broken."""
+    async with serving(FakeEngine(), max_sessions=1) as server, connected(server, START, bytes(100)) as before:
+        session = json.loads(await before.recv())["session"]
+        with pytest.raises(InvalidStatus):
+            await connect_websocket(server.url, proxy=None)
+        resume = encode(Resume(session, 0)).decode()
+        async with connected(server, resume, path="?resume=1") as websocket:
+            assert json.loads(await websocket.recv())["session"] == session
+
+
+@asynchronous
+async def test_clients_say_that_they_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    async def open_noted(url: str, *args: Any, **options: Any) -> Any:
+        opened.append(url)
+        return await open_connection(url, *args, **options)
+
+    monkeypatch.setattr("parastream.client.client.open_connection", open_noted)
+    for instance, said in (("", "?resume=1"), ("a", "?on=a")):
+        opened.clear()
+        async with serving(FakeEngine(), instance=instance) as server:
+            proxy = CuttingProxy(server.port, lambda: inf)
+            async with proxy.running() as url, connect(url + STREAM_PATH) as client:
+                await client.send(bytes(3200))
+                await until(lambda client=client: client.acknowledged > 0)  # type: ignore[misc]
+                proxy.cut()
+                await client.send(bytes(3200))
+                await client.stop()
+                assert [event async for event in client]
+        assert opened[1].endswith(said)
 
 
 @asynchronous

@@ -221,7 +221,7 @@ def test_a_server_that_is_full_says_so_and_listens_as_soon_as_it_has_a_place(bro
     with serving_in_thread(engine, max_sessions=1) as url, opened(browser, url) as page:
         with speaking(engine, url, "hall"):
             page.get_by_role("button", name="Start captions").click()
-            expect(status(page)).to_have_text("The server is full. It will listen as soon as it has a place.")
+            expect(status(page)).to_have_text("The server is full.")
         expect(status(page)).to_have_text("Listening")
         expect(lines(page).first).to_be_attached()
 
