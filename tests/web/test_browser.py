@@ -300,13 +300,13 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
     server.start()
     try:
         with opened(browser, server.url) as page:
-            page.route_web_socket("**/v1/stream", connect)
+            page.route_web_socket("**/v1/stream*", connect)
             page.reload()
             page.get_by_role("button", name="Start captions").click()
             expect(page.locator("#drafts")).to_contain_text("one")
             connections[0].close(code=4000)
             expect(lines(page)).to_have_text(SPOKEN[:1])
-            assert openings == ["start", "resume"]
+            eventually(page, lambda: openings == ["start", "resume"])  # a busy machine may be late with the cut
             expect(page.locator("#drafts .line")).to_be_visible()
             server.kill()
             expect(status(page)).to_contain_text("The server cannot be reached.")
