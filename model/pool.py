@@ -112,6 +112,6 @@ class Pool:
         array = mx.zeros((slots, part.rows, part.width * self._dtype.size // _WORD), mx.uint32)
         old = self._arrays.get(name)
         if old is not None:
-            array[: old.shape[0], : old.shape[1]] = old
+            array[: old.shape[0], : old.shape[1]] = old[:slots]  # which has more if there was no memory for all of them
         mx.eval(array)
         return array

@@ -10,6 +10,8 @@ import { Backoff } from "./backoff.js";
  */
 const OPEN_TIMEOUT_SECONDS = 10;
 const LONGEST_OPEN_TIMEOUT_SECONDS = 80;
+/** The last attempt has so long, too, and one that is to be made again. */
+const LEAST_OPEN_TIMEOUT_SECONDS = 4;
 /** A server that seems not to be there is tried all the same, when it has been away for three times as long, up to this. */
 const LONGEST_BLIND_SECONDS = 60;
 /** `WebSocket.CONNECTING`, which not all have. */
@@ -106,10 +108,12 @@ export class Connection {
     this.close();
     if (this.#state.name !== "reconnecting") this.#setState({ name: "connecting" });
     this.#tried = performance.now();
-    this.#absent = false;
+    this.#missing = Math.min(this.#missing, this.#tried);
+    this.#absent = this.#late = false;
     const socket = this.#open();
     this.#socket = socket;
-    this.#watch(Math.min(this.#openTimeout, Math.max(0, this.#deadline - this.#tried) / 1000));
+    const left = (this.#deadline - this.#tried) / 1000;
+    this.#watch(Math.min(this.#openTimeout, Math.max(left, LEAST_OPEN_TIMEOUT_SECONDS)));
     socket.onopen = () => this.#handlers.opened();
     socket.onmessage = ({ data }) => {
       this.#watch(2 * this.heartbeat);
@@ -141,10 +145,15 @@ export class Connection {
     const { seconds, due } = this.#backoff.next();
     this.#missing = Math.min(this.#missing, performance.now());
     this.#setState({ name: "reconnecting", reason: reason || this.#state.reason, retryAt: Date.now() + seconds * 1000 });
-    const condition = await this.#diagnose();
-    if (turn !== this.#turn) return; // `retry` or `close` came first
+    /** @type {Condition} */
+    let condition = "ready"; // as whoever has given a reason is
+    if (!reason || this.#late) {
+      condition = await this.#diagnose();
+      if (turn !== this.#turn) return; // `retry` or `close` came first
+    }
     if (condition === "unauthorized") {
       this.#backoff.cancel();
+      this.#missing = Infinity;
       this.#setState({ name: "unauthorized" });
       return;
     }
@@ -154,9 +163,8 @@ export class Connection {
       return;
     }
     if (there && this.#late) this.#openTimeout = Math.min(2 * this.#openTimeout, LONGEST_OPEN_TIMEOUT_SECONDS);
-    this.#late = false;
     this.#absent = !there;
-    if (!reason) this.#setState({ ...this.#state, reason: this.#explain(condition) });
+    if (!reason) this.#setState({ ...this.#state, reason: this.#explain(there ? "ready" : condition) });
     if (performance.now() + seconds * 1000 > this.#deadline) {
       this.close();
       this.#handlers.gaveUp?.(this.#state.reason || "The server cannot be reached.");
@@ -185,7 +193,8 @@ export class Connection {
   /** Do not wait for the next attempt, nor for a connection that is not made. */
   retry() {
     const waiting = this.#state.name === "reconnecting" || this.#state.name === "unauthorized";
-    if (waiting && (this.#socket === null || this.#socket.readyState === CONNECTING)) this.connect();
+    const slow = performance.now() > this.#tried + LEAST_OPEN_TIMEOUT_SECONDS * 1000;
+    if (this.#socket === null ? waiting : slow && this.#socket.readyState === CONNECTING) this.connect();
   }
 
   /** Let go of the connection, and make no more attempts. */

@@ -142,7 +142,7 @@ export class Session extends Emitter {
       gaveUp: (/** @type {string} */ reason) => this.#setState({ name: "failed", reason }),
       // Whoever comes back to a session has a place.
       there: (/** @type {Condition} */ condition) =>
-        condition === "ready" || (this.#name !== "" && condition !== "unreachable"),
+        condition === "ready" || (condition === "full" && this.#name !== ""),
     };
     const open = () => server.openSession(start.room, this.#instance, this.#name !== "");
     this.#connection = new Connection(open, () => server.condition(), handlers, patience);

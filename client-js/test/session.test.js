@@ -310,15 +310,53 @@ test("a connection that is not made is not waited for longer than there is patie
   assert.equal(session.state.name, "failed");
 });
 
-test("a connection that is not made is not waited for when there is reason to try again", () => {
+test("a connection that takes long to be made is not waited for when there is reason to try again", async () => {
+  const pass = slowly();
   session = new Session(changing("ready"));
-  network.last.end();
-  session.retry();
   const socket = network.last;
   socket.readyState = 0;
+  await pass(4);
+  session.retry();
+  assert.equal(network.sockets.length, 1);
+  await pass(0.25);
   session.retry();
   assert.equal(socket.closed, 1000);
-  assert.equal(network.sockets.length, 3);
+  assert.equal(network.sockets.length, 2);
+});
+
+test("without patience there is one attempt, which may take its time", async () => {
+  const pass = slowly();
+  session = new Session(changing("ready"), { patience: 0 });
+  await pass(3.75);
+  assert.equal(network.last.closed, null);
+  await pass(0.5);
+  assert.equal(session.state.name, "failed");
+  assert.equal(network.sockets.length, 1);
+});
+
+test("patience does not run out while a token is waited for", async () => {
+  const pass = slowly();
+  const server = changing("unauthorized");
+  session = new Session(server, { patience: 20 });
+  network.last.end();
+  await pass(60);
+  assert.equal(session.state.name, "unauthorized");
+  server.is = "ready";
+  session.retry();
+  await pass(9);
+  assert.equal(network.last.closed, null);
+});
+
+test("whoever comes back to a session does not storm a server that is not ready", async () => {
+  const pass = slowly();
+  const server = changing("ready");
+  session = new Session(server);
+  network.ready();
+  server.is = "unready"; // behind a proxy, which answers for it
+  network.down = true;
+  network.last.end();
+  await pass(600);
+  assert.ok(network.sockets.length < 16);
 });
 
 test("a token that is asked for is waited for", async () => {

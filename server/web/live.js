@@ -46,7 +46,7 @@ room.addEventListener("state", show);
 connectHistory();
 transcript.addEventListener("drafts", showContent);
 window.addEventListener("online", () => room.retry());
-document.addEventListener("visibilitychange", () => room.retry());
+document.addEventListener("visibilitychange", () => document.hidden || room.retry());
 show();
 jumpToNewest();
 

@@ -479,6 +479,6 @@ const restored = kept.open().then(() => {
 });
 if (!window.isSecureContext) notify(explainSoundError(null));
 window.addEventListener("online", () => session?.retry());
-document.addEventListener("visibilitychange", () => session?.retry());
+document.addEventListener("visibilitychange", () => document.hidden || session?.retry());
 if ((await condition()) === "unauthorized") await askForToken(condition);
 showModel(await server.info());
