@@ -17,6 +17,9 @@ from websockets.exceptions import ConnectionClosedError
 from ...waiting import settle, until
 from ..leaping import LeapingLoop, leaping
 
+BUSY = 19.0
+"""Seconds that a busy machine may take for what takes none: less than what would be too late."""
+
 
 class Pipe:
     """A socket whose other end is the test."""
@@ -228,7 +231,7 @@ async def test_a_client_that_says_nothing_is_cut_off() -> None:
         await serving
         assert script.failure is not None
         assert script.failure.code == "idle_timeout"
-        assert 60 <= asyncio.get_running_loop().time() - began < 61
+        assert 60 <= asyncio.get_running_loop().time() - began < 60 + BUSY
 
 
 @pytest.mark.parametrize(("only_audio_counts", "lasts"), [(False, 340), (True, 60)])
@@ -242,7 +245,7 @@ async def test_text_counts_as_activity_unless_only_audio_does(only_audio_counts:
             await asyncio.sleep(40)
             pipe.say("still there")
         await serving
-        assert lasts <= script.failed_at - began < lasts + 1
+        assert lasts <= script.failed_at - began < lasts + BUSY
 
 
 @leaping
@@ -270,7 +273,7 @@ async def test_a_client_of_which_nothing_is_heard_after_a_ping_is_gone() -> None
     async with connected(ping_interval=20.0, ping_timeout=10.0) as (pipe, script, serving):
         began = asyncio.get_running_loop().time()
         await serving
-        assert 30 <= asyncio.get_running_loop().time() - began < 31
+        assert 30 <= asyncio.get_running_loop().time() - began < 30 + BUSY
     assert pipe.pinged == 1
     assert pipe.closed == (1011, "no answer to a ping")
     assert script.lost_as == (False, "1011 no answer to a ping")
