@@ -40,6 +40,11 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         """Return the seconds that have passed or been skipped."""
         return super().time() + self._skipping.skipped
 
+    @property
+    def skipped(self) -> float:
+        """The seconds that have been skipped, to which those that a busy machine takes do not count."""
+        return self._skipping.skipped
+
     def skip(self, seconds: float) -> None:
         """Let time pass in which the loop does nothing."""
         self._skipping.skipped += seconds
