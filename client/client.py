@@ -394,10 +394,12 @@ class AsyncClient:
             attempts += 1
             try:
                 first = self._session.first_message()
-                # A session that goes on is on one server; behind a balancer there may be others.
-                on, resumes = (self.ready.instance, "1") if isinstance(first, Resume) else ("", "")
+                query = {"room": self._session.start.room}
+                if isinstance(first, Resume):
+                    # A session that goes on is on one server; behind a balancer there may be others.
+                    query |= {"on": self.ready.instance} if self.ready.instance else {"resume": "1"}
                 self._websocket, ready = await open_connection(
-                    with_query(self._url, on=on, resume="" if on else resumes, room=self._session.start.room),
+                    with_query(self._url, **query),
                     first,
                     token=self._token,
                     timeout=self._open_timeout,

@@ -62,6 +62,7 @@ export class Room extends EventTarget {
         this.#error = "";
         void this.#connection.reconnect(reason);
       },
+      there: (condition) => condition === "ready" || condition === "full", // readers need no place
       changed: (state) => {
         this.state = state;
         this.dispatchEvent(new Event("state"));

@@ -44,9 +44,8 @@ export function openRoom(room) {
  *
  * @param {string} room
  */
-export async function roomCondition(room) {
-  const condition = await server.condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
-  return condition === "full" ? "ready" : condition; // readers need no place
+export function roomCondition(room) {
+  return server.condition(`${roomPath(room)}?${new URLSearchParams({ room, limit: "1" })}`);
 }
 
 /**
