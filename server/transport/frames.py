@@ -7,14 +7,14 @@ _LONGEST_HEAD = 14
 
 
 class Frames:
-    """Cuts what comes in at the ends of frames, without looking at anything but their lengths."""
+    """Tells where frames end in what comes in, without looking at anything but their lengths."""
 
     def __init__(self) -> None:
         self._head = b""  # of a frame of which more has to come before its length is known
         self._left = 0  # bytes that the frame still has, the length of which is known
 
-    def take(self, unread: bytearray) -> bytes:
-        """Remove the bytes of one frame, or what is there of it: its other bytes are those of a later call."""
+    def next(self, unread: bytearray) -> int:
+        """Return how many bytes are of one frame, or of what is there of it; the next call is for those behind them."""
         if not self._left:
             known = len(self._head)
             self._head += unread[: _LONGEST_HEAD - known]
@@ -23,9 +23,7 @@ class Frames:
                 self._head, self._left = b"", length - known
         size = min(self._left or len(unread), len(unread))
         self._left = max(0, self._left - size)
-        taken = bytes(unread[:size])
-        del unread[:size]
-        return taken
+        return size
 
 
 def _length(head: bytes) -> int | None:

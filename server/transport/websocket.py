@@ -72,7 +72,7 @@ class ListeningConnection(ServerConnection):
         self.sending = 0
         """Bytes of the message that somebody waits for the client to take."""
         self._unread = bytearray()  # came in, but was not parsed
-        self._cut = Frames()
+        self._ends = Frames()
         self._full = False  # enough messages wait
         self._waking: asyncio.Handle | None = None
         self._max_unsent_bytes = max_unsent_bytes
@@ -211,7 +211,7 @@ class ListeningConnection(ServerConnection):
         elif self.request is None:
             size = self._unread.find(b"\n") + 1 or len(self._unread)
         else:
-            return self._cut.take(self._unread)
+            size = self._ends.next(self._unread)
         taken = bytes(self._unread[:size])
         del self._unread[:size]
         return taken
