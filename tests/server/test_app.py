@@ -625,7 +625,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_harms_nobody() -> None:
 @asynchronous
 async def test_reading_pauses_while_the_engine_is_behind() -> None:
     engine = FakeEngine()
-    settings: dict[str, Any] = {"backlog_high": 2.0, "backlog_low": 1.0, "ping_interval": 0.1, "ping_timeout": 0.1}
+    settings: dict[str, Any] = {"backlog_high": 2.0, "backlog_low": 1.0, "ping_interval": 0.1, "ping_timeout": 0.5}
     second = b"x" * 32000
     async with serving(engine, idle_timeout=0.5, **settings) as server, connected(server, START) as websocket:
         await receive(websocket)
