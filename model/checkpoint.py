@@ -22,7 +22,6 @@ from parastream.model import torch_zip
 from parastream.model.computing import INT8_KEY, Computing
 from parastream.model.config import ModelConfig, Precision, is_seaco
 from parastream.model.dense import Dense
-from parastream.model.device import on_cpu
 from parastream.model.directory import (
     BPE_CODES,
     CMVN,
@@ -244,11 +243,6 @@ def load_weights(network: nn.Module, directory: ModelDirectory, dtype: mx.Dtype 
     )
 
 
-_MOST_CACHED = 3 << 30
-"""Bytes that MLX keeps on a GPU for the next batches: an engine would take all that is free, and several on one GPU
-would leave each other none."""
-
-
 def load_network(config: ModelConfig, directory: ModelDirectory, computing: Computing) -> Network:
     """Load a model directory's Paraformer, ready to be used.
 
@@ -266,8 +260,6 @@ def load_network(config: ModelConfig, directory: ModelDirectory, computing: Comp
     load_weights(network, directory, getattr(mx, computing.dtype))
     network.pack()
     mx.eval(network.parameters())
-    if not on_cpu():
-        mx.set_cache_limit(_MOST_CACHED)
     return network
 
 

@@ -20,6 +20,10 @@ from parastream.model.whisper.files import is_whisper
 if TYPE_CHECKING:
     from parastream.model.final_pass import FinalPass
 
+_MOST_CACHED = 1 << 29
+"""Bytes that MLX keeps on a GPU for the next batches. It would keep all that is free, and engines that share a GPU would
+leave each other none. A batch takes no longer than with 3 GB."""
+
 
 def load(
     name_or_directory: str | Path = catalogue.DEFAULT,
@@ -70,12 +74,19 @@ def load(
 
 
 def _tidy_memory() -> None:
-    """Let go of copies of weights that only loading needed, and bring those that stay into large pages on a CPU."""
-    from parastream.model.device import on_cpu  # imports MLX, which has to wait for prepare_process
+    """Let go of copies of weights that only loading needed, and have the memory used well from here on.
+
+    On a CPU the weights go into large pages, on a GPU MLX keeps little of what is freed.
+    """
+    # Imports MLX, which has to wait for prepare_process.
+    import mlx.core as mx
+    from parastream.model.device import on_cpu
 
     allocator.return_freed_memory()
     if on_cpu():
         allocator.join_pages()
+    else:
+        mx.set_cache_limit(_MOST_CACHED)
 
 
 def load_final_pass(

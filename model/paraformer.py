@@ -261,6 +261,7 @@ class Paraformer(nn.Module):
         for rows in rounded_sizes(_FEWEST_ROWS, _LONGEST_PLANNED):
             for utterances in rounded_sizes(1, _MOST_PLANNED // rows):
                 mx.eval(self.encoder.plan(utterances, rows))
+        mx.clear_cache()  # the arrays of batches have other sizes than those that follow one another here
 
     def new_state(self) -> StreamState:
         """Return the state of an utterance before its first window."""

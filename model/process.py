@@ -25,7 +25,7 @@ def prepare_process(cpus: int | None = None) -> blas.BlasInfo:
       (see `lanes`) and threads that spin would only disturb it. `OPENBLAS_NUM_THREADS` and the like win over this;
     - has glibc's malloc keep up to 512 MB of freed memory instead of returning it to the kernel (see `allocator`).
 
-    Everywhere it sets the environment variable `MLX_BFS_MAX_WIDTH`, unless it is set.
+    Everywhere it sets the environment variables `MLX_BFS_MAX_WIDTH` and `MLX_USE_CUDA_GRAPHS`, unless they are set.
 
     Args:
         cpus: How many CPUs to compute on, where other processes compute, too; None: on all.
@@ -41,6 +41,8 @@ def prepare_process(cpus: int | None = None) -> blas.BlasInfo:
         # MLX orders a graph by breadth, and so takes operations of all lanes in turn, only up to this many at a time.
         # It reads the variable when it computes for the first time.
         os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
+        # Batches of a server seldom repeat a graph, and MLX keeps hundreds of them in the memory of a GPU.
+        os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
         _prepared = True
     return blas.preload()
 

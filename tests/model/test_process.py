@@ -81,6 +81,7 @@ def test_the_process_is_prepared_when_its_owner_asks() -> None:
     assert {count for _, count in before["threads"]} == {2}
     assert {count for _, count in after["threads"]} == {1}
     assert after["environment"]["MLX_BFS_MAX_WIDTH"] == "400"
+    assert after["environment"]["MLX_USE_CUDA_GRAPHS"] == "0"
 
 
 @linux
