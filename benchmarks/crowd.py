@@ -1,11 +1,10 @@
 """How many speakers does a GPU carry? Several servers on it, and clients that speak all the time, through real sockets.
 
     nvidia-cuda-mps-control -d        # so that kernels of several processes run side by side
-    ./run python -m benchmarks.crowd --servers 14 --clients 2000 --model random-full
+    ./run python -m benchmarks.crowd --servers 3 --engines 4 --clients 2000 --model random-full
 
-Each server has an engine of its own, unless `--engines` says otherwise. The clients are those of `parastream bench
-clients`, in several processes. Other options go to `parastream serve`; every client is admitted, whatever the servers
-think that they can do.
+The clients are those of `parastream bench clients`, in several processes. Other options go to `parastream serve`; every
+client is admitted, whatever the servers think that they can do.
 """
 
 from __future__ import annotations
@@ -44,8 +43,9 @@ async def measure(known: argparse.Namespace, model: str, options: Sequence[str])
     """Start the servers, have the clients speak, and return what came out."""
     async with contextlib.AsyncExitStack() as stack:
         admit = ("--target-utilisation", "1000", "--max-sessions", str(known.clients), "--model", model)
+        engines = ("--engines", str(known.engines))
         # The first alone: what it has compiled for a GPU is there for the others.
-        starts = [stack.enter_async_context(server_process([*admit, *options])) for _ in range(known.servers)]
+        starts = [stack.enter_async_context(server_process([*admit, *engines, *options])) for _ in range(known.servers)]
         servers = [await starts[0], *await asyncio.gather(*starts[1:])]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         each = known.clients // known.generators
@@ -62,6 +62,7 @@ async def measure(known: argparse.Namespace, model: str, options: Sequence[str])
     figures = ("partial_beyond_look_ms", "final_after_endpoint_ms")
     return {
         "servers": known.servers,
+        "engines": known.engines,
         "clients": each * known.generators,
         "dropped": sum(result["dropped"] for result in results),
         # Of the process of clients with the worst.
@@ -82,6 +83,7 @@ def main() -> None:
     """Measure, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, default=2)
+    parser.add_argument("--engines", type=int, default=0, help="processes for each server's engines; 0: its own")
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each client speaks")
     parser.add_argument("--generators", type=int, default=4, help="processes that the clients run in")

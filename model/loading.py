@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from parastream.model.final_pass import FinalPass
 
 _MOST_CACHED = 1 << 29
-"""Bytes that MLX keeps on a GPU for the next batches. It would keep all that is free, and engines that share a GPU would
-leave each other none. A batch takes no longer than with 3 GB."""
+"""Bytes that MLX keeps on a GPU for the next batches. It would keep all that is free, and engines that share a GPU
+would leave each other none. A batch takes no longer than with 3 GB."""
 
 
 def load(
