@@ -6,7 +6,7 @@ core, 15 rows times (512, 1536) run at 84 GFLOP/s as many small products and at 
 into tiles of 32 columns, and the rows into groups for which OpenBLAS chooses the small kernels.
 
 A GPU multiplies quantised weights directly. MLX is slow at that on a CPU, so there they become float32 after loading
-(`dequantize`), and everything is computed as with any other weights.
+(`dequantize_on_cpu`), and everything is computed as with any other weights.
 """
 
 from __future__ import annotations
@@ -94,9 +94,14 @@ class Dense(nn.Module):
     def _tiled(self) -> bool:
         return self.weight.ndim == 5
 
+    def dequantize_on_cpu(self) -> None:
+        """Do what `dequantize` does where MLX is slow at quantised weights."""
+        if on_cpu():
+            self.dequantize()
+
     def dequantize(self) -> None:
-        """On a CPU, turn quantised weights into float32; once, after loading, before anything else changes them."""
-        if self._quantization is not None and on_cpu():
+        """Turn quantised weights into float32; once, after loading, before anything else changes them."""
+        if self._quantization is not None:
             self.weight = self._quantization.dequantize(self.weight, self.scales, self.biases)
             mx.eval(self.weight)
             del self.scales, self.biases

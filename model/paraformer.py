@@ -133,7 +133,7 @@ class Paraformer(nn.Module):
         """Bring the weights into the layout that this machine computes fastest with; once, after loading."""
         dense = [module for module in self.modules() if isinstance(module, Dense)]
         for linear in dense:
-            linear.dequantize()
+            linear.dequantize_on_cpu()
         for layer in self.encoder.layers:
             layer.pack()
         for linear in dense:

@@ -317,7 +317,7 @@ class Whisper(nn.Module):
         """Bring the weights into the layout that this machine computes fastest with; once, after loading."""
         for module in self.modules():
             if isinstance(module, Dense):
-                module.dequantize()
+                module.dequantize_on_cpu()
         for layer in self.encoder.layers:
             layer.pack()
         for module in self.encoder.modules():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import mlx.core as mx
 import parastream.model
 import pytest
-from parastream.model import SpeechModel, catalogue
+from parastream.model import SpeechModel, catalogue, device
 from parastream.model.config import ChunkSize
 from parastream.model.errors import CheckpointError, HubError, ModelConfigError
 
@@ -30,6 +32,17 @@ def test_a_directory_loads_like_the_name_and_the_other_trained_window_works(dire
     model = parastream.model.load(directory, chunk=ChunkSize(0, 8, 4))
     model.warm_up()
     assert model.window_samples == 7680
+
+
+@pytest.mark.parametrize("load", [parastream.model.load, parastream.model.load_final_pass])
+def test_a_gpu_keeps_little_memory_for_a_model(load: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
+    before = mx.set_cache_limit(0)
+    try:
+        load("asr-small-en", compute="graphs")
+        assert mx.set_cache_limit(before) == 512 * 2**20
+    finally:
+        mx.set_cache_limit(before)
 
 
 @pytest.mark.parametrize("chunk", [ChunkSize(0, 10, 4), ChunkSize(5, 10, 5)])

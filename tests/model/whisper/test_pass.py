@@ -101,6 +101,23 @@ def test_a_gpus_ways_of_computing_give_the_same(
     assert all(alike(one, other) for one, other in zip(found, expected, strict=False))
 
 
+def test_graphs_take_quantised_weights_on_a_machine_with_a_gpu_too(
+    utterances: list[FinalInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = forms.dimensions(forms.config()) | {"quantization": {"group_size": 64, "bits": 8}}
+    packed = forms.quantized(forms.as_openai(forms.weights(forms.config())), 8)
+    directory = forms.write(tmp_path / "random", described, packed, "weights.safetensors")
+
+    def found() -> list[Hypothesis]:
+        ear = WhisperPass.from_directory(directory, compute="graphs", dtype="float32")
+        return finish(ear.transcribe_in_slices(utterances, steps=1))
+
+    expected = found()
+    for module in (dense, embedding, network):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    assert found() == expected
+
+
 def test_the_language_is_the_one_that_was_named_or_else_found(ear: FinalPass, utterances: list[FinalInput]) -> None:
     (found,) = finish(ear.transcribe_in_slices(utterances[:1], steps=1))
     assert found.language in ear.capabilities.languages
