@@ -41,7 +41,7 @@ def prepare_process(cpus: int | None = None) -> blas.BlasInfo:
         # MLX orders a graph by breadth, and so takes operations of all lanes in turn, only up to this many at a time.
         # It reads the variable when it computes for the first time.
         os.environ.setdefault("MLX_BFS_MAX_WIDTH", "400")
-        # Batches of a server seldom repeat a graph, and MLX keeps hundreds of them in the memory of a GPU.
+        # MLX keeps hundreds of graphs in the memory of a GPU, and batches are no faster for them (docs/benchmarks.md).
         os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
         _prepared = True
     return blas.preload()
