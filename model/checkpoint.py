@@ -204,7 +204,7 @@ class Weights:
         )
         # Each is let go of once it has been looked at: a network in 8 bits takes a quarter of all of them.
         finite = {name: _is_finite(_read(values.pop(name), self._path)) for name in list(values)}
-        problems += listed((name for name in finite if not finite[name]), "holds NaN or infinity")
+        problems += listed((name for name in finite if not finite[name]), "with NaN or infinity")
         if problems:
             raise CheckpointError(f"{self._path} does not fit the network of its config.yaml: {'; '.join(problems)}")
         self._values = _open_weights(directory)
@@ -377,7 +377,7 @@ def _converted(source: ModelDirectory, dtype: Precision) -> dict[str, mx.array]:
     converted |= {name: _to_mlx(weights.pop(name), kind) for name in list(weights)}
     too_large = listed(
         (name for name, value in converted.items() if not mx.isfinite(value).all().item()),
-        "has values out of range",
+        "with values out of range",
     )
     if too_large:
         raise CheckpointError(f"{source.path} cannot be converted to {dtype}: {too_large[0]}")

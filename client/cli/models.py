@@ -15,6 +15,7 @@ from parastream.model.computing import ComputeType
 from parastream.model.config import Precision
 from parastream.model.directory import ModelDirectory
 from parastream.model.errors import ModelError
+from parastream.model.language import loading as language_model
 from parastream.model.loading import is_final_only
 from parastream.model.quantization import Quantization
 from parastream.model.whisper import checkpoint as whisper
@@ -72,8 +73,25 @@ def convert(source: str, destination: Path, dtype: Precision, *, offline: bool) 
     Raises:
         ModelError: the model cannot be read, or its new directory not be written.
     """
-    checkpoint.convert(catalogue.resolve(source, offline=offline), destination, dtype)
+    directory = _of_speech(source, offline=offline)
+    if is_whisper(directory):
+        raise ModelError(f"{source} is a Whisper, which loads as it is: `models convert` is for FunASR's checkpoints")
+    checkpoint.convert(directory, destination, dtype)
     print(destination)
+
+
+def _of_speech(source: str, *, offline: bool) -> Path:
+    """Return the directory of a model that hears speech; refuse one that does something else."""
+    directory = catalogue.resolve(source, offline=offline)
+    _refuse_language_model(source, directory)
+    if ModelDirectory(directory).punctuation_file is not None:
+        raise ModelError(f"{source} is a punctuation model; a speech model is needed")
+    return directory
+
+
+def _refuse_language_model(name: str, directory: Path) -> None:
+    if (directory / language_model.FILE).is_file():
+        raise ModelError(f"{name} is a language model, for `--lm`; a speech model is needed")
 
 
 def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: Precision, *, offline: bool) -> None:
@@ -82,7 +100,7 @@ def quantize(source: str, destination: Path, bits: int, group_size: int, dtype: 
     Raises:
         ModelError: the model cannot be read or quantised, or its new directory not be written.
     """
-    directory = catalogue.resolve(source, offline=offline)
+    directory = _of_speech(source, offline=offline)
     quantization = Quantization(bits, group_size)
     if is_whisper(directory):
         whisper.quantize(directory, destination, quantization, dtype)
@@ -108,6 +126,7 @@ def check(name: str, recordings: Path | None, compared: Sequence[Path] = (), *, 
         SourceError: the recordings or their texts cannot be read.
     """
     directory = catalogue.resolve(name, offline=offline)
+    _refuse_language_model(name, directory)
     print(f"directory   {directory}")
     if is_final_only(directory):
         if recordings is not None:

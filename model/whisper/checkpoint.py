@@ -331,7 +331,7 @@ def _checked(file: _File, config: WhisperConfig) -> frozenset[str]:
     problems += listed((n for n in sorted(packed & set(arrays)) if arrays[n].dtype != mx.uint32), "not packed integers")
     try:
         infinite = [name for name, array in arrays.items() if not mx.isfinite(array).all().item()]
-        problems += listed(infinite, "holds NaN or infinity")
+        problems += listed(infinite, "with NaN or infinity")
     except (RuntimeError, ValueError) as error:  # the file is read only now
         raise CheckpointError(f"{file.path} is damaged: {error}") from None
     if problems:

@@ -199,7 +199,7 @@ def test_the_embedded_model_loads() -> None:
         ({"cif_conv1d__weight": np.zeros(2, "f4")}, "predictor.cif_conv1d.weight (2,) instead of (2, 3, 4)"),
         (
             {"cif_output__bias": np.array([np.nan], "f4")},
-            "1 holds NaN or infinity: predictor.cif_output.bias",
+            "1 with NaN or infinity: predictor.cif_output.bias",
         ),
         (
             {"cif_output__bias": None, "cif_conv1d__bias": None, "a": np.zeros(1, "f4")},
@@ -314,7 +314,7 @@ def test_convert_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no weights"):
         checkpoint.convert(tmp_path / "nowhere", tmp_path / "new")
     large = write(tmp_path / "large", weights(cif_output__bias=np.array([1e5], "f4")))
-    with pytest.raises(CheckpointError, match=r"to float16: 1 has values out of range: predictor\.cif_output\.bias"):
+    with pytest.raises(CheckpointError, match=r"to float16: 1 with values out of range: predictor\.cif_output\.bias"):
         checkpoint.convert(large, tmp_path / "new")
     (source / "am.mvn").unlink()
     with pytest.raises(ModelConfigError, match=r"am\.mvn: a model needs this file: No such file"):

@@ -104,6 +104,30 @@ def test_models_quantize_and_check_take_whisper_too(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("command", "model", "why"),
+    [
+        (
+            "convert",
+            "whisper-tiny-en",
+            "is a Whisper, which loads as it is: `models convert` is for FunASR's checkpoints",
+        ),
+        ("convert", "punc-small-offline", "is a punctuation model; a speech model is needed"),
+        ("quantize", "punc-small-realtime", "is a punctuation model; a speech model is needed"),
+        ("convert", "lm-small-en", "is a language model, for `--lm`; a speech model is needed"),
+        ("quantize", "lm-small-en", "is a language model, for `--lm`; a speech model is needed"),
+        ("check", "lm-small-en", "is a language model, for `--lm`; a speech model is needed"),
+    ],
+)
+def test_models_of_other_kinds_are_refused_by_their_names(
+    run: Run, tmp_path: Path, command: str, model: str, why: str
+) -> None:
+    destination = () if command == "check" else (tmp_path / "new",)
+    refused = run("models", command, model, *destination)
+    assert (refused.status, refused.err.splitlines()) == (1, [f"error: {model} {why}"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("option", "value", "allowed"), [("--bits", "3", "'8', '6', '4'"), ("--group-size", "48", "'32', '64', '128'")]
 )
 def test_models_quantize_says_what_is_allowed(run: Run, tmp_path: Path, option: str, value: str, allowed: str) -> None:

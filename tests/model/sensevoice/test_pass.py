@@ -129,7 +129,7 @@ def rewritten(tmp_path: Path, change: Callable[[dict[str, Float32]], None]) -> P
             lambda weights: weights.update({"ctc.ctc_lo.bias": np.zeros(3, np.float32)}),
             r"of another shape: ctc.bias \(3,\) instead of \(329,\)",
         ),
-        (lambda weights: weights["encoder.tp_norm.weight"].fill(np.nan), "1 holds NaN or infinity: encoder.tp_norm"),
+        (lambda weights: weights["encoder.tp_norm.weight"].fill(np.nan), "1 with NaN or infinity: encoder.tp_norm"),
     ],
 )
 def test_weights_must_fit_exactly(tmp_path: Path, change: Callable[[dict[str, Float32]], None], message: str) -> None:

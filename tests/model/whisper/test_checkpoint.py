@@ -254,7 +254,7 @@ def _another_output(arrays: forms.Arrays) -> None:
         (_lose, r"1 missing: model\.decoder\.layers\.1\.encoder_attn\.v_proj\.bias$"),
         (_add, r"1 unexpected: model\.decoder\.layers\.1\.encoder_attn\.k_proj\.bias$"),
         (_reshape, r"1 of another shape: model\.encoder\.conv2\.weight \(64, 3, 64\) instead of \(64, 64, 3\)$"),
-        (_spoil, r"1 holds NaN or infinity: model\.encoder\.layers\.0\.fc1\.weight$"),
+        (_spoil, r"1 with NaN or infinity: model\.encoder\.layers\.0\.fc1\.weight$"),
         (_another_output, r"1 unexpected: proj_out\.weight$"),
     ],
 )
