@@ -10,6 +10,7 @@ ParastreamError
 ├── HotwordError               a list of hotwords cannot be used
 ├── AudioError                 audio bytes or samples that cannot be used
 ├── ReplacementError           a rule for replacing words cannot be read
+├── NoRoomError                a GPU has no memory for what another utterance remembers
 ├── CapacityError              the engine cannot serve another session in real time
 └── EngineError                the engine has stopped or failed
 
@@ -57,6 +58,10 @@ class AudioError(ParastreamError):
 
 class ReplacementError(ParastreamError):
     """A rule for replacing words cannot be read."""
+
+
+class NoRoomError(ParastreamError):
+    """A GPU has no memory for what another utterance remembers."""
 
 
 class CapacityError(ParastreamError):

@@ -66,7 +66,11 @@ class Network(Protocol):
         """Get ready for batches of all the usual sizes, which a GPU may have to plan for one by one."""
 
     def new_state(self) -> Any:
-        """Return the state of an utterance before its first window, which this network alone understands."""
+        """Return the state of an utterance before its first window, which this network alone understands.
+
+        Raises:
+            NoRoomError: A GPU has no memory for it.
+        """
 
     def step(
         self,

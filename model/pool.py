@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 from parastream.model.batches import rounded
+from parastream.model.errors import NoRoomError
 from parastream.model.stream_state import Slot
 
 Indices = NDArray[np.int32]
@@ -63,9 +64,16 @@ class Pool:
         return self._parts[name].rows
 
     def take(self) -> Slot:
-        """Return a slot, which `prepare` empties."""
+        """Return a slot, which `prepare` empties.
+
+        Raises:
+            NoRoomError: None is free, and there is no memory for more.
+        """
         if not self.free:
-            self._resize(rounded(self._slots + 1))
+            try:
+                self._resize(rounded(self._slots + 1))
+            except (RuntimeError, MemoryError) as error:
+                raise NoRoomError(f"there is memory for {self._slots - 1} utterances, and no more: {error}") from error
         slot = Slot(self, self.free.pop())
         self._taken.append(slot.index)
         return slot

@@ -65,6 +65,14 @@ def warn_if_slow() -> None:
         )
 
 
+def free_kept_memory() -> None:
+    """Have MLX give back what it keeps for the next batches."""
+    if "mlx.core" in sys.modules:
+        import mlx.core as mx
+
+        mx.clear_cache()
+
+
 def leave_thread() -> None:
     """End MLX's streams of the calling thread, which must not use a model any more.
 

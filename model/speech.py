@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from parastream.model.calibration import Calibration
@@ -102,6 +103,11 @@ class SpeechModel:
         """The only one of these; None where there are several."""
         return self.languages[0] if len(self.languages) == 1 else None
 
+    @cached_property
+    def _own_state(self) -> Any:
+        """For `warm_up`, which needs no more memory for it later on than it did at first."""
+        return self.network.new_state()
+
     def warm_up(self) -> None:
         """Run each form once, so that the first client does not wait for kernels and buffers."""
         silence = np.zeros(int(_WARM_UP_SECONDS * self.config.frontend.fs), np.float32)
@@ -111,7 +117,7 @@ class SpeechModel:
             for _ in self.network.transcribe_in_slices([rows], layers=1 << 16, terms=[(NO_TERM,)]):
                 pass
         if self.config.streams:
-            state = self.network.new_state()
+            state = self._own_state.copy()
             hop = self.config.chunk.hop
             self.network.step([rows[:hop]], [state], [False])
             self.network.step([rows[hop : 2 * hop]], [state], [True])

@@ -13,6 +13,9 @@ ROUND = 0.03
 _REST = 2.0
 """How many times longer than a batch took it is until the next one begins, at least."""
 
+_PAUSE = 0.1
+"""Seconds after which it is tried again whether there is room for what could not be computed."""
+
 
 class Beat:
     """When the next batch of one kind may begin."""
@@ -29,6 +32,10 @@ class Beat:
         """
         if self._rests and load > ROOM:
             self._at = now + _REST * seconds
+
+    def pause(self, now: float) -> None:
+        """Wait for a little while, since nothing can be computed now."""
+        self._at = now + _PAUSE
 
     def rest(self, now: float) -> float:
         """Return for how many seconds the next batch has to wait."""

@@ -410,11 +410,17 @@ class Engine:
         if self._prepared is not None:
             self._prepared.wait()
         extra = 0 if all(item.urgent(now) for item in waiting) else self._extra_windows(costs, now)
-        chosen = schedule.next_windows(waiting, now, most=self._most_windows, extra=extra)
-        self._queues.windows = schedule.without(waiting, chosen)
+        chosen = self._queues.take_windows(now, most=self._most_windows, extra=extra, placed=runner.placed)
+        if not chosen:
+            self._beats.windows.pause(now)
+            with self.changed:
+                self._waits.add(now - min(item.due for item in waiting), now)
+            return 0.0
         self._windows_left = sum(item.urgent(now) for item in self._queues.windows)
         batch = [item.work for item in chosen]
-        seconds = self._compute(batch, partial(runner.run_windows, hurry=self._in_a_hurry(now)))
+        late = self._waits.at(now) > LATE / 2 and self._busy.live.at(now) > schedule.SPARE
+        # Windows that would soon be late are cheaper without a language model.
+        seconds = self._compute(batch, partial(runner.run_windows, hurry=late and not self.config.always_better))
         self._note("windows", chosen, len(batch), seconds)
         costs.windows.observe(seconds, len(batch))
         after = _clock()
@@ -422,14 +428,9 @@ class Engine:
         with self.changed:
             self._counters.windows += len(batch)
             self._counters.window_batches += 1
-            self._waits.add(after - min(item.due for item in chosen), after)
+            self._waits.add(after - min(item.due for item in waiting), after)
         self._advance(self._streams_of(batch))
         return seconds
-
-    def _in_a_hurry(self, now: float) -> bool:
-        """Say whether windows would soon be late: then they are cheaper without a language model."""
-        late = self._waits.at(now) > LATE / 2 and self._busy.live.at(now) > schedule.SPARE
-        return late and not self.config.always_better
 
     def _extra_windows(self, costs: Capacity, now: float) -> int:
         """Return how many windows ahead of real time may go with those that are due.
@@ -480,7 +481,6 @@ class Engine:
         if current is None:
             return False
         finished = True  # as is a batch that fails
-
         batch = [item.work for item in current.batch]
 
         def advance(part: Sequence[FinalWork]) -> None:
@@ -573,7 +573,7 @@ class Engine:
         Sessions whose work cannot be computed end, and no others. Raises `LostError`, see `attempts`.
         """
         began = _clock()
-        failed = attempts.compute(batch, run, check=self.models.first.warm_up)
+        failed = attempts.compute(batch, run, check=self.models.check)
         for work in failed:
             refuse(work)
         seconds = 0.0 if failed else _clock() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field
 
 from parastream.streaming import schedule
@@ -103,6 +103,19 @@ class Queues:
                     self.finals.append(Waiting(item, due))
                 case PunctuationWork():
                     self.marks.append(Waiting(item, due))
+
+    def take_windows(
+        self, now: float, *, most: int, extra: int, placed: Callable[[list[WindowWork]], list[WindowWork]]
+    ) -> list[Waiting[WindowWork]]:
+        """Take the next batch of windows, see `schedule.next_windows`; those for which there is no room yet stay.
+
+        `placed` returns those that have it.
+        """
+        chosen = schedule.next_windows(self.windows, now, most=most, extra=extra)
+        there = set(placed([item.work for item in chosen]))
+        taken = [item for item in chosen if item.work in there]
+        self.windows = schedule.without(self.windows, taken)
+        return taken
 
     def drop(self, sessions: Collection[Session]) -> None:
         """Forget the work of sessions that are over."""

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from parastream.model import Punctuator, SpeechModel
 from parastream.model.computing import Computing
+from parastream.model.errors import NoRoomError
 from parastream.model.final_pass import FinalInput, FinalPass
 from parastream.model.paraformer_pass import ParaformerPass
+from parastream.model.process import free_kept_memory
 from parastream.model.punctuation import Context
 from parastream.model.search.search import WordSearch
 from parastream.streaming.aside import Begun
@@ -97,6 +99,11 @@ class Models:
         """What hears every whole utterance."""
         return ParaformerPass(self.speech, self.finder) if self.final is None else self.final
 
+    def check(self) -> None:
+        """Compute something that has been computed before, with all the memory that there is; fail where that fails."""
+        free_kept_memory()
+        self.first.warm_up()
+
     @property
     def name(self) -> str:
         """Name of the model that partials come from, or else the finals."""
@@ -123,6 +130,7 @@ class Runner:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self._full: NoRoomError | None = None  # why utterances wait to begin
         self._ears = {Ear.FIRST: models.first}
         if models.better is not None:
             self._ears[Ear.BETTER] = models.better
@@ -184,6 +192,20 @@ class Runner:
             for work, rows in zip(part, frontend.steps(samples, states, [w.last for w in part]), strict=True):
                 work.rows = rows
         return [work.rows for work in batch if work.rows is not None]
+
+    def placed(self, batch: Sequence[WindowWork]) -> list[WindowWork]:
+        """Give utterances that begin a state, and return all windows but those for whose states there is no memory."""
+        full = None
+        for work in batch:
+            if work.utterance.stream is None and full is None:
+                try:
+                    work.utterance.stream = self.models.speech.network.new_state()
+                except NoRoomError as error:
+                    full = error
+        if full is not None and self._full is None:
+            logger.warning("utterances that begin wait for others to end: %s", full)
+        self._full = full
+        return [work for work in batch if work.utterance.stream is not None]
 
     def run_windows(self, batch: Sequence[WindowWork], *, hurry: bool = False) -> None:
         """Compute one window for each of several utterances.

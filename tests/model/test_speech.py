@@ -11,7 +11,8 @@ import parastream.model
 import pytest
 from parastream.model import SpeechModel, catalogue, device
 from parastream.model.config import ChunkSize
-from parastream.model.errors import CheckpointError, HubError, ModelConfigError
+from parastream.model.errors import CheckpointError, HubError, ModelConfigError, NoRoomError
+from parastream.model.pool import Pool
 
 
 @pytest.fixture
@@ -43,6 +44,22 @@ def test_a_gpu_keeps_little_memory_for_a_model(load: Callable[..., object], monk
         assert mx.set_cache_limit(before) == 512 * 2**20
     finally:
         mx.set_cache_limit(before)
+
+
+def test_it_can_be_warmed_up_again_when_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = parastream.model.load("asr-small-en", compute="mlx")
+    model.warm_up()
+
+    def fail(pool: Pool, slots: int) -> None:
+        raise RuntimeError(f"no memory for {slots} slots")
+
+    monkeypatch.setattr(Pool, "_resize", fail)
+    states = [model.network.new_state() for _ in range(6)]  # the model has one of its own
+    with pytest.raises(NoRoomError, match=r"^there is memory for 7 utterances, and no more: no memory for 16 slots$"):
+        model.network.new_state()
+    model.warm_up()
+    states.pop()
+    model.network.new_state()
 
 
 @pytest.mark.parametrize("chunk", [ChunkSize(0, 10, 4), ChunkSize(5, 10, 5)])

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from parastream.streaming import Engine, EngineConfig, beat
+from parastream.model import load
+from parastream.model.pool import Pool
+from parastream.streaming import Engine, EngineConfig, SessionConfig, beat, capacity
 from parastream.streaming.beat import Beat
 from parastream.streaming.runner import Models, Runner
 
-from ..conftest import SAMPLE_TEXTS, running_engine
+from ..conftest import SAMPLE_TEXTS, load_models, running_engine
 from .driver import finals
 from .listening import BLOCK, Listener, Recorder
 
@@ -121,3 +124,37 @@ def test_who_cannot_be_judged_or_marked_ends_alone(
     assert [type(event).__name__ for event in poisoned.wait()][-2:] == ["InputRejected", "SessionEnded"]
     assert [final.text for final in finals(healthy.wait())] == SAMPLE_TEXTS
     recorder.wait_until(lambda: crowd.stats().sessions == 0)
+
+
+def test_utterances_for_which_a_gpu_has_no_memory_wait(
+    sample: Audio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twelve speakers where there is room for six utterances: none is lost, and the engine goes on."""
+    resize = Pool._resize
+
+    def resize_up_to_the_first_size(self: Pool, slots: int) -> None:
+        if slots > 8:
+            raise RuntimeError("[malloc] Unable to allocate 268435456 bytes.")
+        resize(self, slots)
+
+    def load_mlx() -> Models:
+        return replace(load_models(), front=load("asr-small-en", compute="mlx"), final=None, better=None)
+
+    monkeypatch.setattr(Pool, "_resize", resize_up_to_the_first_size)
+    monkeypatch.setattr(capacity, "_WINDOWS", (1, 4))
+    engine = Engine(load_mlx, EngineConfig(target_utilisation=math.inf))
+    engine.start()
+    engine.wait_ready(60)
+    # Each takes the words of its windows, so that none of them can be left out.
+    listeners = [Listener(engine, SessionConfig(final_pass=False)) for _ in range(12)]
+    for start in range(0, len(sample), BLOCK):
+        for listener in listeners:
+            listener.stream.send(sample[start : start + BLOCK].tobytes())
+    for listener in listeners:
+        listener.stream.end()
+    said = [[final.text for final in finals(listener.wait())] for listener in listeners]
+    engine.close()
+    assert said == [said[0]] * 12
+    assert len(said[0]) == len(SAMPLE_TEXTS)
+    (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert warning.startswith("utterances that begin wait for others to end: there is memory for 7 utterances")
