@@ -82,18 +82,23 @@ def test_slices_have_the_steps_that_were_asked_for(ear: WhisperPass, utterances:
     assert ear.steps(10) == of_the_encoder + 3 + 40
 
 
-def test_a_gpus_ways_of_computing_give_the_same(
-    utterances: list[FinalInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Quantised weights as they are, whole attention, logits and their maximum in MLX; but on this machine."""
+@pytest.fixture
+def quantised(tmp_path: Path) -> Path:
+    """A directory of such a model in 8 bits."""
     described = forms.dimensions(forms.config()) | {"quantization": {"group_size": 64, "bits": 8}}
     packed = forms.quantized(forms.as_openai(forms.weights(forms.config())), 8)
-    directory = forms.write(tmp_path / "random", described, packed, "weights.safetensors")
-    plain = WhisperPass.from_directory(directory, compute="mlx")
+    return forms.write(tmp_path / "random", described, packed, "weights.safetensors")
+
+
+def test_a_gpus_ways_of_computing_give_the_same(
+    utterances: list[FinalInput], quantised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantised weights as they are, whole attention, logits and their maximum in MLX; but on this machine."""
+    plain = WhisperPass.from_directory(quantised, compute="mlx")
     expected = finish(plain.transcribe_in_slices(utterances, steps=1))
     for module in (dense, embedding, network):
         monkeypatch.setattr(module, "on_cpu", lambda: False)
-    ear = WhisperPass.from_directory(directory, compute="mlx", dtype="float32")
+    ear = WhisperPass.from_directory(quantised, compute="mlx", dtype="float32")
     assert isinstance(ear._network, network.Whisper)
     assert ear._network.decoder.embed_tokens.weight.dtype == mx.uint32
     hotword = FinalInput(utterances[0].samples, hotwords=(Hotword("zebra"),))
@@ -102,14 +107,10 @@ def test_a_gpus_ways_of_computing_give_the_same(
 
 
 def test_graphs_take_quantised_weights_on_a_machine_with_a_gpu_too(
-    utterances: list[FinalInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    utterances: list[FinalInput], quantised: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    described = forms.dimensions(forms.config()) | {"quantization": {"group_size": 64, "bits": 8}}
-    packed = forms.quantized(forms.as_openai(forms.weights(forms.config())), 8)
-    directory = forms.write(tmp_path / "random", described, packed, "weights.safetensors")
-
     def found() -> list[Hypothesis]:
-        ear = WhisperPass.from_directory(directory, compute="graphs", dtype="float32")
+        ear = WhisperPass.from_directory(quantised, compute="graphs", dtype="float32")
         return finish(ear.transcribe_in_slices(utterances, steps=1))
 
     expected = found()
