@@ -206,9 +206,9 @@ def characters(*ids: int) -> str:
 def test_the_network_has_the_hotwords_that_it_can_take_in(
     directory: Path, rows: Float32, compute: Compute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ear = load_final_pass(directory, compute=compute)
-    network = SpeechModel.from_directory(ModelDirectory(directory), chunk=ChunkSize(), compute=compute).network
-    tokenizer = Tokenizer(recipe.tokens(recipe.SIZES[SIZE]))
+    ear = load_final_pass(directory, compute=compute, dtype="float32")
+    speech = SpeechModel.from_directory(ModelDirectory(directory), chunk=ChunkSize(), compute=compute, dtype="float32")
+    network, tokenizer = speech.network, Tokenizer(recipe.tokens(recipe.SIZES[SIZE]))
     hotwords = [Hotword(characters(20, 21)), Hotword("Hello", weight=3.0), Hotword("B")]
     (expected,) = heard(network, [rows], [((20, 21), (3, 4), (6,))])
     (plain,) = heard(network, [rows], [None])
@@ -229,12 +229,14 @@ def test_the_network_has_the_hotwords_that_it_can_take_in(
 
 def test_quantised_and_converted_models_have_their_hotwords(directory: Path, tmp_path: Path) -> None:
     hotword = Hotword(characters(20, 21))
-    expected = transcribed(load_final_pass(directory), hotword)
+    expected = transcribed(load_final_pass(directory, dtype="float32"), hotword)
     checkpoint.convert(directory, tmp_path / "converted", "float32")
-    assert transcribed(load_final_pass(tmp_path / "converted"), hotword) == replace(expected, ear="converted")
+    assert transcribed(load_final_pass(tmp_path / "converted", dtype="float32"), hotword) == replace(
+        expected, ear="converted"
+    )
     checkpoint.quantize(directory, tmp_path / "quantised", Quantization(8, 32))
     for compute in COMPUTES:
-        found = transcribed(load_final_pass(tmp_path / "quantised", compute=compute), hotword)
+        found = transcribed(load_final_pass(tmp_path / "quantised", compute=compute, dtype="float32"), hotword)
         assert Levenshtein.normalized_similarity(found.text, expected.text) > 0.7
 
 
