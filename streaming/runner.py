@@ -130,7 +130,7 @@ class Runner:
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self._full: NoRoomError | None = None  # why utterances wait to begin
+        self._full = False  # of late there was no memory for utterances that begin
         self._ears = {Ear.FIRST: models.first}
         if models.better is not None:
             self._ears[Ear.BETTER] = models.better
@@ -195,15 +195,15 @@ class Runner:
 
     def placed(self, batch: Sequence[WindowWork]) -> list[WindowWork]:
         """Give utterances that begin a state, and return all windows but those for whose states there is no memory."""
-        full = None
-        for work in batch:
-            if work.utterance.stream is None and full is None:
-                try:
+        full = False
+        try:
+            for work in batch:
+                if work.utterance.stream is None:
                     work.utterance.stream = self.models.speech.network.new_state()
-                except NoRoomError as error:
-                    full = error
-        if full is not None and self._full is None:
-            logger.warning("utterances that begin wait for others to end: %s", full)
+        except NoRoomError as error:
+            full = True
+            if not self._full:
+                logger.warning("utterances that begin wait for others to end: %s", error)
         self._full = full
         return [work for work in batch if work.utterance.stream is not None]
 
