@@ -42,10 +42,10 @@ async def speak(servers: Sequence[ServerProcess], clients: int, seconds: float, 
 async def measure(known: argparse.Namespace, model: str, options: Sequence[str]) -> dict[str, Any]:
     """Start the servers, have the clients speak, and return what came out."""
     async with contextlib.AsyncExitStack() as stack:
-        admit = ("--target-utilisation", "1000", "--max-sessions", str(known.clients), "--model", model)
-        engines = ("--engines", str(known.engines))
+        admit = ("--target-utilisation", "1000", "--max-sessions", str(known.clients))
+        served = [*admit, "--model", model, "--engines", str(known.engines), *options]
         # The first alone: what it has compiled for a GPU is there for the others.
-        starts = [stack.enter_async_context(server_process([*admit, *engines, *options])) for _ in range(known.servers)]
+        starts = [stack.enter_async_context(server_process(served)) for _ in range(known.servers)]
         servers = [await starts[0], *await asyncio.gather(*starts[1:])]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         each = known.clients // known.generators

@@ -205,7 +205,7 @@ def _cost_of_windows(speech: SpeechModel, sound: NDArray[np.float32]) -> Cost:
         return sorted(times)[len(times) // 2]
 
     lanes = speech.network.lanes
-    # No more than two large ones: a GPU has room for as many utterances from then on.
+    # The largest says how many utterances a GPU has room for from then on, whoever comes.
     sizes = [*_WINDOWS, lanes, 2 * lanes] if lanes > _WINDOWS[-1] else _WINDOWS
     return Cost(*((size, seconds(size)) for size in sizes))
 

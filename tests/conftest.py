@@ -109,10 +109,13 @@ def load_models() -> Models:
 
 @contextmanager
 def running_engine(
-    config: EngineConfig = EngineConfig(target_utilisation=math.inf), *observers: Observer, replaceable: bool = False
+    config: EngineConfig = EngineConfig(target_utilisation=math.inf),
+    *observers: Observer,
+    replaceable: bool = False,
+    load: Callable[[], Models] = load_models,
 ) -> Iterator[Engine]:
-    """A warm engine on the default models, which admits whoever comes, on however slow a machine."""
-    engine = Engine(load_models, config, observers=observers, replaceable=replaceable)
+    """A warm engine, on the default models if left out, which admits whoever comes, on however slow a machine."""
+    engine = Engine(load, config, observers=observers, replaceable=replaceable)
     engine.start()
     engine.wait_ready(60)
     yield engine

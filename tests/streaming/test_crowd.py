@@ -57,9 +57,11 @@ def crowd(recorder: Recorder) -> Iterator[Engine]:
             yield engine
 
 
-def speak(engine: Engine, sample: Audio, number: int, names: str = "") -> list[Listener]:
+def speak(
+    engine: Engine, sample: Audio, number: int, names: str = "", config: SessionConfig | None = None
+) -> list[Listener]:
     """Have some speakers say the sample, all at once."""
-    listeners = [Listener(engine, name=f"{names}{k}") for k in range(number)]
+    listeners = [Listener(engine, config, name=f"{names}{k}") for k in range(number)]
     for start in range(0, len(sample), BLOCK):
         for listener in listeners:
             listener.stream.send(sample[start : start + BLOCK].tobytes())
@@ -138,22 +140,14 @@ def test_utterances_for_which_a_gpu_has_no_memory_wait(
         resize(self, slots)
 
     def load_mlx() -> Models:
-        return replace(load_models(), front=load("asr-small-en", compute="mlx"), final=None, better=None)
+        return replace(load_models(), front=load("asr-small-en", compute="mlx"))
 
     monkeypatch.setattr(Pool, "_resize", resize_up_to_the_first_size)
     monkeypatch.setattr(capacity, "_WINDOWS", (1, 4))
-    engine = Engine(load_mlx, EngineConfig(target_utilisation=math.inf))
-    engine.start()
-    engine.wait_ready(60)
-    # Each takes the words of its windows, so that none of them can be left out.
-    listeners = [Listener(engine, SessionConfig(final_pass=False)) for _ in range(12)]
-    for start in range(0, len(sample), BLOCK):
-        for listener in listeners:
-            listener.stream.send(sample[start : start + BLOCK].tobytes())
-    for listener in listeners:
-        listener.stream.end()
-    said = [[final.text for final in finals(listener.wait())] for listener in listeners]
-    engine.close()
+    with running_engine(load=load_mlx) as engine:
+        # Finals have the words of the windows, so that none of these can be left out.
+        listeners = speak(engine, sample, 12, config=SessionConfig(final_pass=False))
+        said = [[final.text for final in finals(listener.wait())] for listener in listeners]
     assert said == [said[0]] * 12
     assert len(said[0]) == len(SAMPLE_TEXTS)
     (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
