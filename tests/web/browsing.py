@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from parastream.streaming import Engine, SessionConfig
 from parastream.streaming.events import Event, Final, SpeechStarted, Word
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, JSHandle, Locator, Page, expect, sync_playwright
 
 from ..server.fakes import UTTERANCE, FakeEngine, FakeStream, serving
 from ..waiting import LIMIT, wait_until
@@ -95,6 +95,58 @@ def lines(page: Page) -> Locator:
 def status(page: Page) -> Locator:
     """The words of the line that says how it goes."""
     return page.locator("#status-text")
+
+
+class Shown:
+    """Every text that an element of a page has from now on, also one that passes between two looks of a busy test."""
+
+    def __init__(self, page: Page, selector: str) -> None:
+        self._texts: JSHandle = page.locator(selector).evaluate_handle(
+            """element => {
+                const texts = [element.textContent];
+                const note = () => element.textContent === texts.at(-1) || texts.push(element.textContent);
+                new MutationObserver(note).observe(element, { childList: true, characterData: true, subtree: true });
+                return texts;
+            }"""
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        """One after the other, the first of which was there before."""
+        found: list[str] = self._texts.json_value()
+        return found
+
+
+def wait_for_texts(page: Page, shown: Shown, *texts: str) -> None:
+    """Wait until all of these have been shown in this order, and the last one still is."""
+
+    def came() -> bool:
+        *before, last = shown.texts
+        remaining = iter(before)
+        return last == texts[-1] and all(text in remaining for text in texts[:-1])
+
+    eventually(page, came)
+
+
+def as_soon_as(page: Page, condition: str, action: str) -> None:
+    """Have the page itself do something once, at the first change of it or of its player's time that makes it due.
+
+    A test that looks for a passing state and then acts may come too late for it on a busy machine.
+    """
+    page.evaluate(
+        f"""() => {{
+            const player = document.querySelector("#player");
+            const look = () => {{
+                if (!({condition})) return;
+                observer.disconnect();
+                player.removeEventListener("timeupdate", look);
+                {action};
+            }};
+            const observer = new MutationObserver(look);
+            observer.observe(document.body, {{ childList: true, subtree: true }});
+            player.addEventListener("timeupdate", look);
+        }}"""
+    )
 
 
 def eventually(page: Page, condition: Callable[[], object]) -> None:

@@ -14,7 +14,18 @@ from playwright.sync_api import Browser, JSHandle, Page, expect
 
 from ..conftest import SAMPLE
 from ..server.fakes import FakeEngine
-from .browsing import FIRST_SENTENCE, TimedEngine, eventually, lines, opened, serving_in_thread, status
+from .browsing import (
+    FIRST_SENTENCE,
+    Shown,
+    TimedEngine,
+    as_soon_as,
+    eventually,
+    lines,
+    opened,
+    serving_in_thread,
+    status,
+    wait_for_texts,
+)
 from .test_reading import speaking
 
 pytestmark = pytest.mark.browser
@@ -99,9 +110,9 @@ def test_a_dropped_file_asks_before_it_takes_the_place_of_the_microphone(
         if not paused:
             expect(lines(page).nth(lines(page).count() + 3)).to_be_attached()
         page.set_input_files("#file", recording)  # chosen by the button
+        told = Shown(page, "#status-text")
         dialog.get_by_role("button", name="Caption the file").click()
-        expect(status(page)).to_have_text("Captioning the file")
-        expect(status(page)).to_have_text("Stopped")
+        wait_for_texts(page, told, "Captioning the file", "Stopped")
         assert len(engine.streams) == 1
 
 
@@ -110,17 +121,11 @@ def test_a_file_that_cannot_be_played_leaves_the_microphone_alone(browser: Brows
     with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
         page.get_by_role("button", name="Start captions").click()
         expect(lines(page)).not_to_have_count(0)
-        page.evaluate(
-            """() => {
-                window.told = [];
-                const words = document.querySelector("#status-text");
-                new MutationObserver(() => told.push(words.textContent)).observe(words, { childList: true });
-            }"""
-        )
+        told = Shown(page, "#status-text")
         drop(page, "notes.txt", kind, b"no sound")
         expect(page.get_by_role("alert")).to_contain_text("This browser cannot play notes.txt.")
         expect(lines(page).nth(lines(page).count() + 3)).to_be_attached()
-        assert page.evaluate("told") == []
+        assert told.texts == ["Listening"]
 
 
 def test_a_file_that_the_browser_does_not_play_by_itself_says_what_to_press(browser: Browser, recording: Path) -> None:
@@ -138,9 +143,9 @@ def test_a_file_that_the_browser_does_not_play_by_itself_says_what_to_press(brow
         page.set_input_files("#file", recording)
         expect(status(page)).to_have_text("Press to begin")
         assert engine.streams == []  # nobody's place is taken before there is sound
+        told = Shown(page, "#status-text")
         page.get_by_role("button", name="Begin").click()
-        expect(status(page)).to_have_text("Captioning the file")
-        expect(status(page)).to_have_text("Stopped")
+        wait_for_texts(page, told, "Captioning the file", "Stopped")
         expect(lines(page)).not_to_have_count(0)
 
 
@@ -150,9 +155,8 @@ def test_a_file_that_the_browser_does_not_play_by_itself_says_what_to_press(brow
 def test_what_is_played_again_is_not_captioned_again(browser: Browser, recording: Path, tmp_path: Path) -> None:
     engine = TimedEngine()
     with serving_in_thread(engine) as url, opened(browser, url) as page:
+        as_soon_as(page, "player.currentTime > 1.5", "player.currentTime = 0.2")
         page.set_input_files("#file", recording)
-        eventually(page, lambda: player(page, "player.currentTime") > 1.5)
-        player(page, "void (player.currentTime = 0.2)")
         expect(status(page)).to_have_text("Stopped")
         assert heard(engine, page) < SECONDS + 0.5
         found = times(page, tmp_path)
@@ -160,9 +164,9 @@ def test_what_is_played_again_is_not_captioned_again(browser: Browser, recording
         assert found[-1][1] <= SECONDS + 0.5
         # All of it once more: nothing is sent.
         count, sessions = len(found), len(engine.streams)
+        told = Shown(page, "#status-text")
         player(page, "player.play()")
-        expect(status(page)).to_have_text("Captioning the file")
-        expect(status(page)).to_have_text("Stopped")
+        wait_for_texts(page, told, "Captioning the file", "Stopped")
         assert (lines(page).count(), len(engine.streams)) == (count, sessions)
 
 
@@ -171,16 +175,15 @@ def test_what_was_skipped_is_captioned_when_somebody_goes_back(
 ) -> None:
     engine = TimedEngine()
     with serving_in_thread(engine) as url, opened(browser, url) as page:
+        as_soon_as(page, "player.currentTime > 0.5", "player.currentTime = 3")
         page.set_input_files("#file", recording)
-        eventually(page, lambda: player(page, "player.currentTime") > 0.5)
-        player(page, "void (player.currentTime = 3)")
         expect(status(page)).to_have_text("Stopped")
         skipped = times(page, tmp_path)
         assert not [start for start, _ in skipped if 1.5 < start < 2.9]
         assert [start for start, _ in skipped if start >= 2.9]
+        told = Shown(page, "#status-text")
         player(page, "player.play()")
-        expect(status(page)).to_have_text("Captioning the file")
-        expect(status(page)).to_have_text("Stopped")
+        wait_for_texts(page, told, "Captioning the file", "Stopped")
         found = times(page, tmp_path)
         assert [start for start, _ in found if 1.5 < start < 2.9]
         assert [(one, other) for one, other in pairwise(found) if one[1] > other[0] + 0.15] == []
@@ -190,12 +193,18 @@ def test_what_was_skipped_is_captioned_when_somebody_goes_back(
 def test_pauses_lose_nothing_and_double_nothing(browser: Browser, recording: Path, tmp_path: Path) -> None:
     engine = TimedEngine()
     with serving_in_thread(engine) as url, opened(browser, url) as page:
+
+        def pause_at(second: float) -> None:
+            as_soon_as(page, f"player.currentTime > {second}", "document.querySelector('#main').click()")
+
+        pause_at(0.7)
         page.set_input_files("#file", recording)
-        for second in (0.7, 1.4, 2.1, 2.8):
-            eventually(page, lambda: player(page, "player.currentTime") > second)  # noqa: B023 - is waited for here
-            page.get_by_role("button", name="Pause").click()
+        for second in (1.4, 2.1, 2.8):
             expect(status(page)).to_have_text("Paused")
+            pause_at(second)
             page.get_by_role("button", name="Resume").click()
+        expect(status(page)).to_have_text("Paused")
+        page.get_by_role("button", name="Resume").click()
         expect(status(page)).to_have_text("Stopped")
         assert SECONDS - 0.5 < heard(engine, page) < SECONDS + 1
         found = times(page, tmp_path)
@@ -206,8 +215,9 @@ def test_pauses_lose_nothing_and_double_nothing(browser: Browser, recording: Pat
 
 def test_a_file_is_captioned_at_its_normal_speed(browser: Browser, recording: Path) -> None:
     with serving_in_thread(FakeEngine()) as url, opened(browser, url) as page:
+        told = Shown(page, "#status-text")
         page.set_input_files("#file", recording)
-        expect(status(page)).to_have_text("Captioning the file")
+        eventually(page, lambda: "Captioning the file" in told.texts)
         player(page, "void (player.playbackRate = 2)")
         expect(page.get_by_role("alert")).to_contain_text("normal speed")
         assert player(page, "player.playbackRate") == 1

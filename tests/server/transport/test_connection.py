@@ -228,8 +228,8 @@ async def test_a_client_that_does_not_read_is_dropped_when_the_handler_aborts() 
 
 @leaping
 async def test_a_client_that_says_nothing_is_cut_off() -> None:
+    began, skipped_before = asyncio.get_running_loop().time(), skipped()
     async with connected(idle_timeout=60.0) as (pipe, script, serving):
-        began, skipped_before = asyncio.get_running_loop().time(), skipped()
         keep_hearing(pipe)
         await serving
         assert script.failure is not None
@@ -241,9 +241,9 @@ async def test_a_client_that_says_nothing_is_cut_off() -> None:
 @pytest.mark.parametrize(("only_audio_counts", "lasts"), [(False, 340), (True, 60)])
 @leaping
 async def test_text_counts_as_activity_unless_only_audio_does(only_audio_counts: bool, lasts: float) -> None:
+    began, skipped_before = asyncio.get_running_loop().time(), skipped()
     async with connected(idle_timeout=60.0) as (pipe, script, serving):
         script.only_audio_counts = only_audio_counts  # type: ignore[misc]
-        began, skipped_before = asyncio.get_running_loop().time(), skipped()
         keep_hearing(pipe)
         for _ in range(7):
             await asyncio.sleep(40)
@@ -275,8 +275,8 @@ async def test_a_session_that_began_on_another_connection_is_as_old_as_it_is() -
 
 @leaping
 async def test_a_client_of_which_nothing_is_heard_after_a_ping_is_gone() -> None:
+    began, skipped_before = asyncio.get_running_loop().time(), skipped()
     async with connected(ping_interval=20.0, ping_timeout=10.0) as (pipe, script, serving):
-        began, skipped_before = asyncio.get_running_loop().time(), skipped()
         await serving
         assert asyncio.get_running_loop().time() - began >= 30
         assert skipped() - skipped_before < 31
