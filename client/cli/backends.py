@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, sendable
-from parastream.client.cli.duplex import new_journal, run_duplex
+from parastream.client.cli.duplex import new_journal
+from parastream.client.cli.long_session import LongSession
 from parastream.client.client import AsyncClient, connect
 from parastream.client.errors import ServerError
 from parastream.client.session import ClientEvent
@@ -22,15 +23,17 @@ from parastream.media.decoding import SourceError, display_name
 from parastream.model.hotwords import Hotwords
 from parastream.model.profanity import Profanity
 from parastream.model.replacements import Replacements
+from parastream.server.transcripts.journal import Journal
 from parastream.server.transcripts.labels import channel_labels
 from parastream.server.transcripts.utterance import SpokenUtterance, spoken
 from parastream.server.wire.messages import Final
-from parastream.streaming import Models, SessionConfig, Transcriber
+from parastream.streaming import Encoding, Models, SessionConfig, Transcriber
 from parastream.streaming import events as engine_events
 
 _FULL = ("capacity", "not_ready")
 """Codes with which a server refuses a session that it may take later."""
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 10.0  # seconds between attempts
+_PATIENCE = 300.0  # seconds in which a recording may get no further: time to restart a server
 
 
 class Watcher(Protocol):
@@ -234,57 +237,76 @@ class RemoteBackend:
     async def _transcribe(self, file: Path, heard: _Heard) -> None:
         source = await open_source(file, pace=self.pace, channel=self.channels.channel)
         names = self.channels.names(file, source.channels)
-        client = connect(
-            self.server,
-            token=self.token,
-            format=source.format,
-            rate=source.rate,
-            channels=source.channels,
-            channel="all" if self.channels.channel == "all" else 0,
-            labels=names,
-            model=self.model,
-            partials=False,
-            punctuation=self.punctuate,
-            itn=self.itn,
-            replace=self.replace,
-            profanity=self.profanity,
-            hotwords=sendable(self.hotwords),
-            final_pass=self.final_pass,
-            language=self.language,
-        )
+
+        def new_client() -> AsyncClient:
+            return connect(
+                self.server,
+                token=self.token,
+                format=source.format,
+                rate=source.rate,
+                channels=source.channels,
+                channel="all" if self.channels.channel == "all" else 0,
+                labels=names,
+                model=self.model,
+                partials=False,
+                punctuation=self.punctuate,
+                itn=self.itn,
+                replace=self.replace,
+                profanity=self.profanity,
+                hotwords=sendable(self.hotwords),
+                final_pass=self.final_pass,
+                language=self.language,
+            )
+
+        stack = contextlib.ExitStack()
+        journal: Journal | None = None
+
+        def on_open(client: AsyncClient) -> None:
+            nonlocal journal
+            heard.begun = True
+            if self.save is not None and journal is None:
+                journal = stack.enter_context(new_journal(self.save, client, names, report=heard.watcher.note))
 
         def on_event(event: ClientEvent) -> None:
+            if journal is not None:
+                journal.add(event)
             if isinstance(event, Final):
                 heard.utterances.append(spoken(event, event.channel, names))
 
-        async with contextlib.AsyncExitStack() as stack:
-            await self._enter(client, stack, heard.watcher)
-            heard.begun = True
-            journal = None
-            if self.save is not None:
-                journal = stack.enter_context(new_journal(self.save, client, names, report=heard.watcher.note))
-            await run_duplex(client, heard.watched(source), on_event, journal)
+        session = LongSession(
+            lambda: self._entered(new_client(), heard.watcher),
+            rate=source.rate,
+            frame_bytes=Encoding(source.format).sample_bytes * source.channels,
+            on_open=on_open,
+            on_event=on_event,
+            note=heard.watcher.note,
+            patience=_PATIENCE,
+        )
+        with stack:
+            await session.run(heard.watched(source))
 
-    async def _enter(self, client: AsyncClient, stack: contextlib.AsyncExitStack, watcher: Watcher) -> None:
+    @contextlib.asynccontextmanager
+    async def _entered(self, client: AsyncClient, watcher: Watcher) -> AsyncIterator[AsyncClient]:
         """Open a session; wait in turn while the server has no room for it."""
-        async with self._door:
-            delay = _FIRST_DELAY
-            while True:
-                self._left.clear()
-                try:
-                    await stack.enter_async_context(client)
-                except ServerError as error:
-                    if error.code not in _FULL:
-                        raise
-                    if delay == _FIRST_DELAY:
-                        watcher.note(f"waiting for the server: {error}")
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._door:
+                delay = _FIRST_DELAY
+                while True:
+                    self._left.clear()
+                    try:
+                        await stack.enter_async_context(client)
+                        break
+                    except ServerError as error:
+                        if error.code not in _FULL:
+                            raise
+                        if delay == _FIRST_DELAY:
+                            watcher.note(f"waiting for the server: {error}")
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(delay):
                             await self._left.wait()
                     delay = min(2 * delay, _LONGEST_DELAY)
-                else:
-                    stack.callback(self._left.set)
-                    return
+            stack.callback(self._left.set)
+            yield client
 
 
 class _Heard:

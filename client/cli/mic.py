@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parastream.client.cli.composition import ModelChoice, local_server, sendable
 from parastream.client.cli.duplex import new_journal
 from parastream.client.cli.interrupts import on_interrupt, run_interruptible
-from parastream.client.cli.live_session import LiveSession
+from parastream.client.cli.long_session import LongSession
 from parastream.client.cli.recorder import Recorder
 from parastream.client.cli.terminal import LevelMeter, LiveTranscript
 from parastream.client.client import AsyncClient, Reconnected, connect
@@ -21,6 +21,7 @@ from parastream.client.session import ClientEvent
 from parastream.model.hotwords import Hotwords
 from parastream.server.transcripts.journal import Journal
 from parastream.server.transcripts.labels import channel_labels, clean_label
+from parastream.streaming import Encoding
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -140,14 +141,14 @@ async def _run(
                 journal.add(event)
             live.show(event)
 
-        session = LiveSession(
+        session = LongSession(
             new_client,
             rate=microphone.rate,
-            channels=capture.channels,
+            frame_bytes=Encoding(microphone.format).sample_bytes * capture.channels,
             on_open=on_open,
             on_event=on_event,
-            on_forget=lambda utterance: live.forget(utterance),
             note=lambda text: live.note(text),
+            on_forget=lambda utterance: live.forget(utterance),
         )
         sound = _Sound(microphone, recording, session)
         live = LiveTranscript(console, labels=labels, meter=sound.meter)
@@ -167,7 +168,7 @@ async def _run(
 class _Sound:
     """The microphone's blocks, which it measures and records as they pass by."""
 
-    def __init__(self, microphone: MicrophoneSource, recording: Recorder | None, session: LiveSession) -> None:
+    def __init__(self, microphone: MicrophoneSource, recording: Recorder | None, session: LongSession) -> None:
         self._microphone = microphone
         self._recording = recording
         self._session = session

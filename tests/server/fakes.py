@@ -180,6 +180,27 @@ class FakeEngine:
         return EngineStats(sessions=len(self.streams), windows=7, capacity=3, utilisation=0.5, places=self.places)
 
 
+class TimedStream(FakeStream):
+    """Tells the times of its audio at any rate."""
+
+    def _hear(self) -> None:
+        audio = self.config.format
+        first = UTTERANCE * self.utterances
+        piece = self.audio[first : first + UTTERANCE]
+        start, end = (place / audio.frame_bytes / audio.rate for place in (first, first + len(piece)))
+        word = Word("words", start, end, 0.5)
+        self.tell([SpeechStarted(self.utterances, start), Final(self.utterances, start, end, "words", (word,), 0.5)])
+        self.utterances += 1
+
+
+class TimedEngine(FakeEngine):
+    """Opens such streams."""
+
+    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str = "") -> FakeStream:
+        self.streams.append(TimedStream(config, on_events))
+        return self.streams[-1]
+
+
 def admission(engine: FakeEngine, **settings: Any) -> Admission:
     """What protocols begin transcriptions with, on this thread."""
     return Admission(cast(Engine, engine), ServerConfig(**settings), Metrics(), lambda call: call())

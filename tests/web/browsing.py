@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parastream.streaming import Engine, SessionConfig
-from parastream.streaming.events import Event, Final, SpeechStarted, Word
+from parastream.streaming import Engine
 from playwright.sync_api import Browser, BrowserContext, JSHandle, Locator, Page, expect, sync_playwright
 
-from ..server.fakes import UTTERANCE, FakeEngine, FakeStream, serving
+from ..server.fakes import FakeEngine, serving
 from ..waiting import LIMIT, wait_until
 
 NOT_SECURE = "captions.test"
@@ -218,24 +217,3 @@ def serving_in_thread(engine: FakeEngine | Engine, **settings: Any) -> Iterator[
         assert task is not None
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
-
-
-class TimedStream(FakeStream):
-    """Tells the times of its audio at any rate."""
-
-    def _hear(self) -> None:
-        audio = self.config.format
-        first = UTTERANCE * self.utterances
-        piece = self.audio[first : first + UTTERANCE]
-        start, end = (place / audio.frame_bytes / audio.rate for place in (first, first + len(piece)))
-        word = Word("words", start, end, 0.5)
-        self.tell([SpeechStarted(self.utterances, start), Final(self.utterances, start, end, "words", (word,), 0.5)])
-        self.utterances += 1
-
-
-class TimedEngine(FakeEngine):
-    """Opens such streams."""
-
-    def open(self, config: SessionConfig, on_events: Callable[[list[Event]], None], name: str = "") -> FakeStream:
-        self.streams.append(TimedStream(config, on_events))
-        return self.streams[-1]

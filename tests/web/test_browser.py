@@ -18,13 +18,12 @@ from parastream.model.errors import CapacityError
 from playwright.sync_api import Browser, JSHandle, Page, WebSocket, WebSocketRoute, expect
 
 from ..conftest import SAMPLE, SAMPLE_TEXTS
-from ..server.fakes import UTTERANCE, FakeEngine
+from ..server.fakes import UTTERANCE, FakeEngine, TimedEngine
 from .browsing import (
     FIRST_SENTENCE,
     NOT_SECURE,
     ServerProcess,
     Shown,
-    TimedEngine,
     as_soon_as,
     eventually,
     lines,

@@ -13,11 +13,10 @@ import soundfile
 from playwright.sync_api import Browser, JSHandle, Page, expect
 
 from ..conftest import SAMPLE
-from ..server.fakes import FakeEngine
+from ..server.fakes import FakeEngine, TimedEngine
 from .browsing import (
     FIRST_SENTENCE,
     Shown,
-    TimedEngine,
     as_soon_as,
     eventually,
     lines,

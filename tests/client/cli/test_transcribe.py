@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from math import inf
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlx.core as mx
 import numpy as np
@@ -32,7 +34,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from tests.client.cli.command import BOTH, SAID, SAMPLE, TRANSCRIBE, Run, Served, words
-from tests.server.fakes import asynchronous
+from tests.client.cutting_proxy import CuttingProxy
+from tests.server.fakes import FakeEngine, TimedEngine, asynchronous, serving
 from tests.waiting import wait_until
 
 
@@ -420,20 +423,73 @@ def test_a_full_server_is_waited_for(run: Run, tmp_path: Path) -> None:
     assert "error" not in result.err
 
 
+def remote(url: str) -> RemoteBackend:
+    return RemoteBackend(
+        url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, at_once=1
+    )
+
+
 @asynchronous
-async def test_finals_that_had_come_are_kept_when_the_server_ends_the_session() -> None:
+async def test_finals_that_had_come_are_kept_when_the_server_ends_the_session_for_good() -> None:
     async def end(websocket: ServerConnection) -> None:
         await websocket.recv()
         await websocket.send(encode(Ready("x", PROTOCOL, "model", "s16le", 16000, 1, 0, 0, 20.0, 20.0)), text=True)
         await websocket.recv()
         await websocket.send(encode(Final(0, 0.5, 1.5, "Heard.", (), 0.9, seq=1)), text=True)
-        await websocket.send(encode(Error("session_too_long", "it is over", seq=2)), text=True)
+        await websocket.send(encode(Error("invalid_audio", "it is no sound", seq=2)), text=True)
 
     async with serve(end, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)]) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        backend = RemoteBackend(
-            url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, at_once=1
-        )
+        backend = remote(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         (outcome,) = [outcome async for outcome in backend.outcomes([SAMPLE], ProgressBars([SAMPLE]))]
     assert [utterance.text for utterance in outcome.utterances or ()] == ["Heard."]
-    assert str(outcome.error) == "it is over [session_too_long]"
+    assert str(outcome.error) == "it is no sound [invalid_audio]"
+
+
+@pytest.mark.parametrize(("encoding", "engine"), [("PCM_16", FakeEngine), ("FLOAT", TimedEngine)])
+@asynchronous
+async def test_a_recording_goes_on_at_a_server_that_knows_nothing_of_it(
+    tmp_path: Path, encoding: str, engine: type[FakeEngine]
+) -> None:
+    """As after a crash, or when this machine slept for longer than a session is kept."""
+    file = tmp_path / "long.wav"
+    soundfile.write(file, np.random.default_rng(1).integers(-9000, 9000, 400_000, np.int16), 16_000, encoding)
+    notes: list[str] = []
+
+    class Notes(ProgressBars):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    async with serving(engine()) as first, serving(engine()) as second:
+        (whole,) = [outcome async for outcome in remote(second.url).outcomes([file], Notes([file]))]
+
+        def allowance() -> float:
+            proxy.target = second.port
+            return inf if proxy.connections > 1 else 300_000
+
+        proxy = CuttingProxy(first.port, allowance)
+        async with proxy.running() as url:
+            (cut,) = [outcome async for outcome in remote(url).outcomes([file], Notes([file]))]
+    assert cut.error is None
+    assert cut.utterances
+    assert [each.text for each in cut.utterances] == [each.text for each in whole.utterances or ()]
+    assert [each.start for each in cut.utterances] == pytest.approx([each.start for each in whole.utterances or ()])
+    assert len(notes) == 1
+    assert "going on in a new session" in notes[0]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_recording_goes_on_when_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
+    server = Served()
+    command = [sys.executable, "-m", "parastream.client.cli", "transcribe", str(SAMPLE), "--server", server.url]
+    with subprocess.Popen([*command, "--pace", "1", "--save", str(tmp_path)], stdout=subprocess.PIPE, text=True) as run:
+        wait_until(lambda: [line for file in tmp_path.glob("*.jsonl") for line in file.read_text("utf-8").splitlines()])
+        server.process.kill()
+        server.process.communicate()
+        server = Served("--port", str(urlsplit(server.url).port))
+        out, _ = run.communicate()
+    server.stop()
+    assert run.returncode == 0
+    assert words(out) == " ".join(SAID)
+    (journal,) = tmp_path.glob("*.txt")
+    assert words(journal.read_text("utf-8")) == " ".join(SAID)

@@ -1,8 +1,8 @@
-"""Live audio over as many sessions of a server as it takes.
+"""Audio over as many sessions of a server as it takes.
 
 `AsyncClient` resumes a session whose connection breaks. This goes on when the session itself is gone: it had lasted as
-long as the server allows, or the server was restarted. Audio is kept until its finals have come. What has none is sent
-again to the next session. `client-js/src/session.js` does the same for the page.
+long as the server allows, the server was restarted, or this machine slept. Audio is kept until its finals have come.
+What has none is sent again to the next session. `client-js/src/session.js` does the same for the page.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -22,9 +23,13 @@ from parastream.client.session import ClientEvent
 from parastream.server.wire.messages import Done, Final, Partial, SpeechEnded, SpeechStarted, Tags, Word
 
 KEPT_SECONDS = 60.0
-"""Seconds of audio that are kept for finals to come: the longest utterance, and what may wait for it."""
+"""Seconds of audio that a server has for certain, but that are kept for their finals: the longest utterance, and what
+may wait for it.
+"""
 LONGEST_OUTAGE = 300.0
-"""Seconds of audio that wait for a server; the oldest is given up then."""
+"""Seconds of live audio that wait for a server; the oldest is given up then."""
+READ_AHEAD = 1.0
+"""Seconds of a recording that are read before they can be sent."""
 
 _OVER = ("unknown_session", "idle_timeout", "session_too_long")
 """Codes after which a new session may be had at once."""
@@ -35,39 +40,47 @@ _WITHOUT_FINALS = ("unknown_session", "slow_client", "internal")
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0  # seconds between attempts
 
 
-class LiveSession:
+class LongSession:
     """A session that does not end before its audio does. Times and numbers of utterances run on over all its parts."""
 
     def __init__(
         self,
-        make_client: Callable[[], AsyncClient],
+        open_client: Callable[[], AbstractAsyncContextManager[AsyncClient]],
         *,
         rate: int,
-        channels: int,
+        frame_bytes: int,
         on_open: Callable[[AsyncClient], None],
         on_event: Callable[[ClientEvent], None],
-        on_forget: Callable[[int], None],
         note: Callable[[str], None],
+        on_forget: Callable[[int], None] = lambda utterance: None,
+        patience: float | None = None,
     ) -> None:
         """Prepare a session; `run` runs it.
 
         Args:
-            make_client: makes a client for another session, for samples in the format s16le.
+            open_client: opens another session, such as a client that has not been entered.
             rate: sampling rate in Hz.
-            channels: of the audio.
+            frame_bytes: bytes of one sample of every channel in the clients' format.
             on_open: called with each client whose session has begun.
             on_event: called with each event.
-            on_forget: called with the number of an utterance whose final will not come; it comes back as another.
             note: called with what the user should know.
+            on_forget: called with the number of an utterance whose final will not come; it comes back as another.
+            patience: for a recording, which is read no faster than it is sent: the seconds in which it may get no
+                further, because the server is away or one session fails after the other. None for live audio, which
+                goes on meanwhile: until it has ended, a server is waited for.
         """
-        self._make_client = make_client
+        self._open_client = open_client
         self._rate = rate
-        self._bytes_per_frame = 2 * channels
+        self._frame_bytes = frame_bytes
         self._on_open = on_open
         self._on_event = on_event
         self._on_forget = on_forget
         self._note = note
-        self._audio = _Audio(rate)
+        self._patience = patience
+        if patience is None:
+            self._audio = _Audio(most=round(LONGEST_OUTAGE * rate))
+        else:
+            self._audio = _Audio(ahead=round(READ_AHEAD * rate))
         self._client: AsyncClient | None = None
         self._opened = False  # once at least
         self._origin = 0  # frames before the present part
@@ -86,10 +99,11 @@ class LiveSession:
         """Transcribe until the sound ends.
 
         Args:
-            sound: int16 samples, (n,) or (n, channels).
+            sound: samples that clients take, (n,) or (n, channels). What it raises is raised here, after what came
+                before has been transcribed.
 
         Raises:
-            ClientError: the first session cannot be opened, or a server refuses for good.
+            ClientError: the first session cannot be opened, a server refuses for good, or it was away for too long.
         """
         reading = asyncio.create_task(self._read(sound))
         try:
@@ -102,12 +116,15 @@ class LiveSession:
     async def _read(self, sound: AsyncIterable[NDArray[Any]]) -> None:
         try:
             async for block in sound:
-                self._audio.append(block)
+                await self._audio.append(block)
+                self._forget()
         finally:
             self._audio.end()
 
     async def _hold_sessions(self) -> None:
+        clock = asyncio.get_running_loop().time
         delay = _FIRST_DELAY
+        reached, since = -1, 0.0  # how far it had come, and when it did not come further
         while True:
             try:
                 await self._hold_session()
@@ -121,19 +138,25 @@ class LiveSession:
                     self._leave(finals_came=bool(code) and code not in _WITHOUT_FINALS)
                     if code != "idle_timeout":
                         self._note(f"{error}; going on in a new session")
-                elif self._audio.ended:
+                elif self._patience is None and self._audio.ended:
+                    raise
+                if code == "idle_timeout" or self._origin > reached:
+                    reached, since = self._origin, clock()
+                elif self._patience is not None and clock() > since + self._patience:
                     raise
             if code == "idle_timeout":
                 await self._audio.wait_for_more()
             elif acknowledged and code in _OVER:
                 delay = _FIRST_DELAY
             else:
-                await self._audio.wait_for_end(delay)
+                if self._patience is None:
+                    await self._audio.wait_for_end(delay)
+                else:
+                    await asyncio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
 
     async def _hold_session(self) -> None:
-        client = self._make_client()
-        async with client:
+        async with self._open_client() as client:
             self._client = client
             self._opened = True
             if self._audio.start > self._origin:
@@ -154,13 +177,13 @@ class LiveSession:
             self._on_forget(number)
         self._open.clear()
         self._repeated = dict(self._done)
-        self._origin = max(self._audio.start, round(done * self._rate))
+        self._origin = max(self._audio.start, min(round(done * self._rate), self._audio.asked))
         self._first_number = self._next_number
         self._client = None
 
     @property
     def _acknowledged_frames(self) -> int:
-        return self._origin + (self._client.acknowledged // self._bytes_per_frame if self._client is not None else 0)
+        return self._origin + (self._client.acknowledged // self._frame_bytes if self._client is not None else 0)
 
     def _take(self, event: ClientEvent) -> None:
         event = self._shifted(event)
@@ -174,10 +197,14 @@ class LiveSession:
                     self._on_forget(event.utterance)  # the session before had it
                     return
                 self._done[event.channel] = max(self._done.get(event.channel, 0.0), event.end)
-        settled = min([max(self._done.values(), default=0.0), *self._open.values()])
-        long_ago = self._audio.position - round(KEPT_SECONDS * self._rate)
-        self._audio.forget(max(round(settled * self._rate), min(long_ago, self._acknowledged_frames)))
+        self._forget()
         self._on_event(event)
+
+    def _forget(self) -> None:
+        """Let go of audio that will not be sent again."""
+        settled = min([max(self._done.values(), default=0.0), *self._open.values()])
+        long_ago = self._acknowledged_frames - round(KEPT_SECONDS * self._rate)
+        self._audio.forget(min(max(round(settled * self._rate), long_ago), self._audio.asked))
 
     def _shifted(self, event: ClientEvent) -> ClientEvent:
         """Return an event of the present part with its place in the whole."""
@@ -207,12 +234,22 @@ class LiveSession:
 class _Audio:
     """Sound that may have to be sent, or sent again. Positions are frames since the beginning."""
 
-    def __init__(self, rate: int) -> None:
-        self._most = round(LONGEST_OUTAGE * rate)
+    def __init__(self, *, most: int | None = None, ahead: int | None = None) -> None:
+        """Begin without any.
+
+        Args:
+            most: frames of which the oldest are given up.
+            ahead: frames that may be there before they are asked for; more have to wait.
+        """
+        self._most = most
+        self._ahead = ahead
         self._blocks: deque[tuple[int, NDArray[Any]]] = deque()
+        self._room = asyncio.Event()
         self._grown = asyncio.Event()
         self.position = 0
         """Where it ends so far."""
+        self.asked = 0
+        """Where the part ends that has been asked for."""
         self.ended = False
         self._end = asyncio.Event()
 
@@ -221,11 +258,14 @@ class _Audio:
         """What lies before is not there any more."""
         return self._blocks[0][0] if self._blocks else self.position
 
-    def append(self, block: NDArray[Any]) -> None:
-        """Add samples at the end; give up the oldest if there are too many."""
+    async def append(self, block: NDArray[Any]) -> None:
+        """Add samples at the end, once there is room."""
+        while self._ahead is not None and self.position >= self.asked + self._ahead:
+            self._room.clear()
+            await self._room.wait()
         self._blocks.append((self.position, block))
         self.position += len(block)
-        while self.position - self.start > self._most:
+        while self._most is not None and self.position - self.start > self._most:
             self._blocks.popleft()
         self._grown.set()
 
@@ -242,20 +282,23 @@ class _Audio:
 
     async def blocks(self, position: int) -> AsyncIterator[NDArray[Any]]:
         """Yield the sound from a position on, as it comes."""
-        while True:
+        while await self._reaches_beyond(position):
             for first, block in self._after(position):
-                yield block[max(0, position - first) :]
-                position = first + len(block)
-            if self.ended and position == self.position:
-                return
-            self._grown.clear()
-            await self._grown.wait()
+                rest = block[max(0, position - first) :]
+                position = self.asked = first + len(block)
+                self._room.set()
+                yield rest
 
     async def wait_for_more(self) -> None:
-        """Wait until there is more than now, or the end has come."""
-        if not self.ended:
+        """Wait until there is more than has been asked for, or the end has come."""
+        await self._reaches_beyond(self.asked)
+
+    async def _reaches_beyond(self, position: int) -> bool:
+        """Wait until there is something after a position; return False when the end has come before that."""
+        while self.position == position and not self.ended:
             self._grown.clear()
             await self._grown.wait()
+        return self.position > position
 
     async def wait_for_end(self, seconds: float) -> None:
         """Wait some time, or until the end has come."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from parastream.client.cli import live_session
-from parastream.client.cli.live_session import LiveSession
+from parastream.client.cli import long_session
+from parastream.client.cli.long_session import LongSession
 from parastream.client.client import AsyncClient, connect
 from parastream.client.errors import ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent
@@ -35,7 +35,7 @@ from websockets.typing import Subprotocol
 
 from tests.client.cutting_proxy import CuttingProxy
 from tests.server.fakes import UTTERANCE, FakeEngine, asynchronous, expected_texts, serving
-from tests.waiting import until
+from tests.waiting import settle, until
 
 AUDIO = random.Random(1).randbytes(20 * UTTERANCE + 1000)
 BLOCK = 1000  # bytes
@@ -77,16 +77,19 @@ class Told:
 
 
 @asynccontextmanager
-async def running(make_client: Callable[[], AsyncClient]) -> AsyncIterator[tuple[Microphone, Told, asyncio.Task[None]]]:
+async def running(
+    make_client: Callable[[], AsyncClient], *, patience: float | None = None
+) -> AsyncIterator[tuple[Microphone, Told, asyncio.Task[None]]]:
     microphone, told = Microphone(), Told()
-    session = LiveSession(
+    session = LongSession(
         make_client,
         rate=16_000,
-        channels=1,
+        frame_bytes=2,
         on_open=lambda client: None,
         on_event=told.events.append,
-        on_forget=told.forgotten.append,
         note=told.notes.append,
+        on_forget=told.forgotten.append,
+        patience=patience,
     )
     task = asyncio.create_task(session.run(microphone))
     try:
@@ -177,7 +180,7 @@ def final(utterance: int, start: float, end: float, text: str, seq: int) -> list
     ]
 
 
-@pytest.mark.parametrize("code", live_session._OVER + live_session._LATER)
+@pytest.mark.parametrize("code", long_session._OVER + long_session._LATER)
 @asynchronous
 async def test_every_end_that_is_not_for_good_is_followed_by_another_session(code: ErrorCode) -> None:
     finished = [*final(0, 0.2, 1.0, "First.", 1), SpeechStarted(1, 1.5, seq=4), Partial(1, 1.5, 1.9, "lost", "", ())]
@@ -202,7 +205,7 @@ async def test_every_end_that_is_not_for_good_is_followed_by_another_session(cod
 
 @asynchronous
 async def test_a_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_session, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(long_session, "_FIRST_DELAY", 0.01)
     full: list[ServerMessage] = [Error("capacity", "no room")]
     server = Scripted(
         [*final(0, 0.0, 1.0, "First.", 1), Error("shutting_down", "restart", seq=4)],
@@ -281,7 +284,7 @@ async def test_the_end_does_not_wait_for_a_server_that_is_gone(monkeypatch: pyte
 
 @asynchronous
 async def test_what_was_said_in_a_long_outage_is_lost_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_session, "LONGEST_OUTAGE", 2.0)
+    monkeypatch.setattr(long_session, "LONGEST_OUTAGE", 2.0)
     server = Scripted(
         [*final(0, 0.0, 1.0, "First.", 1), Error("shutting_down", "restart", seq=4)],
         [*final(0, 0.1, 0.9, "Last.", 1), Done(1.0, seq=4)],
@@ -294,3 +297,91 @@ async def test_what_was_said_in_a_long_outage_is_lost_and_told(monkeypatch: pyte
         await task
     assert told.notes[1].startswith("2.1 s of sound were lost")
     assert told.finals[-1].start == pytest.approx(1.0 + 2.125 + 0.1)
+
+
+# --- recordings ---
+
+
+@asynchronous
+async def test_a_recording_is_read_no_faster_than_it_is_sent() -> None:
+    """However much of it there is, and however far the server is behind."""
+    released = asyncio.Event()
+
+    async def behind(websocket: ServerConnection) -> None:
+        await websocket.recv()
+        await websocket.send(encode(Ready("x", PROTOCOL, "model", "s16le", 16000, 1, 0, 0, 20.0, 20.0)), text=True)
+        await released.wait()
+
+    async with serve(behind, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)], close_timeout=0.1) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with running(lambda: connect(url, buffer_bytes=100_000), patience=9.0) as (recording, _, _):
+            recording.speak(bytes(BLOCK * 1000))
+            await until(lambda: recording.queue.qsize() < 1000 - 100)
+            await settle()
+            read = BLOCK * (1000 - recording.queue.qsize())
+            assert 100_000 <= read <= 100_000 + 32_000 + 3 * BLOCK
+            released.set()
+
+
+@asynchronous
+async def test_a_recording_whose_server_went_away_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later than at its end, which has been read long before it has been heard."""
+    monkeypatch.setattr(long_session, "_FIRST_DELAY", 0.05)
+    server = Scripted([*final(0, 0.0, 1.0, "First.", 1), Error("shutting_down", "restart", seq=4)])
+    asked = 0
+
+    def make_client() -> AsyncClient:
+        nonlocal asked
+        asked += 1
+        return connect(url if asked == 1 else "ws://127.0.0.1:9")
+
+    async with server.running() as url, running(make_client, patience=0.4) as (recording, told, task):
+        recording.speak(AUDIO[:64_000])
+        recording.stop()
+        with pytest.raises(ConnectionFailedError):
+            await task
+    assert told.texts == ["First."]
+    assert asked > 3
+
+
+@asynchronous
+async def test_a_recording_in_which_no_session_gets_further_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_session, "_FIRST_DELAY", 0.05)
+    failing: list[ServerMessage] = [SpeechStarted(0, 0.5, seq=1), Error("internal", "a bug", seq=2)]
+    server = Scripted(*[failing] * 20)
+    async with server.running() as url, running(lambda: connect(url), patience=0.2) as (recording, told, task):
+        recording.speak(AUDIO[:64_000])
+        with pytest.raises(ServerError, match="a bug"):
+            await task
+    assert len(told.forgotten) == len(told.notes) > 2
+
+
+@asynchronous
+async def test_a_pipe_that_is_quiet_for_long_goes_on_when_there_is_more() -> None:
+    quiet: list[ServerMessage] = [*final(0, 0.0, 1.0, "One.", 1), Error("idle_timeout", "nothing came", seq=4)]
+    server = Scripted(quiet, [*final(0, 1.0, 2.0, "Two.", 1), Done(2.0, seq=4)])
+    async with server.running() as url, running(lambda: connect(url), patience=0.0) as (pipe, told, task):
+        pipe.speak(AUDIO[:64_000])
+        await until(lambda: told.texts == ["One."])
+        await asyncio.sleep(0.1)
+        assert len(server.audio) == 1, "nobody's place is taken for silence"
+        pipe.speak(AUDIO[:32_000])
+        pipe.stop()
+        await task
+    assert server.audio[1] == AUDIO[32_000:64_000] + AUDIO[:32_000]
+    assert told.texts == ["One.", "Two."]
+    assert told.finals[1].start == 2.0
+    assert not told.notes
+
+
+@asynchronous
+async def test_times_that_cannot_be_are_no_reason_to_hang() -> None:
+    """A final that ends behind the audio."""
+    server = Scripted([*final(0, 0.0, 900.0, "One.", 1), Error("internal", "a bug", seq=4)], [Done(0.0, seq=1)])
+    async with server.running() as url, running(lambda: connect(url), patience=9.0) as (recording, told, task):
+        recording.speak(AUDIO[:64_000])
+        await until(lambda: told.notes)
+        recording.speak(AUDIO[:32_000])
+        recording.stop()
+        await task
+    assert server.audio[1] == AUDIO[:32_000]
