@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,7 +17,7 @@ from parastream.client.cli.composition import ModelChoice, sendable
 from parastream.client.cli.duplex import new_journal
 from parastream.client.cli.long_session import LongSession
 from parastream.client.client import AsyncClient, connect
-from parastream.client.errors import ServerError
+from parastream.client.errors import ConnectionFailedError, ServerError
 from parastream.client.session import ClientEvent
 from parastream.client.sources import Channel, FileSource, open_source
 from parastream.media.decoding import SourceError, display_name
@@ -30,10 +31,11 @@ from parastream.server.wire.messages import Final
 from parastream.streaming import Encoding, Models, SessionConfig, Transcriber
 from parastream.streaming import events as engine_events
 
-_FULL = ("capacity", "not_ready")
-"""Codes with which a server refuses a session that it may take later."""
+_LATER = ("capacity", "not_ready", "shutting_down")
+"""Codes with which a server refuses a session that it, or the one that takes its place, may take later."""
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 10.0  # seconds between attempts
-_PATIENCE = 300.0  # seconds in which a recording may get no further: time to restart a server
+_PATIENCE = 300.0
+"""Seconds for which a server that has been there is waited for: time to restart it."""
 
 
 class Watcher(Protocol):
@@ -177,6 +179,58 @@ class LocalBackend:
             raise damage
 
 
+class _Door:
+    """Where recordings get their sessions, in turn."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._left = asyncio.Event()
+        """A session has ended."""
+        self._known = False
+        """Whether the server has ever answered."""
+        self._away_since = inf
+
+    @contextlib.asynccontextmanager
+    async def entered(self, client: AsyncClient, note: Callable[[str], None]) -> AsyncIterator[AsyncClient]:
+        """Open a session; wait while the server has no room for it, or is away for a while.
+
+        Raises:
+            ClientError: the server refuses for good, has never been there or is away for too long.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._turn:
+                await self._enter(client, stack, note)
+            stack.callback(self._left.set)
+            yield client
+
+    async def _enter(self, client: AsyncClient, stack: contextlib.AsyncExitStack, note: Callable[[str], None]) -> None:
+        clock = asyncio.get_running_loop().time
+        delay = _FIRST_DELAY
+        while True:
+            self._left.clear()
+            try:
+                await stack.enter_async_context(client)
+            except ServerError as error:
+                if error.code not in _LATER:
+                    raise
+                self._known, self._away_since = True, inf
+                reason = str(error)
+            except ConnectionFailedError as error:
+                self._away_since = min(self._away_since, clock())
+                if not self._known or clock() > self._away_since + _PATIENCE:
+                    raise
+                reason = str(error)
+            else:
+                self._known, self._away_since = True, inf
+                return
+            if delay == _FIRST_DELAY:
+                note(f"waiting for the server: {reason}")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._left.wait()
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+
 @dataclass(frozen=True)
 class RemoteBackend:
     """Sends recordings to a server, several at a time."""
@@ -200,10 +254,7 @@ class RemoteBackend:
     hotwords: Hotwords = ()
     save: Path | None = None
     """Directory in which each session is saved as it grows."""
-    _door: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    """Held by the recording whose turn it is to get a session."""
-    _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    """A session has ended."""
+    _door: _Door = field(default_factory=_Door, init=False)
 
     def prepare(self) -> None:
         """Do nothing: the server has everything."""
@@ -274,39 +325,16 @@ class RemoteBackend:
                 heard.utterances.append(spoken(event, event.channel, names))
 
         session = LongSession(
-            lambda: self._entered(new_client(), heard.watcher),
+            lambda: self._door.entered(new_client(), heard.watcher.note),
             rate=source.rate,
             frame_bytes=Encoding(source.format).sample_bytes * source.channels,
             on_open=on_open,
             on_event=on_event,
             note=heard.watcher.note,
-            patience=_PATIENCE,
+            live=False,
         )
         with stack:
             await session.run(heard.watched(source))
-
-    @contextlib.asynccontextmanager
-    async def _entered(self, client: AsyncClient, watcher: Watcher) -> AsyncIterator[AsyncClient]:
-        """Open a session; wait in turn while the server has no room for it."""
-        async with contextlib.AsyncExitStack() as stack:
-            async with self._door:
-                delay = _FIRST_DELAY
-                while True:
-                    self._left.clear()
-                    try:
-                        await stack.enter_async_context(client)
-                        break
-                    except ServerError as error:
-                        if error.code not in _FULL:
-                            raise
-                        if delay == _FIRST_DELAY:
-                            watcher.note(f"waiting for the server: {error}")
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(delay):
-                            await self._left.wait()
-                    delay = min(2 * delay, _LONGEST_DELAY)
-            stack.callback(self._left.set)
-            yield client
 
 
 class _Heard:

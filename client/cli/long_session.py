@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -35,9 +35,9 @@ _OVER = ("unknown_session", "idle_timeout", "session_too_long")
 """Codes after which a new session may be had at once."""
 _LATER = ("not_ready", "capacity", "shutting_down", "slow_client", "internal", "start_timeout")
 """Codes after which one may be had later."""
-_WITHOUT_FINALS = ("unknown_session", "slow_client", "internal")
-"""Codes before which finals may be missing."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0  # seconds between attempts
+_MOST_FAILURES = 10
+"""Sessions that may end without a final of a recording's next utterance: something is wrong with it or the server."""
 
 
 class LongSession:
@@ -53,7 +53,7 @@ class LongSession:
         on_event: Callable[[ClientEvent], None],
         note: Callable[[str], None],
         on_forget: Callable[[int], None] = lambda utterance: None,
-        patience: float | None = None,
+        live: bool = True,
     ) -> None:
         """Prepare a session; `run` runs it.
 
@@ -65,9 +65,8 @@ class LongSession:
             on_event: called with each event.
             note: called with what the user should know.
             on_forget: called with the number of an utterance whose final will not come; it comes back as another.
-            patience: for a recording, which is read no faster than it is sent: the seconds in which it may get no
-                further, because the server is away or one session fails after the other. None for live audio, which
-                goes on meanwhile: until it has ended, a server is waited for.
+            live: whether the audio goes on while there is no session. Then a server that is away is asked again until
+                the audio has ended. A recording is read no faster than it is sent, and `open_client` does the waiting.
         """
         self._open_client = open_client
         self._rate = rate
@@ -76,18 +75,17 @@ class LongSession:
         self._on_event = on_event
         self._on_forget = on_forget
         self._note = note
-        self._patience = patience
-        if patience is None:
-            self._audio = _Audio(most=round(LONGEST_OUTAGE * rate))
-        else:
-            self._audio = _Audio(ahead=round(READ_AHEAD * rate))
+        self._live = live
+        self._audio = _Audio(most=round(LONGEST_OUTAGE * rate)) if live else _Audio(ahead=round(READ_AHEAD * rate))
         self._client: AsyncClient | None = None
-        self._opened = False  # once at least
+        self._opened = asyncio.Event()  # once at least
         self._origin = 0  # frames before the present part
+        self._settled = 0  # frames that need not be sent again
+        self._heard = 0  # frame in which the last final of the present part ended
+        self._open: dict[int, int] = {}  # frames in which utterances without a final began
         self._first_number = 0  # of the part's utterances
         self._next_number = 0
-        self._open: dict[int, float] = {}  # when utterances without a final began
-        self._done: dict[int, float] = {}  # where the last final of each channel ended
+        self._done: dict[int, float] = {}  # when the last final of each channel ended
         self._repeated: dict[int, float] = {}  # the same, when the present part began
 
     @property
@@ -103,7 +101,7 @@ class LongSession:
                 before has been transcribed.
 
         Raises:
-            ClientError: the first session cannot be opened, a server refuses for good, or it was away for too long.
+            ClientError: the first session cannot be opened, a server refuses for good, or it fails again and again.
         """
         reading = asyncio.create_task(self._read(sound))
         try:
@@ -115,69 +113,68 @@ class LongSession:
 
     async def _read(self, sound: AsyncIterable[NDArray[Any]]) -> None:
         try:
-            async for block in sound:
-                await self._audio.append(block)
-                self._forget()
+            if not self._live:
+                await self._opened.wait()
+            blocks = aiter(sound)
+            try:
+                async for block in blocks:
+                    await self._audio.append(block)
+                    self._forget()
+            finally:
+                if isinstance(blocks, AsyncGenerator):
+                    await blocks.aclose()
         finally:
             self._audio.end()
 
     async def _hold_sessions(self) -> None:
-        clock = asyncio.get_running_loop().time
         delay = _FIRST_DELAY
-        reached, since = -1, 0.0  # how far it had come, and when it did not come further
+        reached, failures = 0, 0
         while True:
             try:
                 await self._hold_session()
                 return
             except ClientError as error:
-                if not self._opened or not _is_temporary(error):
+                if not self._opened.is_set() or not _is_temporary(error):
                     raise
                 code = error.code if isinstance(error, ServerError) else ""
-                acknowledged = self._client.acknowledged if self._client is not None else 0
+                acknowledged = 0
                 if self._client is not None:
-                    self._leave(finals_came=bool(code) and code not in _WITHOUT_FINALS)
+                    acknowledged = self._client.acknowledged
+                    self._leave()
                     if code != "idle_timeout":
                         self._note(f"{error}; going on in a new session")
-                elif self._patience is None and self._audio.ended:
-                    raise
-                if code == "idle_timeout" or self._origin > reached:
-                    reached, since = self._origin, clock()
-                elif self._patience is not None and clock() > since + self._patience:
+                    if self._origin > reached or code == "idle_timeout":
+                        reached, failures, delay = self._origin, 0, _FIRST_DELAY
+                    else:
+                        failures += 1
+                    if failures > _MOST_FAILURES and not self._live:
+                        raise
+                elif self._audio.ended or not self._live:
                     raise
             if code == "idle_timeout":
                 await self._audio.wait_for_more()
-            elif acknowledged and code in _OVER:
-                delay = _FIRST_DELAY
-            else:
-                if self._patience is None:
-                    await self._audio.wait_for_end(delay)
-                else:
-                    await asyncio.sleep(delay)
+            elif not (acknowledged and code in _OVER):
+                await (self._audio.wait_for_end(delay) if self._live else asyncio.sleep(delay))
                 delay = min(2 * delay, _LONGEST_DELAY)
 
     async def _hold_session(self) -> None:
         async with self._open_client() as client:
             self._client = client
-            self._opened = True
+            self._opened.set()
             if self._audio.start > self._origin:
                 lost = (self._audio.start - self._origin) / self._rate
                 self._note(f"{lost:.1f} s of sound were lost: the server was away for too long")
-                self._origin = self._audio.start
+                self._origin = self._heard = self._settled = self._audio.start
             self._on_open(client)
             await run_duplex(client, self._audio.blocks(self._origin), self._take)
 
-    def _leave(self, *, finals_came: bool) -> None:
+    def _leave(self) -> None:
         """Let the next session begin behind what is in finals."""
-        done = max(self._done.values(), default=0.0)
-        if not finals_came:
-            done = min(done, *self._open.values()) if self._open else done
-        elif not self._done:
-            done = self.acknowledged  # nobody has spoken
         for number in self._open:
             self._on_forget(number)
         self._open.clear()
         self._repeated = dict(self._done)
-        self._origin = max(self._audio.start, min(round(done * self._rate), self._audio.asked))
+        self._origin = self._heard = self._settled
         self._first_number = self._next_number
         self._client = None
 
@@ -190,9 +187,11 @@ class LongSession:
         match event:
             case SpeechStarted():
                 self._next_number = event.utterance + 1
-                self._open[event.utterance] = event.time
+                self._open[event.utterance] = round(event.time * self._rate)
             case Final():
                 self._open.pop(event.utterance, None)
+                self._heard = max(self._heard, min(round(event.end * self._rate), self._audio.asked))
+                self._settled = max(self._settled, min([self._heard, *self._open.values()]))
                 if (event.start + event.end) / 2 < self._repeated.get(event.channel, 0.0):
                     self._on_forget(event.utterance)  # the session before had it
                     return
@@ -201,10 +200,9 @@ class LongSession:
         self._on_event(event)
 
     def _forget(self) -> None:
-        """Let go of audio that will not be sent again."""
-        settled = min([max(self._done.values(), default=0.0), *self._open.values()])
-        long_ago = self._acknowledged_frames - round(KEPT_SECONDS * self._rate)
-        self._audio.forget(min(max(round(settled * self._rate), long_ago), self._audio.asked))
+        """Let go of audio that is in finals, and of silence that was long ago."""
+        self._settled = max(self._settled, self._acknowledged_frames - round(KEPT_SECONDS * self._rate))
+        self._audio.forget(self._settled)
 
     def _shifted(self, event: ClientEvent) -> ClientEvent:
         """Return an event of the present part with its place in the whole."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlx.core as mx
@@ -23,9 +24,10 @@ import pysubs2
 import pytest
 import soundfile
 import soxr
-from parastream.client.cli import transcribe
+from parastream.client.cli import backends, transcribe
 from parastream.client.cli.backends import ChannelChoice, Outcome, RemoteBackend, Watcher
 from parastream.client.cli.progress import ProgressBars
+from parastream.client.errors import ConnectionFailedError
 from parastream.server.transcripts.cues import SubtitleStyle
 from parastream.server.transcripts.formats import TranscriptFormat
 from parastream.server.transcripts.utterance import AttributedUtterance
@@ -35,8 +37,16 @@ from websockets.typing import Subprotocol
 
 from tests.client.cli.command import BOTH, SAID, SAMPLE, TRANSCRIBE, Run, Served, words
 from tests.client.cutting_proxy import CuttingProxy
-from tests.server.fakes import FakeEngine, TimedEngine, asynchronous, serving
-from tests.waiting import wait_until
+from tests.server.fakes import (
+    UTTERANCE,
+    FakeEngine,
+    FakeStream,
+    TimedEngine,
+    asynchronous,
+    expected_texts,
+    serving,
+)
+from tests.waiting import until, wait_until
 
 
 def test_two_ears_hear_unless_one_is_named(run: Run) -> None:
@@ -423,10 +433,22 @@ def test_a_full_server_is_waited_for(run: Run, tmp_path: Path) -> None:
     assert "error" not in result.err
 
 
-def remote(url: str) -> RemoteBackend:
+def remote(url: str, at_once: int = 1) -> RemoteBackend:
+    channels = ChannelChoice(None)
     return RemoteBackend(
-        url, token=None, model="", punctuate=True, final_pass=True, channels=ChannelChoice(None), pace=0, at_once=1
+        url, token=None, model="", punctuate=True, final_pass=True, channels=channels, pace=0, at_once=at_once
     )
+
+
+class Notes(ProgressBars):
+    """Keeps what users are told."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        super().__init__(files)
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
 
 
 @asynchronous
@@ -453,14 +475,9 @@ async def test_a_recording_goes_on_at_a_server_that_knows_nothing_of_it(
     """As after a crash, or when this machine slept for longer than a session is kept."""
     file = tmp_path / "long.wav"
     soundfile.write(file, np.random.default_rng(1).integers(-9000, 9000, 400_000, np.int16), 16_000, encoding)
-    notes: list[str] = []
-
-    class Notes(ProgressBars):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
+    notes = Notes([file])
     async with serving(engine()) as first, serving(engine()) as second:
-        (whole,) = [outcome async for outcome in remote(second.url).outcomes([file], Notes([file]))]
+        (whole,) = [outcome async for outcome in remote(second.url).outcomes([file], notes)]
 
         def allowance() -> float:
             proxy.target = second.port
@@ -468,13 +485,61 @@ async def test_a_recording_goes_on_at_a_server_that_knows_nothing_of_it(
 
         proxy = CuttingProxy(first.port, allowance)
         async with proxy.running() as url:
-            (cut,) = [outcome async for outcome in remote(url).outcomes([file], Notes([file]))]
+            (cut,) = [outcome async for outcome in remote(url).outcomes([file], notes)]
     assert cut.error is None
     assert cut.utterances
     assert [each.text for each in cut.utterances] == [each.text for each in whole.utterances or ()]
     assert [each.start for each in cut.utterances] == pytest.approx([each.start for each in whole.utterances or ()])
-    assert len(notes) == 1
-    assert "going on in a new session" in notes[0]
+    assert len(notes.told) == 1
+    assert "going on in a new session" in notes.told[0]
+
+
+class NeverDone(FakeEngine):
+    """Hears everything but says of no session that it is over."""
+
+    def open(self, *arguments: Any) -> FakeStream:
+        stream = super().open(*arguments)
+        stream.hold_end = True
+        return stream
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+@asynchronous
+async def test_recordings_that_wait_for_a_place_wait_for_a_server_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    monkeypatch.setattr(backends, "_FIRST_DELAY", 0.02)
+    monkeypatch.setattr(backends, "_LONGEST_DELAY", 0.02)
+    monkeypatch.setattr(backends, "_PATIENCE", 1e6 if comes_back else 0.1)
+    recordings = [np.random.default_rng(seed).bytes(3 * UTTERANCE) for seed in range(3)]
+    files = [tmp_path / f"{number}.wav" for number in range(3)]
+    for file, audio in zip(files, recordings, strict=True):
+        soundfile.write(file, np.frombuffer(audio, np.int16), 16_000)
+    full = NeverDone()
+    async with serving(full, max_sessions=1, resume_window=0.1) as first, serving(FakeEngine()) as second:
+        proxy = CuttingProxy(first.port, lambda: inf)
+        notes = Notes(files)
+
+        async def all_outcomes(url: str) -> dict[int, Outcome]:
+            return {outcome.index: outcome async for outcome in remote(url, at_once=3).outcomes(files, notes)}
+
+        async with proxy.running() as url:
+            running = asyncio.create_task(all_outcomes(url))
+            await until(lambda: notes.told and full.streams and full.streams[0].utterances == 3)
+            proxy.target = 9
+            proxy.cut()
+            asked = proxy.connections
+            await until(lambda: proxy.connections > asked + 5 if comes_back else running.done())
+            proxy.target = second.port
+            outcomes = await running
+    heard = {index: [each.text for each in outcome.utterances or ()] for index, outcome in outcomes.items()}
+    if comes_back:
+        assert heard == dict(enumerate(map(expected_texts, recordings)))
+        assert {outcome.error for outcome in outcomes.values()} == {None}
+    else:
+        (lost,) = [index for index, texts in heard.items() if texts]
+        assert heard[lost] == expected_texts(recordings[lost])
+        assert {type(outcome.error) for outcome in outcomes.values()} == {ConnectionFailedError}
 
 
 @pytest.mark.process
