@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from parastream.server.wire.refusals import RefusalError
 
 _MOMENT = 0.5
-"""Seconds that an idle client gets for what it sent while the server stood still and could not read."""
+"""Seconds that a client which seems idle or gone gets, for what it sent while the server stood still."""
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ class Keepalive:
     """When to look again."""
     pinged: float = math.nan
     """When the ping was sent that waits for its answer."""
+    _overdue: bool = False
 
     def tick(self, now: float, heard: float) -> Pulse:
         """Say what is to be done, `heard` being when bytes last came or could not be read."""
@@ -83,9 +84,12 @@ class Keepalive:
         if math.isnan(self.pinged):
             self.pinged, self.next = now, now + self.timeout
             return Pulse.PING
-        if heard < self.pinged:
+        if heard < self.pinged and self._overdue:
             return Pulse.BROKEN
-        self.pinged, self.next = math.nan, max(now, self.pinged + self.interval)
+        if heard < self.pinged:
+            self._overdue, self.next = True, now + _MOMENT
+        else:
+            self._overdue, self.pinged, self.next = False, math.nan, max(now, self.pinged + self.interval)
         return Pulse.REST
 
 

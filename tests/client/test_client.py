@@ -315,7 +315,7 @@ async def test_a_session_that_cannot_be_resumed_in_time() -> None:
         async with proxy.running() as url, connect(url) as client:
             proxy.allowance = lambda: 0
             proxy.cut()
-            with pytest.raises(ConnectionFailedError, match=r"could not be resumed in 0\.\d s"):
+            with pytest.raises(ConnectionFailedError, match=r"could not be resumed in \d+\.\d s"):
                 await finals(client)
             with pytest.raises(ConnectionFailedError):
                 await client.send(b"x")

@@ -106,7 +106,9 @@ async def test_audio_is_acknowledged_and_the_server_is_never_silent() -> None:
         ready = await receive_ready(websocket)
         assert ready.heartbeat == 0.2
         await websocket.send(b"x" * 100)
-        assert await receive(websocket) == Acknowledged(100)
+        while (told := await receive(websocket)) == Acknowledged(0):
+            pass  # heartbeats on a machine that stood still
+        assert told == Acknowledged(100)
         assert await receive(websocket) == Acknowledged(100)  # a heartbeat
 
 
@@ -337,7 +339,8 @@ async def test_too_large_a_message() -> None:
 
 @asynchronous
 async def test_a_client_that_says_nothing() -> None:
-    async with serving(FakeEngine(), start_timeout=0.1) as server, connected(server) as websocket:
+    # Long enough for a busy machine to connect in it.
+    async with serving(FakeEngine(), start_timeout=2.0) as server, connected(server) as websocket:
         messages, code, _ = await receive_all(websocket)
     error = error_in(messages)
     assert (error.code, code) == ("start_timeout", 1008)

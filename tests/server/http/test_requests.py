@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from parastream.server.sessions.secrets import make_secret
@@ -115,7 +116,8 @@ async def test_a_request_that_is_not_completed_is_given_up(begun: bytes) -> None
     async with serving(FakeEngine(), start_timeout=0.05) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(begun)
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionResetError):  # where it was given up before it was read
+            assert await reader.read() == b""
         writer.close()
 
 

@@ -48,7 +48,18 @@ def test_a_connection_is_pinged_at_intervals_and_any_byte_is_an_answer() -> None
     assert keepalive.tick(1025, heard=1021) is Pulse.REST
     assert keepalive.next == 1040
     assert keepalive.tick(1040, heard=1021) is Pulse.PING
-    assert keepalive.tick(1045, heard=1039) is Pulse.BROKEN
+    assert keepalive.tick(1045, heard=1039) is Pulse.REST, "the answer may lie in the socket"
+    assert 1045 < keepalive.next < 1046
+    assert keepalive.tick(keepalive.next, heard=1039) is Pulse.BROKEN
+
+
+def test_a_server_that_stood_still_looks_for_the_answer_to_its_ping_before_it_takes_the_client_for_gone() -> None:
+    keepalive = Keepalive(interval=20, timeout=5, next=1020)
+    assert keepalive.tick(1020, heard=1000) is Pulse.PING
+    assert keepalive.tick(1090, heard=1000) is Pulse.REST
+    assert keepalive.tick(keepalive.next, heard=1090.1) is Pulse.REST
+    assert keepalive.tick(keepalive.next, heard=1090.1) is Pulse.PING
+    assert keepalive.tick(keepalive.next, heard=1090.1) is Pulse.REST, "each answer gets its own moment"
 
 
 def test_the_gate_closes_at_the_high_mark_and_opens_at_the_low_one() -> None:
