@@ -298,8 +298,8 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
         def forward_back(message: str | bytes) -> None:
             nonlocal cuts
             event = json.loads(message)
-            if cuts < 2 and (event["type"], event.get("utterance")) == ("partial", cuts):
-                # At once: on a busy machine a draft may have become a line before a test has seen it.
+            if cuts < 2 and (event["type"], event.get("utterance")) == ("speech_started", cuts):
+                # On a busy machine the page may never show a draft of it: it is a line by then.
                 cuts += 1
                 if cuts == 1:
                     upstream.close(code=4000)
@@ -319,7 +319,6 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
             expect(status(page)).to_contain_text("The server cannot be reached.")
             assert openings == ["start", "resume"]
             expect(lines(page)).to_have_text(SPOKEN[:1])
-            expect(page.locator("#drafts .line")).to_be_visible()
             server.start()
             page.evaluate("window.dispatchEvent(new Event('online'))")  # it need not wait for the next attempt
             expect(status(page)).to_have_text("Listening")
