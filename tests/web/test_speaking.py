@@ -169,24 +169,25 @@ def test_what_is_played_again_is_not_captioned_again(browser: Browser, recording
         assert (lines(page).count(), len(engine.streams)) == (count, sessions)
 
 
-def test_what_was_skipped_is_captioned_when_somebody_goes_back(
-    browser: Browser, recording: Path, tmp_path: Path
-) -> None:
+def test_what_was_skipped_is_captioned_when_somebody_goes_back(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "sentences.flac"
+    soundfile.write(file, *soundfile.read(SAMPLE, dtype="int16", frames=8 * 16000))
     engine = TimedEngine()
     with serving_in_thread(engine) as url, opened(browser, url) as page:
-        as_soon_as(page, "player.currentTime > 0.5", "player.currentTime = 3")
-        page.set_input_files("#file", recording)
+        as_soon_as(page, "player.currentTime > 0.5", "player.currentTime = 7")
+        page.set_input_files("#file", file)
         expect(status(page)).to_have_text("Stopped")
         skipped = times(page, tmp_path)
-        assert not [start for start, _ in skipped if 1.5 < start < 2.9]
-        assert [start for start, _ in skipped if start >= 2.9]
+        assert not [start for start, _ in skipped if 5 < start < 6.9]  # a busy page may skip later than it should
+        assert [start for start, _ in skipped if start >= 6.9]
+        before = heard(engine, page)
         told = Shown(page, "#status-text")
-        player(page, "player.play()")
+        player(page, "{ player.currentTime = 5.5; void player.play(); }")
         wait_for_texts(page, told, "Captioning the file", "Stopped")
         found = times(page, tmp_path)
-        assert [start for start, _ in found if 1.5 < start < 2.9]
+        assert [start for start, _ in found if 5.5 < start < 6.9]
         assert [(one, other) for one, other in pairwise(found) if one[1] > other[0] + 0.15] == []
-        assert heard(engine, page) < SECONDS + 0.7
+        assert heard(engine, page) - before < 1.5 + 0.7  # but for what it has heard before
 
 
 def test_pauses_lose_nothing_and_double_nothing(browser: Browser, recording: Path, tmp_path: Path) -> None:
