@@ -230,9 +230,7 @@ class Engine:
         return min(free, max(0, self.config.max_sessions - len(self._streams)))
 
     def _capacity(self) -> int:
-        if self._costs is None:
-            return 0
-        return self._costs.sessions(self.config.target_utilisation, self._most_windows)
+        return 0 if self._costs is None else self._costs.sessions(self.config.target_utilisation, self._most_windows)
 
     @property
     def _most_windows(self) -> int:
@@ -396,9 +394,11 @@ class Engine:
 
     def _mark_beside(self, runner: Runner, costs: Capacity) -> None:
         """Where there is a thread aside, have it set marks, and take those that it has set."""
-        while self._queues.marks and (begun := self._aside.begin(partial(runner.mark, self._queues.marks[0].work))):
-            self._marking.append((self._queues.marks.popleft(), begun))
-        while self._marking and self._marking[0][1].done:
+        while True:  # those that are set may make others possible
+            while self._queues.marks and (begun := self._aside.begin(partial(runner.mark, self._queues.marks[0].work))):
+                self._marking.append((self._queues.marks.popleft(), begun))
+            if not self._marking or not self._marking[0][1].done:
+                return
             self._run_marks(runner, costs, *self._marking.popleft())
 
     def _run_windows(self, runner: Runner, costs: Capacity) -> float:
