@@ -27,6 +27,7 @@ RETRY_SECONDS = 1.0
 """Seconds between attempts to find it again."""
 KEPT_SECONDS = 60.0
 """Seconds of audio that wait for a stalled reader before the oldest is dropped."""
+_MOMENT = 0.5  # seconds in which blocks are handed over that came while this process stood still
 
 
 class MicrophoneError(Exception):
@@ -180,11 +181,8 @@ class MicrophoneSource:
                 await self._find_again()
                 continue
             self._arrived.clear()
-            try:
-                async with asyncio.timeout(DEAD_SECONDS):
-                    await self._arrived.wait()
-            except TimeoutError:
-                self.lost = True
+            # If this process stood still, what the microphone has heard meanwhile comes in a moment.
+            self.lost = not (await self._comes(DEAD_SECONDS) or await self._comes(_MOMENT))
 
     async def _find_again(self) -> None:
         """Wait until there is a device, or for the end. PortAudio cannot tell: it has to be asked."""
@@ -197,9 +195,14 @@ class MicrophoneSource:
                 self.on_found()
                 return
             self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_SECONDS):
-                    await self._arrived.wait()
+            await self._comes(RETRY_SECONDS)
+
+    async def _comes(self, seconds: float) -> bool:
+        """Wait for a block or the end for so long, and say whether it has come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        return self._arrived.is_set()
 
     def _reopened(self, gone: Any) -> Any:
         """Look for the device once more and record from it; return None if it is not there."""

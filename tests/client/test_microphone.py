@@ -21,6 +21,8 @@ import soxr
 from parastream.client import microphone
 from parastream.client.microphone import MicrophoneError, MicrophoneSource, list_devices
 
+from tests.waiting import LIMIT
+
 SAMPLE = Path(str(files("parastream.client") / "assets" / "sample.flac"))
 DEVICES = [
     {"name": "Loudspeaker", "max_input_channels": 0, "default_samplerate": 44_100.0},
@@ -223,6 +225,31 @@ def test_an_unplugged_microphone_is_told_at_once_and_heard_again(
         assert portaudio.scans > 1
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_process_that_stood_still_does_not_take_its_microphone_for_gone(
+    portaudio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been too long since the last block when it goes on, and the next ones are about to be handed over."""
+    monkeypatch.setattr(microphone, "DEAD_SECONDS", 0.01)
+    monkeypatch.setattr(microphone, "_MOMENT", LIMIT)
+    goes_on, play = threading.Event(), Recorder.run
+
+    def late(recorder: Recorder) -> None:
+        goes_on.wait()
+        play(recorder)
+
+    monkeypatch.setattr(Recorder, "run", late)
+
+    async def run() -> None:
+        watched = Watched()
+        async with watched.source as source:
+            asyncio.get_running_loop().call_later(0.1, goes_on.set)
+            async for _ in source:
+                source.stop()
+        assert watched.told == []
+
+    asyncio.run(run())
 
 
 def test_stopping_does_not_wait_for_a_microphone_that_is_gone(portaudio: Any) -> None:

@@ -69,6 +69,30 @@ def running_browser(recording: Path) -> Iterator[Browser]:
         browser.close()
 
 
+def let_hear(page: Page, recording: Path) -> None:
+    """Have the page's microphone give a recording (WAV) from the start whenever it is opened, and then silence.
+
+    The browser's own goes by the real clock, and drops what a busy page does not take at once. This one goes by the
+    clock of the page's sound, so that the page hears every word however late.
+    """
+    page.evaluate(
+        """async bytes => {
+            const decoder = new OfflineAudioContext(1, 1, 16000);
+            const buffer = await decoder.decodeAudioData(new Uint8Array(bytes).buffer);
+            AudioContext.prototype.createMediaStreamSource = function () {
+                const heard = new GainNode(this), speech = new AudioBufferSourceNode(this, { buffer });
+                const silence = new ConstantSourceNode(this, { offset: 0 });
+                for (const source of [speech, silence]) {
+                    source.connect(heard);
+                    source.start();
+                }
+                return heard;
+            };
+        }""",
+        list(recording.read_bytes()),
+    )
+
+
 @contextmanager
 def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """A page in a context of its own, in which nothing may go wrong unseen."""

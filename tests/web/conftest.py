@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,17 @@ from .browsing import LEAD, TWO_SENTENCES, running_browser
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A Chromium whose microphone hears two sentences."""
+def two_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the microphone hears, in a file."""
     recording = tmp_path_factory.mktemp("web") / "sample.wav"
     speech, rate = soundfile.read(SAMPLE, dtype="int16", frames=TWO_SENTENCES)
     # The microphone runs before a busy page hears it.
     soundfile.write(recording, np.concatenate([np.zeros(LEAD, np.int16), speech]), rate)
-    with running_browser(recording) as browser:
+    return recording
+
+
+@pytest.fixture(scope="module")
+def browser(two_sentences: Path) -> Iterator[Browser]:
+    """A Chromium whose microphone hears two sentences."""
+    with running_browser(two_sentences) as browser:
         yield browser

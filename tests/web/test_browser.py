@@ -26,6 +26,7 @@ from .browsing import (
     Shown,
     as_soon_as,
     eventually,
+    let_hear,
     lines,
     opened,
     serving_in_thread,
@@ -78,7 +79,7 @@ def gaps(page: Page) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def talk(browser: Browser, server: ServerProcess) -> Iterator[Talk]:
+def talk(browser: Browser, server: ServerProcess, two_sentences: Path) -> Iterator[Talk]:
     frames: list[str] = []
 
     def watch(socket: WebSocket) -> None:
@@ -94,6 +95,7 @@ def talk(browser: Browser, server: ServerProcess) -> Iterator[Talk]:
         expect(status(reader)).to_have_text("Waiting for a speaker")
         speaker.on("websocket", watch)
         speaker.evaluate(KEEP_CONTEXTS)
+        let_hear(speaker, two_sentences)
         speaker.evaluate(
             """() => {
                 window.seen = [];
@@ -281,7 +283,7 @@ def test_nothing_is_sent_during_a_pause(talk: Talk) -> None:
 
 
 @pytest.mark.slow
-def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) -> None:
+def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser, two_sentences: Path) -> None:
     """The first sentence is cut by the connection, the second by the server's end: both are whole."""
     server = ServerProcess()
     openings: list[str] = []
@@ -315,6 +317,7 @@ def test_a_broken_connection_and_a_server_that_is_restarted(browser: Browser) ->
         with opened(browser, server.url) as page:
             page.route_web_socket("**/v1/stream*", connect)
             page.reload()
+            let_hear(page, two_sentences)
             page.get_by_role("button", name="Start captions").click()
             expect(status(page)).to_contain_text("The server cannot be reached.")
             assert openings == ["start", "resume"]

@@ -64,7 +64,7 @@ def mic(tmp_path: Path, recording: Path, *arguments: object) -> subprocess.Compl
         [sys.executable, "-m", "parastream.client.cli", "mic", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "SAMPLE": str(recording)},
     )
 
