@@ -18,7 +18,6 @@ async def run_duplex(
     client: AsyncClient,
     blocks: AsyncIterable[NDArray[Any]],
     on_event: Callable[[ClientEvent], None],
-    journal: Journal | None = None,
 ) -> None:
     """Send all blocks and the end of the audio, and hand over every event until the session has ended.
 
@@ -28,7 +27,6 @@ async def run_duplex(
         client: an open client.
         blocks: samples, or bytes in the session's format.
         on_event: called with each event.
-        journal: gets each event before `on_event` does.
 
     Raises:
         ClientError: the session failed.
@@ -36,8 +34,6 @@ async def run_duplex(
     sending = asyncio.create_task(_send(client, blocks))
     try:
         async for event in client:
-            if journal is not None:
-                journal.add(event)
             on_event(event)
         await sending
     finally:

@@ -84,12 +84,12 @@ class Keepalive:
         if math.isnan(self.pinged):
             self.pinged, self.next = now, now + self.timeout
             return Pulse.PING
-        if heard < self.pinged and self._overdue:
-            return Pulse.BROKEN
-        if heard < self.pinged:
-            self._overdue, self.next = True, now + _MOMENT
+        if heard >= self.pinged:
+            self.pinged, self.next, self._overdue = math.nan, max(now, self.pinged + self.interval), False
+        elif not self._overdue:
+            self.next, self._overdue = now + _MOMENT, True
         else:
-            self._overdue, self.pinged, self.next = False, math.nan, max(now, self.pinged + self.interval)
+            return Pulse.BROKEN
         return Pulse.REST
 
 
